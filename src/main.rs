@@ -1,0 +1,2 @@
+//! ovsns
+fn main() {}

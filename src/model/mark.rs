@@ -1,0 +1,266 @@
+//! Marks: how a thing in the kernel says that it is ours.
+//!
+//! A mark is on the thing itself, so that it is known with every state file
+//! lost. There are two:
+//!
+//! - The **birth mark** is part of the request that makes a link, because a
+//!   process can be killed between two requests: the lab's link group
+//!   together with a MAC address that follows from the device's name.
+//! - The **full mark** is the link's alias (`ip link show` prints it), and for
+//!   a node the alias of its loopback, set before the namespace gets its name
+//!   under `/run/netns`. It says which lab and which thing.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::names::{IfName, InterfaceName, LabName, NodeName, SwitchName};
+
+/// An Ethernet address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// Why a text is no address that an interface can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadMac {
+    /// Not six pairs of hexadecimal digits.
+    #[error("`{0}` is no MAC address; write it like `02:00:00:00:00:01`")]
+    Shape(String),
+    /// The group bit is set, or all is zero: the kernel takes neither.
+    #[error("`{0}` is no address of one interface (it is a group's, or zero)")]
+    NotOne(String),
+}
+
+impl std::str::FromStr for Mac {
+    type Err = BadMac;
+    fn from_str(text: &str) -> Result<Self, BadMac> {
+        let shape = || BadMac::Shape(text.chars().take(64).collect());
+        let mut bytes = [0; 6];
+        let mut pairs = text.split(':');
+        for byte in &mut bytes {
+            let pair = pairs.next().ok_or_else(shape)?;
+            if pair.len() != 2 || !pair.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(shape());
+            }
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| shape())?;
+        }
+        if pairs.next().is_some() {
+            return Err(shape());
+        }
+        if bytes[0] & 1 == 1 || bytes == [0; 6] {
+            return Err(BadMac::NotOne(text.to_owned()));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = BadMac;
+    fn try_from(text: String) -> Result<Self, BadMac> {
+        text.parse()
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> Self {
+        mac.to_string()
+    }
+}
+
+/// What a link or namespace is to its lab.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Thing {
+    /// A node: on the loopback of its namespace.
+    Node(NodeName),
+    /// A switch: on the bridge.
+    Switch(SwitchName),
+    /// The node's end of a link.
+    Interface(NodeName, InterfaceName),
+    /// The switch's end of a link, by its name (see `topology::Link::port`).
+    Port(String),
+}
+
+/// The full mark of one thing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Mark {
+    /// The lab that owns the thing.
+    pub lab: LabName,
+    /// What it is to that lab.
+    pub thing: Thing,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ovsns lab={} ", self.lab)?;
+        match &self.thing {
+            Thing::Node(node) => write!(f, "node={node}"),
+            Thing::Switch(switch) => write!(f, "switch={switch}"),
+            Thing::Interface(node, interface) => write!(f, "interface={node}:{interface}"),
+            Thing::Port(port) => write!(f, "port={port}"),
+        }
+    }
+}
+
+impl Mark {
+    /// Reads an alias; `None` if it is not a mark of ours to the letter.
+    pub fn parse(alias: &str) -> Option<Self> {
+        let (lab, thing) = alias.strip_prefix("ovsns lab=")?.split_once(' ')?;
+        let lab = LabName::new(lab).ok()?;
+        let thing = match thing.split_once('=')? {
+            ("node", node) => Thing::Node(NodeName::new(node).ok()?),
+            ("switch", switch) => Thing::Switch(SwitchName::new(switch).ok()?),
+            ("interface", interface) => {
+                let (node, interface) = interface.split_once(':')?;
+                Thing::Interface(NodeName::new(node).ok()?, InterfaceName::new(interface).ok()?)
+            }
+            ("port", port) => Thing::Port(port.to_owned()),
+            _ => return None,
+        };
+        Some(Self { lab, thing })
+    }
+
+    /// The thing's full name, which becomes an altname where the kernel's own
+    /// name is a short one: `LAB:SWITCH`, `LAB:NODE:INTERFACE`, `LAB:PORT`.
+    pub fn full_name(&self) -> String {
+        match &self.thing {
+            Thing::Node(node) => format!("{}:{node}", self.lab),
+            Thing::Switch(switch) => format!("{}:{switch}", self.lab),
+            Thing::Interface(node, interface) => format!("{}:{node}:{interface}", self.lab),
+            Thing::Port(port) => format!("{}:{port}", self.lab),
+        }
+    }
+
+    /// The device that carries this mark in the machine's own namespace: a
+    /// few letters that a person recognises, a dot, and forty bits of hash.
+    /// It depends on nothing but lab and thing, so it is the same at every run.
+    pub fn device(&self) -> IfName {
+        let hint = match &self.thing {
+            Thing::Node(node) => node.as_str(),
+            Thing::Switch(switch) => switch.as_str(),
+            Thing::Interface(node, _) => node.as_str(),
+            Thing::Port(port) => port,
+        };
+        let hint: String = hint.chars().filter(|c| fits_a_device(*c)).take(6).collect();
+        let hash = digest(&["device", &self.to_string()]);
+        let short = format!("{hint}.{}", base32(&hash[..5]));
+        IfName::new(&short).expect("six checked letters, a dot and eight of base 32 are 15")
+    }
+
+    /// The MAC address of the interface that carries this mark: locally
+    /// administered, and the same whenever the thing is made again, so that
+    /// its neighbours need not notice.
+    pub fn mac(&self) -> Mac {
+        derived_mac(&["interface", &self.to_string()])
+    }
+}
+
+fn fits_a_device(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// The MAC address with which a device of ours is born in the machine's own
+/// namespace. Together with [`group`] it is the birth mark.
+pub fn birth_mac(device: &IfName) -> Mac {
+    derived_mac(&["birth", device.as_str()])
+}
+
+/// The link group (`IFLA_GROUP`) of a lab's links, set as they are made, by
+/// which they are deleted all at once. Never 0, where every other link is;
+/// the high bit is set, so that it is far from numbers that people choose.
+pub fn group(lab: &LabName) -> u32 {
+    let hash = digest(&["group", lab.as_str()]);
+    u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) | 0x8000_0000
+}
+
+fn derived_mac(words: &[&str]) -> Mac {
+    let hash = digest(words);
+    // IEEE 802: bit 1 of the first byte says locally administered, bit 0 clear
+    // says one station's.
+    Mac([(hash[0] & 0xfc) | 0x02, hash[1], hash[2], hash[3], hash[4], hash[5]])
+}
+
+fn digest(words: &[&str]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for word in words {
+        hasher.update(word.as_bytes());
+        // No word holds a zero byte, so `a|bc` and `ab|c` stay apart.
+        hasher.update([0]);
+    }
+    hasher.finalize().into()
+}
+
+/// Five bits a letter, lower case, without the letters that look alike.
+fn base32(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let bits = bytes.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let letters = bytes.len() * 8 / 5;
+    (0..letters).rev().map(|i| LETTERS[(bits >> (i * 5) & 31) as usize] as char).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(thing: Thing) -> Mark {
+        Mark { lab: LabName::new("two-nodes").expect("a good name"), thing }
+    }
+
+    #[test]
+    fn marks_survive_the_kernel() {
+        let n1 = NodeName::new("n1").expect("a good name");
+        let eth0 = InterfaceName::new("eth0").expect("a good name");
+        for thing in [
+            Thing::Node(n1.clone()),
+            Thing::Switch(SwitchName::new("b.1.1").expect("a good name")),
+            Thing::Interface(n1, eth0),
+            Thing::Port("n1:eth0".into()),
+            Thing::Port("s1--s2#1".into()),
+        ] {
+            let mark = mark(thing);
+            assert_eq!(Mark::parse(&mark.to_string()), Some(mark));
+        }
+    }
+
+    #[test]
+    fn other_peoples_aliases_are_no_marks() {
+        for alias in
+            ["", "ovsns", "ovsns lab=x", "ovsns lab=a/b node=x", "uplink to ovsns lab=x node=y"]
+        {
+            assert_eq!(Mark::parse(alias), None, "{alias:?}");
+        }
+    }
+
+    #[test]
+    fn device_names_are_short_readable_and_stable() {
+        let bridge = mark(Thing::Switch(SwitchName::new("b.1.1").expect("a good name")));
+        assert_eq!(bridge.device().as_str(), "b.1.1.8sidhy5w");
+        let long = mark(Thing::Port(format!("{}:eth0", "n".repeat(63))));
+        assert_eq!(long.device().as_str().len(), 15);
+    }
+
+    #[test]
+    fn mac_addresses_as_people_write_them() {
+        check("02:00:00:00:00:01", true);
+        check("02:00:00:00:00:0G", false);
+        check("02:00:00:00:00", false);
+        check("02:00:00:00:00:01:02", false);
+        check("2:0:0:0:0:1", false);
+        check("+2:00:00:00:00:01", false);
+        check("ff:ff:ff:ff:ff:ff", false);
+        check("00:00:00:00:00:00", false);
+
+        #[track_caller]
+        fn check(text: &str, accepted: bool) {
+            assert_eq!(text.parse::<Mac>().is_ok(), accepted, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Nouns: what a lab is, what it may be called, and what was seen of it.
+//!
+//! Everything here is plain data and pure functions. This room does no IO and
+//! knows no clock; a file's text comes in as a string, the observed world as a
+//! value that the hands filled in.
+
+pub mod mark;
+pub mod names;
+pub mod topology;
