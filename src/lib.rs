@@ -5,3 +5,4 @@
 //! `kernel` are the hands; only `cli` prints.
 
 pub mod model;
+pub mod plan;

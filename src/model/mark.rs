@@ -83,8 +83,9 @@ pub enum Thing {
     Node(NodeName),
     /// A switch: on the bridge.
     Switch(SwitchName),
-    /// The node's end of a link.
-    Interface(NodeName, InterfaceName),
+    /// The node's end of a link; for a cable also the interface across, since
+    /// nothing else in the kernel names it for somebody who looks from here.
+    Interface(NodeName, InterfaceName, Option<(NodeName, InterfaceName)>),
     /// The switch's end of a link, by its name (see `topology::Link::port`).
     Port(String),
 }
@@ -104,7 +105,10 @@ impl fmt::Display for Mark {
         match &self.thing {
             Thing::Node(node) => write!(f, "node={node}"),
             Thing::Switch(switch) => write!(f, "switch={switch}"),
-            Thing::Interface(node, interface) => write!(f, "interface={node}:{interface}"),
+            Thing::Interface(node, interface, None) => write!(f, "interface={node}:{interface}"),
+            Thing::Interface(node, interface, Some((far, at))) => {
+                write!(f, "interface={node}:{interface} across={far}:{at}")
+            }
             Thing::Port(port) => write!(f, "port={port}"),
         }
     }
@@ -119,8 +123,12 @@ impl Mark {
             ("node", node) => Thing::Node(NodeName::new(node).ok()?),
             ("switch", switch) => Thing::Switch(SwitchName::new(switch).ok()?),
             ("interface", interface) => {
-                let (node, interface) = interface.split_once(':')?;
-                Thing::Interface(NodeName::new(node).ok()?, InterfaceName::new(interface).ok()?)
+                let (here, across) = match interface.split_once(" across=") {
+                    None => (interface, None),
+                    Some((here, across)) => (here, Some(parse_interface(across)?)),
+                };
+                let (node, interface) = parse_interface(here)?;
+                Thing::Interface(node, interface, across)
             }
             ("port", port) => Thing::Port(port.to_owned()),
             _ => return None,
@@ -134,7 +142,7 @@ impl Mark {
         match &self.thing {
             Thing::Node(node) => format!("{}:{node}", self.lab),
             Thing::Switch(switch) => format!("{}:{switch}", self.lab),
-            Thing::Interface(node, interface) => format!("{}:{node}:{interface}", self.lab),
+            Thing::Interface(node, interface, _) => format!("{}:{node}:{interface}", self.lab),
             Thing::Port(port) => format!("{}:{port}", self.lab),
         }
     }
@@ -146,11 +154,11 @@ impl Mark {
         let hint = match &self.thing {
             Thing::Node(node) => node.as_str(),
             Thing::Switch(switch) => switch.as_str(),
-            Thing::Interface(node, _) => node.as_str(),
+            Thing::Interface(node, ..) => node.as_str(),
             Thing::Port(port) => port,
         };
         let hint: String = hint.chars().filter(|c| fits_a_device(*c)).take(6).collect();
-        let hash = digest(&["device", &self.to_string()]);
+        let hash = digest(&["device", self.kind(), &self.full_name()]);
         let short = format!("{hint}.{}", base32(&hash[..5]));
         IfName::new(&short).expect("six checked letters, a dot and eight of base 32 are 15")
     }
@@ -159,8 +167,58 @@ impl Mark {
     /// administered, and the same whenever the thing is made again, so that
     /// its neighbours need not notice.
     pub fn mac(&self) -> Mac {
-        derived_mac(&["interface", &self.to_string()])
+        derived_mac(&["mac", self.kind(), &self.full_name()])
     }
+
+    /// The identity of the link that the thing is an end of, if it is one
+    /// (see `topology::Link::id`).
+    pub fn link(&self) -> Option<String> {
+        match &self.thing {
+            Thing::Node(_) | Thing::Switch(_) => None,
+            Thing::Interface(node, interface, None) => Some(format!("{node}:{interface}")),
+            Thing::Interface(node, interface, Some((far, at))) => {
+                let (here, across) = (format!("{node}:{interface}"), format!("{far}:{at}"));
+                let (a, b) =
+                    if (node, interface) < (far, at) { (here, across) } else { (across, here) };
+                Some(format!("{a}~{b}"))
+            }
+            Thing::Port(port) => {
+                let Some((here, across)) = port.split_once('~') else { return Some(port.clone()) };
+                let (across, parallel) = across.split_once('#')?;
+                let (a, b) = if here < across { (here, across) } else { (across, here) };
+                Some(format!("{a}~{b}#{parallel}"))
+            }
+        }
+    }
+
+    /// The first word of the thing, so that a node and a switch of one name
+    /// in two labs never share a hash.
+    fn kind(&self) -> &'static str {
+        match &self.thing {
+            Thing::Node(_) => "node",
+            Thing::Switch(_) => "switch",
+            Thing::Interface(..) => "interface",
+            Thing::Port(_) => "port",
+        }
+    }
+}
+
+fn parse_interface(text: &str) -> Option<(NodeName, InterfaceName)> {
+    let (node, interface) = text.split_once(':')?;
+    Some((NodeName::new(node).ok()?, InterfaceName::new(interface).ok()?))
+}
+
+/// The namespace of a node, as `ip netns` shows it. A lab's name has no dot,
+/// so the first one separates.
+pub fn netns(lab: &LabName, node: &NodeName) -> String {
+    format!("{lab}.{node}")
+}
+
+/// The device that an interface of a node is, inside its namespace: its own
+/// name where the kernel can hold it, else a short one.
+pub fn device_inside(lab: &LabName, node: &NodeName, interface: &InterfaceName) -> IfName {
+    let thing = Thing::Interface(node.clone(), interface.clone(), None);
+    IfName::new(interface.as_str()).unwrap_or_else(|_| Mark { lab: lab.clone(), thing }.device())
 }
 
 fn fits_a_device(c: char) -> bool {
@@ -221,12 +279,29 @@ mod tests {
         for thing in [
             Thing::Node(n1.clone()),
             Thing::Switch(SwitchName::new("b.1.1").expect("a good name")),
-            Thing::Interface(n1, eth0),
+            Thing::Interface(n1.clone(), eth0.clone(), None),
+            Thing::Interface(n1.clone(), eth0.clone(), Some((n1, eth0))),
             Thing::Port("n1:eth0".into()),
-            Thing::Port("s1--s2#1".into()),
+            Thing::Port("s1~s2#1".into()),
         ] {
             let mark = mark(thing);
             assert_eq!(Mark::parse(&mark.to_string()), Some(mark));
+        }
+    }
+
+    #[test]
+    fn both_ends_of_a_link_know_it() {
+        check(&["interface=n1:eth0", "port=n1:eth0"], "n1:eth0");
+        check(&["interface=b:x across=a:y", "interface=a:y across=b:x"], "a:y~b:x");
+        check(&["interface=n.2:x across=n:y", "interface=n:y across=n.2:x"], "n:y~n.2:x");
+        check(&["port=s2~s1#3", "port=s1~s2#3"], "s1~s2#3");
+
+        #[track_caller]
+        fn check(ends: &[&str], link: &str) {
+            for end in ends {
+                let mark = Mark::parse(&format!("ovsns lab=l {end}")).expect("a mark");
+                assert_eq!(mark.link().as_deref(), Some(link), "{end}");
+            }
         }
     }
 

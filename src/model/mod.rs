@@ -7,3 +7,4 @@
 pub mod mark;
 pub mod names;
 pub mod topology;
+pub mod world;

@@ -138,7 +138,7 @@ macro_rules! name {
 // The full name of an interface, `LAB:NODE:INTERFACE`, is an altname of the
 // kernel's, which holds 127 bytes (ALTIFNAMSIZ less its closing zero byte):
 // 31 + 1 + 63 + 1 + 31 = 127. A port between two switches is called
-// `LAB:SWITCH--SWITCH#NUMBER`: 31 + 1 + 44 + 2 + 44 + 1 + 4 = 127.
+// `LAB:SWITCH~SWITCH#NUMBER`: 31 + 1 + 44 + 1 + 44 + 1 + 5 = 127.
 
 name! {
     /// The name of a lab. No dots: `LAB.NODE` names a namespace.
@@ -213,7 +213,7 @@ mod tests {
     fn the_longest_names_fit_an_altname() {
         let full = LabName::BYTES_MAX + 1 + NodeName::BYTES_MAX + 1 + InterfaceName::BYTES_MAX;
         assert_eq!(full, 127);
-        let trunk = LabName::BYTES_MAX + 1 + 2 * SwitchName::BYTES_MAX + 2 + "#9999".len();
+        let trunk = LabName::BYTES_MAX + 1 + 2 * SwitchName::BYTES_MAX + 1 + "#99999".len();
         assert_eq!(trunk, 127);
     }
 }

@@ -178,19 +178,20 @@ impl Link {
     pub const MTU_DEFAULT: u32 = 1500;
 
     /// What tells this link from every other of its lab, and stays the same
-    /// when the file is reordered: the interface of a link to a switch, both
-    /// interfaces of a cable, both switches and a number of a trunk.
+    /// when the file is reordered: the interface of a link to a switch
+    /// (`n1:eth0`), both interfaces of a cable (`n1:eth0~n2:eth0`), both
+    /// switches and a number of a trunk (`s1~s2#0`). No name has a `~` in it.
     pub fn id(&self) -> String {
         match &self.ends {
             [End::Node(node, interface), End::Switch(_)]
             | [End::Switch(_), End::Node(node, interface)] => format!("{node}:{interface}"),
             [End::Switch(a), End::Switch(b)] => {
                 let (a, b) = if a < b { (a, b) } else { (b, a) };
-                format!("{a}--{b}#{}", self.parallel)
+                format!("{a}~{b}#{}", self.parallel)
             }
             [a @ End::Node(..), b @ End::Node(..)] => {
                 let (a, b) = if a < b { (a, b) } else { (b, a) };
-                format!("{a}--{b}")
+                format!("{a}~{b}")
             }
         }
     }
@@ -203,7 +204,7 @@ impl Link {
             (End::Node(..), _) => None,
             (End::Switch(_), across @ End::Node(..)) => Some(across.to_string()),
             (End::Switch(here), End::Switch(across)) => {
-                Some(format!("{here}--{across}#{}", self.parallel))
+                Some(format!("{here}~{across}#{}", self.parallel))
             }
         }
     }

@@ -1,0 +1,438 @@
+//! The comparison: what differs between the world and a lab, and in which
+//! order it is made the same.
+//!
+//! The order is the whole art, and each part of it has a reason:
+//!
+//! 1. What is in the way goes first: addresses and routes of links that go,
+//!    then their ports (an Open vSwitch that finds the device gone before the
+//!    port keeps a ghost), then the links.
+//! 2. New nodes, new links, and what the nodes' interfaces need.
+//! 3. Switches and ports; a new switch starts to forward when all its ports
+//!    are there.
+//! 4. Nodes that go, because nothing brings back what ran in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::refuse::{Abilities, Refusal, refusals};
+use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
+use super::wanted::{Wanted, WantedLink, WantedNode};
+use crate::model::mark::{Mark, group};
+use crate::model::names::{IfName, LabName, NodeName};
+use crate::model::topology::Backend;
+use crate::model::world::{PortSpec, SeenDevice, SeenNode, SeenSwitch, World};
+
+/// The steps that make the world match `wanted`.
+///
+/// # Errors
+/// All that stands in the way, if anything does; then nothing may be done.
+pub fn up(
+    lab: &LabName,
+    wanted: &Wanted,
+    world: &World,
+    abilities: &[Abilities],
+) -> Result<Plan, Vec<Refusal>> {
+    let refused = refusals(lab, wanted, world, abilities);
+    if !refused.is_empty() {
+        return Err(refused);
+    }
+    let links = LinkDiff::new(wanted, world);
+    let mut stages = clear_away(&links, wanted, world);
+    stages.push(Stage::Host(build(wanted, world, &links)));
+    stages.extend(fabric(wanted, world, &links));
+    let gone = nodes_there(world).filter(|node| !wanted.nodes.contains_key(node));
+    stages.push(Stage::Host(gone.map(|n| Step::DeleteNode { node: n.clone() }).collect()));
+    stages.retain(|stage| !stage.is_empty());
+    Ok(Plan { lab: lab.clone(), stages })
+}
+
+/// The steps that remove all that carries the lab's mark.
+pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Plan {
+    let swept = |backend: &Backend| {
+        abilities.iter().any(|able| able.backend == *backend && able.swept_with_links)
+    };
+    let mut stages = Vec::new();
+    let mut devices: Vec<IfName> = world.host.ports.keys().cloned().collect();
+    let mut others: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
+    for seen in world.fabric.switches.values() {
+        // A sweep takes a bridge with its ports; a stranger's port on it only
+        // loses its master, but a bridge that was moved out of the group
+        // would be missed, and is deleted by name.
+        if swept(&seen.spec.backend) && seen.spec.group == group(lab) {
+            devices.push(seen.spec.device.clone());
+        } else {
+            let steps = others.entry(seen.spec.backend).or_default();
+            steps.push(FabricStep::DeleteSwitch(seen.spec.clone()));
+        }
+    }
+    stages.extend(others.into_iter().map(|(backend, steps)| Stage::Fabric(backend, steps)));
+    let mut steps = Vec::new();
+    if !devices.is_empty() {
+        steps.push(Step::SweepLinks { group: group(lab), devices });
+    }
+    steps.extend(nodes_there(world).map(|n| Step::DeleteNode { node: n.clone() }));
+    stages.push(Stage::Host(steps));
+    stages.retain(|stage| !stage.is_empty());
+    Plan { lab: lab.clone(), stages }
+}
+
+/// Nodes that are there, and names that were to become some.
+fn nodes_there(world: &World) -> impl Iterator<Item = &NodeName> {
+    world.host.nodes.keys().chain(&world.host.stubs)
+}
+
+/// An end of a link that is there.
+struct SeenEnd<'a> {
+    at: Place,
+    device: &'a IfName,
+    seen: &'a SeenDevice,
+}
+
+/// Which wanted links are there, and which ends that are there belong to no
+/// link as it is wanted.
+struct LinkDiff<'a> {
+    missing: Vec<&'a WantedLink>,
+    present: Vec<&'a WantedLink>,
+    stray: Vec<Vec<SeenEnd<'a>>>,
+}
+
+impl<'a> LinkDiff<'a> {
+    fn new(wanted: &'a Wanted, world: &'a World) -> Self {
+        let mut seen = seen_links(wanted, world);
+        let (mut missing, mut present) = (Vec::new(), Vec::new());
+        for (id, link) in &wanted.links {
+            let is_there = seen.get(id).is_some_and(|ends| {
+                ends.len() == 2
+                    && link.veth.ends.iter().all(|end| {
+                        ends.iter().any(|seen| seen.at == end.at && *seen.device == end.device)
+                    })
+            });
+            if is_there {
+                seen.remove(id);
+                present.push(link);
+            } else {
+                missing.push(link);
+            }
+        }
+        Self { missing, present, stray: seen.into_values().collect() }
+    }
+
+    /// Whether `device` of `node` will be deleted before anything is built.
+    fn is_stray(&self, node: &NodeName, device: &IfName) -> bool {
+        let here = Place::Node(node.clone());
+        self.stray.iter().flatten().any(|end| end.at == here && end.device == device)
+    }
+}
+
+/// All ends of ours by the link that each belongs to.
+fn seen_links<'a>(wanted: &Wanted, world: &'a World) -> BTreeMap<String, Vec<SeenEnd<'a>>> {
+    // An end that was cut off between birth and mark is known by its device,
+    // which follows from the link. A cable's end is not: nothing would say
+    // who is at its other end, so it counts as half of a link of its own.
+    let by_device: BTreeMap<(&Place, &IfName), &str> = wanted
+        .links
+        .values()
+        .filter(|link| !link.ports.is_empty())
+        .flat_map(|l| l.veth.ends.iter().map(|e| ((&e.at, &e.device), l.veth.link.as_str())))
+        .collect();
+    let outside = world.host.ports.iter().map(|(d, seen)| (Place::Host, d, seen));
+    let inside = world.host.nodes.iter().flat_map(|(node, n)| {
+        n.devices.iter().map(|(d, seen)| (Place::Node(node.clone()), d, seen))
+    });
+    let mut links: BTreeMap<String, Vec<SeenEnd<'a>>> = BTreeMap::new();
+    for (at, device, seen) in outside.chain(inside) {
+        let id = match Mark::parse(&seen.alias).and_then(|mark| mark.link()) {
+            Some(id) => id,
+            None => match by_device.get(&(&at, device)) {
+                Some(id) => (*id).to_owned(),
+                None => format!("{at:?} {device}"),
+            },
+        };
+        links.entry(id).or_default().push(SeenEnd { at, device, seen });
+    }
+    links
+}
+
+/// Takes away the links that are not wanted, with what hangs on them.
+fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
+    let (mut stripped, mut deleted) = (Vec::new(), Vec::new());
+    let mut pulled: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
+    for ends in &links.stray {
+        for end in ends {
+            match &end.at {
+                Place::Node(node) => {
+                    strip(node, end.device, &world.host.nodes[node], &mut stripped);
+                }
+                Place::Host => {
+                    if let Some((switch, port)) = port_of(world, end.device) {
+                        let steps = pulled.entry(switch.spec.backend).or_default();
+                        steps.push(FabricStep::DeletePort(port));
+                    }
+                }
+            }
+        }
+        match ends.as_slice() {
+            [a, b] => deleted.push(Step::DeleteVeth(veth_seen(a, b))),
+            ends => deleted.extend(
+                ends.iter().map(|e| Step::DeleteEnd { at: e.at.clone(), device: e.device.clone() }),
+            ),
+        }
+    }
+    // A bridge that goes and whose name is wanted again has to go at once;
+    // the others go last, when their ports have moved.
+    for seen in gone_switches(wanted, world).filter(|s| is_wanted_again(wanted, s)) {
+        let steps = pulled.entry(seen.spec.backend).or_default();
+        steps.push(FabricStep::DeleteSwitch(seen.spec.clone()));
+    }
+    let mut stages = vec![Stage::Host(stripped)];
+    stages.extend(pulled.into_iter().map(|(backend, steps)| Stage::Fabric(backend, steps)));
+    stages.push(Stage::Host(deleted));
+    stages
+}
+
+/// Takes our addresses and routes off a device that will go, so that the way
+/// back puts them on again.
+fn strip(node: &NodeName, device: &IfName, seen: &SeenNode, steps: &mut Vec<Step>) {
+    let routes = seen.routes.iter().filter(|route| route.device == *device);
+    steps.extend(routes.map(|r| Step::DeleteRoute { node: node.clone(), route: r.clone() }));
+    let addresses = seen.addresses.get(device).into_iter().flatten();
+    steps.extend(addresses.map(|address| Step::DeleteAddress {
+        node: node.clone(),
+        device: device.clone(),
+        address: *address,
+    }));
+}
+
+/// A pair as it is there.
+fn veth_seen(a: &SeenEnd, b: &SeenEnd) -> Veth {
+    let end = |end: &SeenEnd| VethEnd {
+        at: end.at.clone(),
+        device: end.device.clone(),
+        mac: end.seen.mac,
+        alias: end.seen.alias.clone(),
+        altname: end.seen.altnames.first().cloned(),
+    };
+    let mark = Mark::parse(&a.seen.alias);
+    let lab = mark.as_ref().map(|mark| &mark.lab);
+    let link = mark.as_ref().and_then(Mark::link).unwrap_or_else(|| a.device.to_string());
+    Veth { link, group: lab.map_or(0, group), mtu: a.seen.mtu, ends: [end(a), end(b)] }
+}
+
+/// The switch of ours in which `device` is plugged, and the port as it is.
+fn port_of<'a>(world: &'a World, device: &IfName) -> Option<(&'a SeenSwitch, PortSpec)> {
+    world.fabric.switches.values().find_map(|seen| {
+        let settings = seen.ports.get(device)?.clone();
+        let port = PortSpec {
+            switch: seen.spec.name.clone(),
+            bridge: seen.spec.device.clone(),
+            device: device.clone(),
+            settings,
+            filtering: seen.spec.vlan_filtering,
+        };
+        Some((seen, port))
+    })
+}
+
+/// Switches that are there and not wanted, or wanted as another bridge.
+fn gone_switches<'a>(wanted: &'a Wanted, world: &'a World) -> impl Iterator<Item = &'a SeenSwitch> {
+    world.fabric.switches.values().filter(|seen| !stays(wanted, seen))
+}
+
+fn stays(wanted: &Wanted, seen: &SeenSwitch) -> bool {
+    wanted
+        .switches
+        .get(&seen.spec.name)
+        .is_some_and(|spec| spec.device == seen.spec.device && spec.backend == seen.spec.backend)
+}
+
+fn is_wanted_again(wanted: &Wanted, gone: &SeenSwitch) -> bool {
+    wanted.switches.values().any(|spec| spec.device == gone.spec.device)
+}
+
+/// New nodes, new links, and what is set inside.
+fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (node, want) in &wanted.nodes {
+        let seen = world.host.nodes.get(node);
+        if world.host.stubs.contains(node) {
+            steps.push(Step::DeleteNode { node: node.clone() });
+        }
+        if seen.is_none() {
+            steps.push(Step::AddNode { node: node.clone() });
+        }
+        sysctls(node, want, seen, false, &mut steps);
+    }
+    steps.extend(links.missing.iter().map(|link| Step::AddVeth(link.veth.clone())));
+    for link in &links.missing {
+        for (side, end) in link.veth.ends.iter().enumerate() {
+            set_link(end, &link.veth.born(side), &link.veth.raised(side), &mut steps);
+        }
+    }
+    for link in &links.present {
+        for (side, end) in link.veth.ends.iter().enumerate() {
+            let Some(seen) = seen_at(world, end) else { continue };
+            let before =
+                LinkState { up: seen.up, mtu: seen.mtu, mac: seen.mac, alias: seen.alias.clone() };
+            set_link(end, &before, &link.veth.raised(side), &mut steps);
+            let altname = end.altname.iter().filter(|name| !seen.altnames.contains(*name));
+            steps.extend(altname.map(|altname| Step::AddAltname {
+                at: end.at.clone(),
+                device: end.device.clone(),
+                altname: altname.clone(),
+            }));
+        }
+    }
+    for (node, want) in &wanted.nodes {
+        let seen = world.host.nodes.get(node);
+        sysctls(node, want, seen, true, &mut steps);
+        addresses(node, want, seen, links, &mut steps);
+        routes(node, want, seen, links, &mut steps);
+    }
+    steps
+}
+
+fn seen_at<'a>(world: &'a World, end: &VethEnd) -> Option<&'a SeenDevice> {
+    match &end.at {
+        Place::Host => world.host.ports.get(&end.device),
+        Place::Node(node) => world.host.nodes.get(node)?.devices.get(&end.device),
+    }
+}
+
+fn set_link(end: &VethEnd, before: &LinkState, after: &LinkState, steps: &mut Vec<Step>) {
+    if before != after {
+        steps.push(Step::SetLink {
+            at: end.at.clone(),
+            device: end.device.clone(),
+            before: before.clone(),
+            after: after.clone(),
+        });
+    }
+}
+
+/// Kernel parameters: those of one interface when that is there (`late`), all
+/// others first, because a `default` only counts for devices still to come.
+fn sysctls(
+    node: &NodeName,
+    want: &WantedNode,
+    seen: Option<&SeenNode>,
+    late: bool,
+    steps: &mut Vec<Step>,
+) {
+    let of_interface = |key: &str| {
+        // net.ipv4.conf.eth0.rp_filter, net.ipv6.neigh.eth0.gc_stale_time
+        let interface = key.split('.').nth(3).filter(|_| key.split('.').count() == 5);
+        interface.is_some_and(|name| want.addresses.keys().any(|device| device.as_str() == name))
+    };
+    for (key, after) in want.sysctls.iter().filter(|(key, _)| of_interface(key) == late) {
+        let before = seen.and_then(|seen| seen.sysctls.get(key));
+        if before.is_some_and(|before| same_value(before, after)) {
+            continue;
+        }
+        steps.push(Step::SetSysctl {
+            node: node.clone(),
+            key: key.clone(),
+            before: before.cloned(),
+            after: after.clone(),
+        });
+    }
+}
+
+/// The kernel prints `4096\t87380` for what was written as `4096 87380`.
+fn same_value(a: &str, b: &str) -> bool {
+    a.split_whitespace().eq(b.split_whitespace())
+}
+
+/// New addresses come before old ones go, so that a connected route that both
+/// share, and what hangs on it, stays.
+fn addresses(
+    node: &NodeName,
+    want: &WantedNode,
+    seen: Option<&SeenNode>,
+    links: &LinkDiff,
+    steps: &mut Vec<Step>,
+) {
+    for (device, wanted) in &want.addresses {
+        // What was on a link that is made again went with it.
+        let seen = seen.filter(|_| !links.is_stray(node, device));
+        let ours = seen.and_then(|seen| seen.addresses.get(device));
+        let theirs = seen.and_then(|seen| seen.foreign_addresses.get(device));
+        let has = |set: Option<&BTreeSet<_>>, address| set.is_some_and(|s| s.contains(address));
+        for address in wanted.iter().filter(|a| !has(ours, a) && !has(theirs, a)) {
+            steps.push(Step::AddAddress {
+                node: node.clone(),
+                device: device.clone(),
+                address: *address,
+            });
+        }
+        for address in ours.into_iter().flatten().filter(|a| !wanted.contains(a)) {
+            steps.push(Step::DeleteAddress {
+                node: node.clone(),
+                device: device.clone(),
+                address: *address,
+            });
+        }
+    }
+}
+
+fn routes(
+    node: &NodeName,
+    want: &WantedNode,
+    seen: Option<&SeenNode>,
+    links: &LinkDiff,
+    steps: &mut Vec<Step>,
+) {
+    let stays = |device: &IfName| !links.is_stray(node, device);
+    let there: BTreeSet<_> =
+        seen.iter().flat_map(|seen| &seen.routes).filter(|r| stays(&r.device)).collect();
+    let theirs: BTreeSet<_> =
+        seen.iter().flat_map(|s| &s.foreign_routes).filter(|r| stays(&r.device)).collect();
+    // Old ones go first: a default route cannot be there twice.
+    let gone = there.iter().filter(|route| !want.routes.contains(route));
+    steps.extend(gone.map(|r| Step::DeleteRoute { node: node.clone(), route: (*r).clone() }));
+    let new = want.routes.iter().filter(|r| !there.contains(r) && !theirs.contains(r));
+    // A route without a next router makes the next router of another one
+    // reachable.
+    let (direct, by_router): (Vec<_>, Vec<_>) = new.partition(|route| route.via.is_none());
+    let new = direct.into_iter().chain(by_router);
+    steps.extend(new.map(|r| Step::AddRoute { node: node.clone(), route: r.clone() }));
+}
+
+/// Switches and ports, each backend's in one go.
+fn fabric(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Stage> {
+    let mut steps: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
+    let mut raised: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
+    for (name, spec) in &wanted.switches {
+        let there = world.fabric.switches.get(name).filter(|seen| stays(wanted, seen));
+        let steps = steps.entry(spec.backend).or_default();
+        match there {
+            None => steps.push(FabricStep::AddSwitch(spec.clone())),
+            Some(seen) if seen.spec != *spec => {
+                steps.push(FabricStep::SetSwitch { before: seen.spec.clone(), after: spec.clone() })
+            }
+            Some(_) => {}
+        }
+        if there.is_none_or(|seen| !seen.up) {
+            raised.entry(spec.backend).or_default().push(FabricStep::RaiseSwitch(spec.clone()));
+        }
+    }
+    for port in wanted.ports().into_values() {
+        let backend = wanted.switches[&port.switch].backend;
+        let there = port_of(world, &port.device)
+            .filter(|_| !links.stray.iter().flatten().any(|end| *end.device == port.device));
+        let steps = steps.entry(backend).or_default();
+        match there {
+            None => steps.push(FabricStep::AddPort(port.clone())),
+            Some((_, before)) if before != *port => {
+                steps.push(FabricStep::SetPort { before, after: port.clone() });
+            }
+            Some(_) => {}
+        }
+    }
+    for seen in gone_switches(wanted, world).filter(|s| !is_wanted_again(wanted, s)) {
+        let steps = steps.entry(seen.spec.backend).or_default();
+        steps.push(FabricStep::DeleteSwitch(seen.spec.clone()));
+    }
+    for (backend, raise) in raised {
+        steps.entry(backend).or_default().extend(raise);
+    }
+    steps.into_iter().map(|(backend, steps)| Stage::Fabric(backend, steps)).collect()
+}

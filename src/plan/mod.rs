@@ -1,0 +1,19 @@
+//! Decisions: what has to be done to turn the world as seen into the lab as
+//! wanted, as plain data, each step with its way back.
+//!
+//! Pure: no IO, no clock. `wanted` says in the kernel's terms what a lab
+//! means, `diff` compares that with the world, `step` is the result, `undo`
+//! the way back, `text` the words for a reader. Refusals are found here,
+//! before anything is touched.
+
+pub mod diff;
+pub mod refuse;
+pub mod step;
+pub mod text;
+pub mod undo;
+pub mod wanted;
+
+pub use diff::{down, up};
+pub use refuse::{Abilities, Refusal};
+pub use step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
+pub use wanted::Wanted;

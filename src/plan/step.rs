@@ -1,0 +1,256 @@
+//! Steps: what is to be done, never how.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::model::mark::Mac;
+use crate::model::names::{IfName, LabName, NodeName};
+use crate::model::topology::Backend;
+use crate::model::world::{KernelRoute, PortSpec, SwitchSpec};
+
+/// All that one command does to one lab, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The lab.
+    pub lab: LabName,
+    /// What to do, one after the other.
+    pub stages: Vec<Stage>,
+}
+
+/// A run of steps for one pair of hands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// For the kernel.
+    Host(Vec<Step>),
+    /// For the switches of one backend, which takes all of them or none.
+    Fabric(Backend, Vec<FabricStep>),
+}
+
+/// Where a link's end is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Place {
+    /// In the machine's own namespace.
+    Host,
+    /// In a node.
+    Node(NodeName),
+}
+
+/// One change to namespaces and links.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Makes a namespace, gives it our mark, sets kernel parameters for the
+    /// devices still to come, raises its loopback and names it.
+    AddNode {
+        /// The node.
+        node: NodeName,
+    },
+    /// Takes the namespace's name away; it ends with its last process.
+    DeleteNode {
+        /// The node.
+        node: NodeName,
+    },
+    /// Makes a pair of links, each end born where it belongs, and marks them.
+    AddVeth(Veth),
+    /// Deletes the pair; the veth is what it was, for the way back.
+    DeleteVeth(Veth),
+    /// Deletes what is left of a link of ours: an end whose other end went
+    /// astray, or one that was never finished.
+    DeleteEnd {
+        /// Where it is.
+        at: Place,
+        /// The device.
+        device: IfName,
+    },
+    /// Deletes all links of the lab's group in the machine's own namespace
+    /// with one request, bridges included.
+    SweepLinks {
+        /// The lab's link group.
+        group: u32,
+        /// The devices that will go, and no others.
+        devices: Vec<IfName>,
+    },
+    /// Changes a link.
+    SetLink {
+        /// Where it is.
+        at: Place,
+        /// The device.
+        device: IfName,
+        /// How it was.
+        before: LinkState,
+        /// How it is to be.
+        after: LinkState,
+    },
+    /// Gives a link its full name too.
+    AddAltname {
+        /// Where it is.
+        at: Place,
+        /// The device.
+        device: IfName,
+        /// The other name.
+        altname: String,
+    },
+    /// Gives an interface an address, usable at once.
+    AddAddress {
+        /// The node.
+        node: NodeName,
+        /// The device.
+        device: IfName,
+        /// The address with its prefix length.
+        address: IpNet,
+    },
+    /// Takes an address away.
+    DeleteAddress {
+        /// The node.
+        node: NodeName,
+        /// The device.
+        device: IfName,
+        /// The address with its prefix length.
+        address: IpNet,
+    },
+    /// Adds a route to a node's main table.
+    AddRoute {
+        /// The node.
+        node: NodeName,
+        /// The route.
+        route: KernelRoute,
+    },
+    /// Takes a route away.
+    DeleteRoute {
+        /// The node.
+        node: NodeName,
+        /// The route.
+        route: KernelRoute,
+    },
+    /// Sets a kernel parameter in a node.
+    SetSysctl {
+        /// The node.
+        node: NodeName,
+        /// The parameter, dotted.
+        key: String,
+        /// What it was; `None` in a node that is new.
+        before: Option<String>,
+        /// What it is to be.
+        after: String,
+    },
+}
+
+/// What can change about a link while it stays the same link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkState {
+    /// Whether it is up.
+    pub up: bool,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its address.
+    pub mac: Mac,
+    /// Its alias: the full mark.
+    pub alias: String,
+}
+
+/// A pair of links.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Veth {
+    /// The link's identity in its lab (`topology::Link::id`).
+    pub link: String,
+    /// The lab's link group, set at birth.
+    pub group: u32,
+    /// MTU of both ends in bytes.
+    pub mtu: u32,
+    /// The two ends. Where only one is at a switch, it is the first.
+    pub ends: [VethEnd; 2],
+}
+
+/// One end of a pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VethEnd {
+    /// Where it is born.
+    pub at: Place,
+    /// Its name.
+    pub device: IfName,
+    /// Its address.
+    pub mac: Mac,
+    /// Its full mark.
+    pub alias: String,
+    /// Its other name, where the device's is a short one.
+    pub altname: Option<String>,
+}
+
+/// One change to the switches of a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FabricStep {
+    /// Makes a switch that does not forward yet.
+    AddSwitch(SwitchSpec),
+    /// Changes a switch.
+    SetSwitch {
+        /// How it was.
+        before: SwitchSpec,
+        /// How it is to be.
+        after: SwitchSpec,
+    },
+    /// Lets a switch forward. Comes after its first ports, since every port
+    /// that comes up on a bridge that is up costs about 5 ms of announcements
+    /// to all other ports (kernel 6.18, 1000 ports; 1 ms with the bridge down).
+    RaiseSwitch(SwitchSpec),
+    /// Deletes a switch.
+    DeleteSwitch(SwitchSpec),
+    /// Plugs a link into a switch.
+    AddPort(PortSpec),
+    /// Changes a port, or moves it to another switch.
+    SetPort {
+        /// How it was.
+        before: PortSpec,
+        /// How it is to be.
+        after: PortSpec,
+    },
+    /// Pulls a link out of a switch.
+    DeletePort(PortSpec),
+}
+
+impl Veth {
+    /// How end `side` (0 or 1) stands when all is done.
+    pub fn raised(&self, side: usize) -> LinkState {
+        let end = &self.ends[side];
+        LinkState { up: true, mtu: self.mtu, mac: end.mac, alias: end.alias.clone() }
+    }
+
+    /// How end `side` stands when it is born: the second one down, because
+    /// the kernel answers ENOTCONN to a peer that is to be up at birth; the
+    /// first one up if that is in the machine's own namespace, where it saves
+    /// a request for each link.
+    pub fn born(&self, side: usize) -> LinkState {
+        let up = side == 0 && self.ends[0].at == Place::Host;
+        LinkState { up, ..self.raised(side) }
+    }
+}
+
+impl Plan {
+    /// A plan that does nothing.
+    pub fn nothing(lab: &LabName) -> Self {
+        Self { lab: lab.clone(), stages: Vec::new() }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of steps.
+    pub fn len(&self) -> usize {
+        self.stages.iter().map(Stage::len).sum()
+    }
+}
+
+impl Stage {
+    /// The number of steps.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Host(steps) => steps.len(),
+            Self::Fabric(_, steps) => steps.len(),
+        }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

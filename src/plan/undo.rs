@@ -1,0 +1,164 @@
+//! The way back: what takes a step back, and how the way back of many steps
+//! is made short.
+
+use std::collections::BTreeSet;
+
+use super::step::{FabricStep, Place, Stage, Step};
+use crate::model::names::NodeName;
+use crate::model::topology::Backend;
+
+impl Step {
+    /// The steps that take this one back, if any can.
+    pub fn undo(&self) -> Option<Vec<Step>> {
+        match self {
+            Self::AddNode { node } => Some(vec![Self::DeleteNode { node: node.clone() }]),
+            Self::AddVeth(veth) => Some(vec![Self::DeleteVeth(veth.clone())]),
+            Self::DeleteVeth(veth) => {
+                let mut steps = vec![Self::AddVeth(veth.clone())];
+                for (side, end) in veth.ends.iter().enumerate() {
+                    let (before, after) = (veth.born(side), veth.raised(side));
+                    if before != after {
+                        let (at, device) = (end.at.clone(), end.device.clone());
+                        steps.push(Self::SetLink { at, device, before, after });
+                    }
+                }
+                Some(steps)
+            }
+            Self::SetLink { at, device, before, after } => Some(vec![Self::SetLink {
+                at: at.clone(),
+                device: device.clone(),
+                before: after.clone(),
+                after: before.clone(),
+            }]),
+            Self::AddAddress { node, device, address } => Some(vec![Self::DeleteAddress {
+                node: node.clone(),
+                device: device.clone(),
+                address: *address,
+            }]),
+            Self::DeleteAddress { node, device, address } => Some(vec![Self::AddAddress {
+                node: node.clone(),
+                device: device.clone(),
+                address: *address,
+            }]),
+            Self::AddRoute { node, route } => {
+                Some(vec![Self::DeleteRoute { node: node.clone(), route: route.clone() }])
+            }
+            Self::DeleteRoute { node, route } => {
+                Some(vec![Self::AddRoute { node: node.clone(), route: route.clone() }])
+            }
+            Self::SetSysctl { node, key, before: Some(before), after } => {
+                Some(vec![Self::SetSysctl {
+                    node: node.clone(),
+                    key: key.clone(),
+                    before: Some(after.clone()),
+                    after: before.clone(),
+                }])
+            }
+            // Harmless where it stays: a new node's parameter goes with the
+            // node, another name with its link, and half a link was broken.
+            Self::SetSysctl { before: None, .. }
+            | Self::AddAltname { .. }
+            | Self::DeleteEnd { .. } => Some(Vec::new()),
+            Self::DeleteNode { .. } | Self::SweepLinks { .. } => None,
+        }
+    }
+}
+
+impl FabricStep {
+    /// The steps that take this one back, if any can.
+    pub fn undo(&self) -> Option<Vec<FabricStep>> {
+        match self {
+            Self::AddSwitch(spec) => Some(vec![Self::DeleteSwitch(spec.clone())]),
+            Self::DeleteSwitch(spec) => {
+                Some(vec![Self::AddSwitch(spec.clone()), Self::RaiseSwitch(spec.clone())])
+            }
+            Self::SetSwitch { before, after } => {
+                Some(vec![Self::SetSwitch { before: after.clone(), after: before.clone() }])
+            }
+            // It goes down with the switch that was added.
+            Self::RaiseSwitch(_) => Some(Vec::new()),
+            Self::AddPort(port) => Some(vec![Self::DeletePort(port.clone())]),
+            Self::DeletePort(port) => Some(vec![Self::AddPort(port.clone())]),
+            Self::SetPort { before, after } => {
+                Some(vec![Self::SetPort { before: after.clone(), after: before.clone() }])
+            }
+        }
+    }
+}
+
+/// One step that was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// By the kernel's hands.
+    Host(Step),
+    /// By a backend's.
+    Fabric(Backend, FabricStep),
+}
+
+/// The way back from `done` (oldest first): stages to perform in their order,
+/// and the steps that nothing takes back.
+///
+/// What is inside a node that was added goes with the node, and so do links
+/// that end there; taking each address off first would cost a request a piece.
+pub fn take_back(done: &[Done]) -> (Vec<Stage>, Vec<Step>) {
+    let added: BTreeSet<&NodeName> = done
+        .iter()
+        .filter_map(|done| match done {
+            Done::Host(Step::AddNode { node }) => Some(node),
+            Done::Host(_) | Done::Fabric(..) => None,
+        })
+        .collect();
+    let mut stages: Vec<Stage> = Vec::new();
+    let mut lost = Vec::new();
+    for done in done.iter().rev() {
+        match done {
+            Done::Host(step) if goes_with_a_node(step, &added) => {}
+            Done::Host(step) => match step.undo() {
+                Some(undo) => append_host(&mut stages, undo),
+                None => lost.push(step.clone()),
+            },
+            Done::Fabric(backend, step) => {
+                append_fabric(&mut stages, *backend, step.undo().unwrap_or_default());
+            }
+        }
+    }
+    stages.retain(|stage| !stage.is_empty());
+    (stages, lost)
+}
+
+/// Whether taking back the nodes in `added` takes `step` back, too.
+fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
+    match step {
+        Step::SetLink { at: Place::Node(node), .. }
+        | Step::AddAltname { at: Place::Node(node), .. }
+        | Step::AddAddress { node, .. }
+        | Step::AddRoute { node, .. }
+        | Step::SetSysctl { node, .. } => added.contains(node),
+        // Not so a veth: a node's name goes at once, but its links only when
+        // the kernel gets round to it, or never while a process is inside.
+        Step::AddVeth(_)
+        | Step::AddNode { .. }
+        | Step::DeleteNode { .. }
+        | Step::DeleteVeth(_)
+        | Step::DeleteEnd { .. }
+        | Step::SweepLinks { .. }
+        | Step::SetLink { at: Place::Host, .. }
+        | Step::AddAltname { at: Place::Host, .. }
+        | Step::DeleteAddress { .. }
+        | Step::DeleteRoute { .. } => false,
+    }
+}
+
+fn append_host(stages: &mut Vec<Stage>, undo: Vec<Step>) {
+    match stages.last_mut() {
+        Some(Stage::Host(steps)) => steps.extend(undo),
+        _ => stages.push(Stage::Host(undo)),
+    }
+}
+
+fn append_fabric(stages: &mut Vec<Stage>, backend: Backend, undo: Vec<FabricStep>) {
+    match stages.last_mut() {
+        Some(Stage::Fabric(last, steps)) if *last == backend => steps.extend(undo),
+        _ => stages.push(Stage::Fabric(backend, undo)),
+    }
+}
