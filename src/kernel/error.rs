@@ -1,0 +1,88 @@
+//! What the kernel says no with, in words.
+
+use std::io;
+
+use nix::errno::Errno;
+
+/// The kernel refused a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelError {
+    /// What was asked of it, as a clause: `open namespace `x``.
+    pub asked: String,
+    /// Its answer.
+    pub errno: Errno,
+    /// Its own words, where it has any (the `NLMSGERR_ATTR_MSG` of an
+    /// extended acknowledgement).
+    pub said: Option<String>,
+}
+
+impl KernelError {
+    /// A refusal without words of the kernel's own.
+    pub fn new(asked: impl Into<String>, errno: Errno) -> Self {
+        Self { asked: asked.into(), errno, said: None }
+    }
+
+    /// A refusal that came as an I/O error.
+    pub fn from_io(asked: impl Into<String>, error: &io::Error) -> Self {
+        Self::new(asked, Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EIO as i32)))
+    }
+
+    /// A thing to do about it, if the number says enough.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self.errno {
+            Errno::EPERM | Errno::EACCES => {
+                "run it as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN: `sudo ovsns ...`"
+            }
+            Errno::EMFILE | Errno::ENFILE => "raise the limit of open files: `ulimit -n 65536`",
+            Errno::ENOSPC => "make room: a table or a file system is full (`df -h /run`)",
+            Errno::EROFS => "make it writable: `mount -o remount,rw` the file system named above",
+            Errno::EOPNOTSUPP => "`ovsns doctor` says what this kernel can do",
+            _ => return None,
+        })
+    }
+}
+
+impl std::error::Error for KernelError {}
+
+impl std::fmt::Display for KernelError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "could not {}: {}", self.asked, words(self.errno))?;
+        match &self.said {
+            Some(said) => write!(f, " (the kernel says: {said})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An error number as a clause. Nobody should meet a bare number.
+fn words(errno: Errno) -> String {
+    match errno {
+        Errno::EPERM | Errno::EACCES => "not allowed".into(),
+        Errno::EEXIST => "it exists already".into(),
+        Errno::ENODEV | Errno::ENXIO => "there is no such device".into(),
+        Errno::ENOENT => "there is no such thing".into(),
+        Errno::EBUSY => "it is in use".into(),
+        Errno::EOPNOTSUPP => "this kernel cannot do it".into(),
+        Errno::EINVAL => "the kernel does not take these values".into(),
+        Errno::ENETUNREACH => "the next router is on no network of this node".into(),
+        Errno::EADDRNOTAVAIL => "there is no such address".into(),
+        Errno::ESRCH => "there is no such route".into(),
+        Errno::EMFILE => "too many files are open in this process".into(),
+        Errno::ENFILE => "too many files are open on this machine".into(),
+        Errno::ENOSPC => "there is no room left".into(),
+        Errno::EROFS => "the file system is read-only".into(),
+        Errno::EXFULL => "the bridge has no port left (1023 at most)".into(),
+        other => other.desc().to_lowercase(),
+    }
+}
+
+/// A step that could not be done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct StepError {
+    /// What was not done, as a sentence.
+    pub what: String,
+    /// Why.
+    #[source]
+    pub cause: KernelError,
+}

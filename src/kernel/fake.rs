@@ -1,0 +1,222 @@
+//! A machine in memory, for tests of plans and of the engine without root.
+//!
+//! It keeps what the kernel keeps and refuses what the kernel refuses, as far
+//! as an integration test shows that the kernel does. `switch::fake` shares
+//! its devices.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use nix::errno::Errno;
+
+use super::{Host, KernelError, StepError};
+use crate::model::mark::netns;
+use crate::model::names::{IfName, LabName, NodeName};
+use crate::model::world::{Fabric, HostView, Questions, SeenDevice, SeenNode};
+use crate::plan::{Place, Step, Veth, VethEnd};
+
+/// What two fakes, a host and its switches, know together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Namespaces and links.
+    pub host: HostView,
+    /// Switches.
+    pub fabric: Fabric,
+    /// Which end is at the other end.
+    pub across: BTreeMap<(Place, IfName), (Place, IfName)>,
+    /// The step that fails, counted from 0 over all that is performed; later
+    /// ones work again.
+    pub fails_at: Option<usize>,
+    /// How many steps were performed, or failed.
+    pub performed: usize,
+}
+
+/// A machine in memory. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct FakeMachine(Arc<Mutex<Memory>>);
+
+impl FakeMachine {
+    /// What is there.
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().expect("a test that panicked with the lock has failed already")
+    }
+}
+
+impl Memory {
+    /// Counts a step, and fails if it is its turn.
+    pub fn count(&mut self) -> Result<(), Errno> {
+        let turn = self.fails_at == Some(self.performed);
+        self.performed += 1;
+        if turn { Err(Errno::EIO) } else { Ok(()) }
+    }
+
+    fn node(&mut self, node: &NodeName) -> Result<&mut SeenNode, Errno> {
+        self.host.nodes.get_mut(node).ok_or(Errno::ENOENT)
+    }
+
+    fn devices(&mut self, at: &Place) -> Result<&mut BTreeMap<IfName, SeenDevice>, Errno> {
+        match at {
+            Place::Host => Ok(&mut self.host.ports),
+            Place::Node(node) => Ok(&mut self.node(node)?.devices),
+        }
+    }
+
+    fn device(&mut self, at: &Place, device: &IfName) -> Result<&mut SeenDevice, Errno> {
+        self.devices(at)?.get_mut(device).ok_or(Errno::ENODEV)
+    }
+
+    fn add_end(&mut self, veth: &Veth, side: usize) -> Result<(), Errno> {
+        let end: &VethEnd = &veth.ends[side];
+        let seen = SeenDevice {
+            mac: end.mac,
+            mtu: veth.mtu,
+            up: veth.born(side).up,
+            carrier: false,
+            alias: end.alias.clone(),
+            altnames: end.altname.iter().cloned().collect(),
+        };
+        match self.devices(&end.at)?.insert(end.device.clone(), seen) {
+            None => Ok(()),
+            Some(_) => Err(Errno::EEXIST),
+        }
+    }
+
+    /// Deletes a link and all that hangs on it, on both sides.
+    fn delete_link(&mut self, at: &Place, device: &IfName) -> Result<(), Errno> {
+        self.devices(at)?.remove(device).ok_or(Errno::ENODEV)?;
+        for switch in self.fabric.switches.values_mut().filter(|_| *at == Place::Host) {
+            switch.ports.remove(device);
+        }
+        if let Place::Node(node) = at {
+            let node = self.node(node)?;
+            node.addresses.remove(device);
+            node.foreign_addresses.remove(device);
+            node.routes.retain(|route| route.device != *device);
+        }
+        if let Some((far, far_device)) = self.across.remove(&(at.clone(), device.clone())) {
+            self.across.remove(&(far.clone(), far_device.clone()));
+            self.delete_link(&far, &far_device)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, step: &Step) -> Result<(), Errno> {
+        self.count()?;
+        match step {
+            Step::AddNode { node } => {
+                if self.host.stubs.contains(node) || self.host.nodes.contains_key(node) {
+                    return Err(Errno::EEXIST);
+                }
+                self.host.nodes.insert(node.clone(), SeenNode::default());
+            }
+            Step::DeleteNode { node } => {
+                let ends: Vec<_> = match self.host.nodes.get(node) {
+                    Some(seen) => seen.devices.keys().cloned().collect(),
+                    None if self.host.stubs.remove(node) => return Ok(()),
+                    None => return Err(Errno::ENOENT),
+                };
+                for device in ends {
+                    self.delete_link(&Place::Node(node.clone()), &device)?;
+                }
+                self.host.nodes.remove(node);
+            }
+            Step::AddVeth(veth) => {
+                let [a, b] = &veth.ends;
+                self.add_end(veth, 0)?;
+                if let Err(errno) = self.add_end(veth, 1) {
+                    self.devices(&a.at)?.remove(&a.device);
+                    return Err(errno);
+                }
+                let (a, b) = ((a.at.clone(), a.device.clone()), (b.at.clone(), b.device.clone()));
+                self.across.insert(a.clone(), b.clone());
+                self.across.insert(b, a);
+            }
+            Step::DeleteVeth(veth) => {
+                self.delete_link(&veth.ends[0].at, &veth.ends[0].device)?;
+            }
+            Step::DeleteEnd { at, device } => self.delete_link(at, device)?,
+            Step::SweepLinks { devices, .. } => {
+                let bridges: BTreeSet<_> = devices.iter().collect();
+                self.fabric.switches.retain(|_, seen| !bridges.contains(&seen.spec.device));
+                for device in devices {
+                    // Its other end took it along, or it was a bridge.
+                    if self.host.ports.contains_key(device) {
+                        self.delete_link(&Place::Host, device)?;
+                    }
+                }
+            }
+            Step::SetLink { at, device, after, .. } => {
+                let seen = self.device(at, device)?;
+                seen.up = after.up;
+                seen.mtu = after.mtu;
+                seen.mac = after.mac;
+                seen.alias.clone_from(&after.alias);
+            }
+            Step::AddAltname { at, device, altname } => {
+                if !self.device(at, device)?.altnames.insert(altname.clone()) {
+                    return Err(Errno::EEXIST);
+                }
+            }
+            Step::AddAddress { node, device, address } => {
+                self.device(&Place::Node(node.clone()), device)?;
+                let addresses = &mut self.node(node)?.addresses;
+                if !addresses.entry(device.clone()).or_default().insert(*address) {
+                    return Err(Errno::EEXIST);
+                }
+            }
+            Step::DeleteAddress { node, device, address } => {
+                let node = self.node(node)?;
+                let there = node.addresses.get_mut(device).ok_or(Errno::EADDRNOTAVAIL)?;
+                if !there.remove(address) {
+                    return Err(Errno::EADDRNOTAVAIL);
+                }
+                if there.is_empty() {
+                    node.addresses.remove(device);
+                }
+            }
+            Step::AddRoute { node, route } => {
+                if !self.node(node)?.routes.insert(route.clone()) {
+                    return Err(Errno::EEXIST);
+                }
+            }
+            Step::DeleteRoute { node, route } => {
+                if !self.node(node)?.routes.remove(route) {
+                    return Err(Errno::ESRCH);
+                }
+            }
+            Step::SetSysctl { node, key, after, .. } => {
+                self.node(node)?.sysctls.insert(key.clone(), after.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Host for FakeMachine {
+    async fn observe(&mut self, questions: &Questions) -> Result<HostView, KernelError> {
+        let mut view = self.memory().host.clone();
+        for (node, seen) in &mut view.nodes {
+            let asked = questions.sysctls.get(node);
+            seen.sysctls.retain(|key, _| asked.is_some_and(|asked| asked.contains(key)));
+        }
+        view.taken.namespaces.retain(|name| name.starts_with(&format!("{}.", questions.lab)));
+        Ok(view)
+    }
+
+    async fn perform(&mut self, lab: &LabName, step: &Step) -> Result<(), StepError> {
+        let mut memory = self.memory();
+        if let Step::AddNode { node } = step
+            && memory.host.taken.namespaces.contains(&netns(lab, node))
+        {
+            return Err(failed(lab, step, Errno::EEXIST));
+        }
+        memory.perform(step).map_err(|errno| failed(lab, step, errno))
+    }
+}
+
+fn failed(lab: &LabName, step: &Step, errno: Errno) -> StepError {
+    let what = format!("`{}` failed", step.line(lab));
+    StepError { what, cause: KernelError::new("do that in memory", errno) }
+}

@@ -1,0 +1,35 @@
+//! Hands for namespaces, links, addresses and routes.
+//!
+//! The only callers of `setns(2)`, `unshare(2)` and `mount(2)`; with
+//! `switch::linux` the only writers to netlink. They do what a step says and
+//! decide nothing: what to do is found in `plan`.
+
+pub mod error;
+pub mod fake;
+pub mod host;
+pub mod inside;
+pub mod netlink;
+pub mod netns;
+pub mod observe;
+pub mod permissions;
+pub mod ping;
+pub mod worker;
+
+use async_trait::async_trait;
+
+use crate::model::names::LabName;
+use crate::model::world::{HostView, Questions};
+use crate::plan::Step;
+
+pub use error::{KernelError, StepError};
+pub use host::LinuxHost;
+
+/// A machine's namespaces and links: this one's, or a fake in memory.
+#[async_trait]
+pub trait Host: Send {
+    /// Reads what is there of one lab. Changes nothing.
+    async fn observe(&mut self, questions: &Questions) -> Result<HostView, KernelError>;
+
+    /// Performs one step, or nothing of it.
+    async fn perform(&mut self, lab: &LabName, step: &Step) -> Result<(), StepError>;
+}

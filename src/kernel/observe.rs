@@ -1,0 +1,316 @@
+//! Looking: what the kernel has of one lab, and whose the rest is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::error::KernelError;
+use super::host::{LinuxHost, PROTOCOL};
+use super::netlink::Netlink;
+use super::netns;
+use super::worker::Where;
+use crate::model::mark::{Mac, Mark, Thing, birth_mac, group};
+use crate::model::names::{IfName, LabName, NodeName};
+use crate::model::world::{HostView, KernelRoute, Questions, SeenDevice, SeenNode};
+
+/// A link as the kernel lists it.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// Its index in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// What kind of device it is; `None` for hardware and the loopback.
+    pub kind: Option<InfoKind>,
+    /// Its link group.
+    pub group: u32,
+    /// The index of the bridge it is a port of.
+    pub master: Option<u32>,
+    /// The rest.
+    pub seen: SeenDevice,
+    /// All that the kernel said.
+    pub message: LinkMessage,
+}
+
+/// Lists the links of the socket's namespace, without their counters.
+///
+/// Like `ip -d link show`.
+pub async fn links(netlink: &Netlink) -> Result<Vec<Link>, KernelError> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let dump = netlink.dump(RouteNetlinkMessage::GetLink(message), "list links").await?;
+    let links = dump.into_iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewLink(link) => Some(read_link(link)),
+        _ => None,
+    });
+    Ok(links.collect())
+}
+
+fn read_link(message: LinkMessage) -> Link {
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        kind: None,
+        group: 0,
+        master: None,
+        seen: SeenDevice {
+            mac: Mac([0; 6]),
+            mtu: 0,
+            up: flags.contains(LinkFlags::Up),
+            carrier: flags.contains(LinkFlags::LowerUp),
+            alias: String::new(),
+            altnames: BTreeSet::new(),
+        },
+        message: LinkMessage::default(),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::IfAlias(alias) => link.seen.alias.clone_from(alias),
+            LinkAttribute::Group(group) => link.group = *group,
+            LinkAttribute::Controller(index) => link.master = Some(*index).filter(|i| *i != 0),
+            LinkAttribute::Mtu(mtu) => link.seen.mtu = *mtu,
+            LinkAttribute::Address(bytes) => {
+                // Other kinds of link have longer addresses; none is ours.
+                link.seen.mac = Mac(bytes.as_slice().try_into().unwrap_or_default());
+            }
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.clone()),
+                    _ => None,
+                });
+            }
+            LinkAttribute::PropList(props) => {
+                link.seen.altnames.extend(props.iter().filter_map(|prop| match prop {
+                    Prop::AltIfName(name) => Some(name.clone()),
+                    _ => None,
+                }));
+            }
+            _ => {}
+        }
+    }
+    link.message = message;
+    link
+}
+
+impl Link {
+    /// Whether the link carries the mark of `lab`, or was born with it and
+    /// cut off before the full mark was set.
+    pub fn is_of(&self, lab: &LabName) -> bool {
+        match Mark::parse(&self.seen.alias) {
+            Some(mark) => mark.lab == *lab,
+            None => {
+                self.group == group(lab)
+                    && IfName::new(&self.name).is_ok_and(|n| birth_mac(&n) == self.seen.mac)
+            }
+        }
+    }
+}
+
+/// Sees to the questions.
+pub(super) async fn lab(
+    host: &mut LinuxHost,
+    questions: &Questions,
+) -> Result<HostView, KernelError> {
+    let lab = &questions.lab;
+    let mut view = HostView::default();
+    for link in links(host.here()).await? {
+        match IfName::new(&link.name) {
+            Ok(name) if link.is_of(lab) => {
+                // Bridges are the business of `switch::linux`.
+                if link.kind != Some(InfoKind::Bridge) {
+                    view.ports.insert(name, link.seen);
+                }
+            }
+            _ => {
+                let alias = link.seen.alias;
+                let names = link.seen.altnames.into_iter().chain([link.name]);
+                view.taken.devices.extend(names.map(|name| (name, alias.clone())));
+            }
+        }
+    }
+    let ours = format!("{lab}.");
+    for name in netns::list()? {
+        let Some(node) = name.strip_prefix(&ours).and_then(|n| NodeName::new(n).ok()) else {
+            continue;
+        };
+        let mark = Mark { lab: lab.clone(), thing: Thing::Node(node.clone()) };
+        let asked = questions.sysctls.get(&node);
+        match node_called(host, &name, &mark, asked).await? {
+            Called::Ours(seen) => drop(view.nodes.insert(node, seen)),
+            Called::Stub => drop(view.stubs.insert(node)),
+            Called::NotOurs => drop(view.taken.namespaces.insert(name)),
+        }
+    }
+    view.unknown_sysctls = unknown_sysctls(questions);
+    Ok(view)
+}
+
+/// What a name below `/run/netns` leads to.
+enum Called {
+    Ours(SeenNode),
+    Stub,
+    NotOurs,
+}
+
+async fn node_called(
+    host: &mut LinuxHost,
+    name: &str,
+    mark: &Mark,
+    sysctls: Option<&BTreeSet<String>>,
+) -> Result<Called, KernelError> {
+    use nix::errno::Errno;
+    let netlink = match host.netlink_in(name).await {
+        Ok(netlink) => netlink,
+        // The file is no namespace. Cut off, or somebody's own.
+        Err(error) if error.errno == Errno::EINVAL => {
+            let stub = netns::stub_mark(name).is_some_and(|text| text == mark.to_string());
+            return Ok(if stub { Called::Stub } else { Called::NotOurs });
+        }
+        // Deleted since it was listed.
+        Err(error) if error.errno == Errno::ENOENT => return Ok(Called::NotOurs),
+        Err(error) => return Err(error),
+    };
+    let links = links(&netlink).await?;
+    let loopback = links.iter().find(|link| link.name == "lo");
+    if loopback.is_none_or(|lo| lo.seen.alias != mark.to_string()) {
+        return Ok(Called::NotOurs);
+    }
+    let mut seen = SeenNode::default();
+    let mut names: BTreeMap<u32, IfName> = BTreeMap::new();
+    for link in links {
+        // Whoever works in a node may have made bridges and tunnels there.
+        let ours = link.group == group(&mark.lab) || link.is_of(&mark.lab);
+        match IfName::new(&link.name) {
+            Ok(device) if ours && link.kind == Some(InfoKind::Veth) => {
+                names.insert(link.index, device.clone());
+                seen.devices.insert(device, link.seen);
+            }
+            _ => drop(seen.foreign.insert(link.name)),
+        }
+    }
+    addresses(&netlink, &names, &mut seen).await?;
+    routes(&netlink, &names, &mut seen).await?;
+    if let Some(keys) = sysctls {
+        let (place, keys) = (Where::In(netns::open(name)?), keys.clone());
+        seen.sysctls = host.worker().inside(place, move || read_sysctls(keys)).await?;
+    }
+    Ok(Called::Ours(seen))
+}
+
+async fn addresses(
+    netlink: &Netlink,
+    names: &BTreeMap<u32, IfName>,
+    seen: &mut SeenNode,
+) -> Result<(), KernelError> {
+    let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    for message in netlink.dump(all, "list addresses").await? {
+        let RouteNetlinkMessage::NewAddress(message) = message else { continue };
+        let Some(device) = names.get(&message.header.index) else { continue };
+        let (mut peer, mut local, mut ours) = (None, None, false);
+        for attribute in &message.attributes {
+            match attribute {
+                AddressAttribute::Address(address) => peer = Some(*address),
+                AddressAttribute::Local(address) => local = Some(*address),
+                AddressAttribute::Protocol(protocol) => ours = u8::from(*protocol) == PROTOCOL,
+                _ => {}
+            }
+        }
+        let net = local.or(peer).and_then(|a| IpNet::new(a, message.header.prefix_len).ok());
+        let Some(net) = net else { continue };
+        // The kernel gives every interface one of these by itself.
+        if matches!(net, IpNet::V6(v6) if v6.addr().is_unicast_link_local()) && !ours {
+            continue;
+        }
+        let set = if ours { &mut seen.addresses } else { &mut seen.foreign_addresses };
+        set.entry(device.clone()).or_default().insert(net);
+    }
+    Ok(())
+}
+
+async fn routes(
+    netlink: &Netlink,
+    names: &BTreeMap<u32, IfName>,
+    seen: &mut SeenNode,
+) -> Result<(), KernelError> {
+    let all = RouteNetlinkMessage::GetRoute(RouteMessage::default());
+    for message in netlink.dump(all, "list routes").await? {
+        let RouteNetlinkMessage::NewRoute(message) = message else { continue };
+        let ours = message.header.protocol == RouteProtocol::Other(PROTOCOL);
+        let Some(route) = read_route(&message, names) else { continue };
+        let set = if ours { &mut seen.routes } else { &mut seen.foreign_routes };
+        set.insert(route);
+    }
+    Ok(())
+}
+
+/// A unicast route of the main table through one of our devices, if it is one.
+fn read_route(message: &RouteMessage, names: &BTreeMap<u32, IfName>) -> Option<KernelRoute> {
+    let header = &message.header;
+    if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
+        return None;
+    }
+    let zero: IpAddr = match header.address_family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    let plain = |address: &RouteAddress| match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    };
+    let (mut to, mut via, mut device, mut metric) = (zero, None, None, 0);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => to = plain(address)?,
+            RouteAttribute::Gateway(address) => via = plain(address),
+            RouteAttribute::Oif(index) => device = names.get(index).cloned(),
+            RouteAttribute::Priority(priority) => metric = *priority,
+            _ => {}
+        }
+    }
+    let to = IpNet::new(to, header.destination_prefix_length).ok()?;
+    Some(KernelRoute { to, via, device: device?, metric })
+}
+
+/// The file of a kernel parameter (`sysctl(8)`: dots for slashes). The checks
+/// of the model let no `/` and no empty part through.
+pub(super) fn sysctl_path(key: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/sys/{}", key.replace('.', "/")))
+}
+
+/// Reads kernel parameters of the namespace of the calling thread; those that
+/// cannot be read are left out.
+fn read_sysctls(keys: BTreeSet<String>) -> BTreeMap<String, String> {
+    let read = |key: String| {
+        let value = fs::read_to_string(sysctl_path(&key)).ok()?;
+        Some((key, value.trim_end().to_owned()))
+    };
+    keys.into_iter().filter_map(read).collect()
+}
+
+/// Parameters that were asked for and that this kernel has in no namespace:
+/// an interface's are looked for at `default`.
+fn unknown_sysctls(questions: &Questions) -> BTreeSet<String> {
+    let known = |key: &str| {
+        let mut parts: Vec<&str> = key.split('.').collect();
+        if parts.len() == 5 && matches!(parts[2], "conf" | "neigh") {
+            parts[3] = "default";
+        }
+        sysctl_path(&parts.join(".")).exists()
+    };
+    questions.sysctls.values().flatten().filter(|key| !known(key)).cloned().collect()
+}
