@@ -1,0 +1,265 @@
+//! The promises of `Switch`, each checked once and for every backend: over
+//! the fake in `tests/`, over the real ones in `integration/`.
+//!
+//! Each promise takes a switch of a lab that is empty, and two links of that
+//! lab that are there and plugged in nowhere. It leaves nothing behind.
+
+use std::collections::BTreeMap;
+
+use super::Switch;
+use crate::model::mark::{Mark, Thing, birth_mac, group};
+use crate::model::names::{IfName, LabName, SwitchName};
+use crate::model::topology::{PortSettings, SwitchSettings, Vlan};
+use crate::model::world::{Fabric, PortSpec, SwitchSpec};
+use crate::plan::FabricStep;
+
+/// What a promise is checked with.
+pub struct Subject<'a> {
+    /// The switch.
+    pub switch: &'a mut dyn Switch,
+    /// The lab that it and the links are of.
+    pub lab: LabName,
+    /// Two links of the lab in the machine's own namespace.
+    pub links: [IfName; 2],
+}
+
+impl Subject<'_> {
+    /// A switch of the lab, as a plan would want it.
+    pub fn spec(&self, name: &str) -> SwitchSpec {
+        let name = SwitchName::new(name).expect("a good name");
+        let mark = Mark { lab: self.lab.clone(), thing: Thing::Switch(name.clone()) };
+        let device = mark.device();
+        SwitchSpec {
+            name,
+            backend: self.switch.abilities().backend,
+            mac: birth_mac(&device),
+            device,
+            mtu: 1500,
+            group: group(&self.lab),
+            alias: mark.to_string(),
+            altname: mark.full_name(),
+            settings: SwitchSettings::default(),
+            vlan_filtering: false,
+        }
+    }
+
+    /// A port of that switch.
+    pub fn port(&self, spec: &SwitchSpec, link: usize) -> PortSpec {
+        PortSpec {
+            switch: spec.name.clone(),
+            bridge: spec.device.clone(),
+            device: self.links[link].clone(),
+            settings: PortSettings::default(),
+            filtering: spec.vlan_filtering,
+        }
+    }
+
+    async fn observe(&mut self) -> Fabric {
+        self.switch.observe(&self.lab).await.expect("the switches can be read")
+    }
+
+    async fn commit(&mut self, steps: &[FabricStep]) {
+        self.switch.commit(steps).await.expect("the batch can be committed");
+    }
+}
+
+/// All promises, one after the other.
+pub async fn all(subject: &mut Subject<'_>) {
+    what_was_committed_is_observed(subject).await;
+    settings_are_observed_as_they_were_set(subject).await;
+    a_port_moves_and_its_settings_with_it(subject).await;
+    a_failed_commit_changes_nothing(subject).await;
+    every_step_is_taken_back_by_its_undo(subject).await;
+    counters_name_every_port(subject).await;
+    what_is_able_to_do_vlans_keeps_them_apart(subject).await;
+}
+
+/// A switch with two ports is seen with two ports, up, under its mark; and a
+/// switch that was deleted is not seen.
+pub async fn what_was_committed_is_observed(subject: &mut Subject<'_>) {
+    let spec = subject.spec("sw");
+    let ports = [subject.port(&spec, 0), subject.port(&spec, 1)];
+    subject
+        .commit(&[
+            FabricStep::AddSwitch(spec.clone()),
+            FabricStep::AddPort(ports[0].clone()),
+            FabricStep::AddPort(ports[1].clone()),
+            FabricStep::RaiseSwitch(spec.clone()),
+        ])
+        .await;
+    let fabric = subject.observe().await;
+    let seen = &fabric.switches[&spec.name];
+    assert_eq!(seen.spec, spec);
+    assert!(seen.up, "a switch that was raised is up");
+    let expected: BTreeMap<_, _> =
+        ports.iter().map(|port| (port.device.clone(), port.settings.clone())).collect();
+    assert_eq!(seen.ports, expected);
+    subject
+        .commit(&[
+            FabricStep::DeletePort(ports[0].clone()),
+            FabricStep::DeletePort(ports[1].clone()),
+            FabricStep::DeleteSwitch(spec),
+        ])
+        .await;
+    assert_eq!(subject.observe().await, Fabric::default());
+}
+
+/// What was changed reads back changed, so that a second look finds nothing
+/// to do.
+pub async fn settings_are_observed_as_they_were_set(subject: &mut Subject<'_>) {
+    let spec = subject.spec("sw");
+    let mut changed = spec.clone();
+    changed.mtu = 1400;
+    changed.mac = "02:00:00:00:12:34".parse().expect("a good address");
+    changed.settings =
+        SwitchSettings { stp: true, forward_delay_s: 4, ageing_s: 60, multicast_snooping: false };
+    let mut port = subject.port(&spec, 0);
+    subject.commit(&[FabricStep::AddSwitch(spec.clone()), FabricStep::AddPort(port.clone())]).await;
+    let set = FabricStep::SetSwitch { before: spec.clone(), after: changed.clone() };
+    subject.commit(&[set]).await;
+    if subject.switch.abilities().isolation.is_ok() {
+        let before = port.clone();
+        port.settings.isolated = true;
+        subject.commit(&[FabricStep::SetPort { before, after: port.clone() }]).await;
+    }
+    let fabric = subject.observe().await;
+    assert_eq!(fabric.switches[&spec.name].spec, changed);
+    assert_eq!(fabric.switches[&spec.name].ports[&port.device], port.settings);
+    subject.commit(&[FabricStep::DeletePort(port), FabricStep::DeleteSwitch(changed)]).await;
+}
+
+/// A port is on one switch at a time.
+pub async fn a_port_moves_and_its_settings_with_it(subject: &mut Subject<'_>) {
+    let (from, to) = (subject.spec("from"), subject.spec("to"));
+    let before = subject.port(&from, 0);
+    let mut after = subject.port(&to, 0);
+    after.settings.isolated = subject.switch.abilities().isolation.is_ok();
+    subject
+        .commit(&[
+            FabricStep::AddSwitch(from.clone()),
+            FabricStep::AddSwitch(to.clone()),
+            FabricStep::AddPort(before.clone()),
+        ])
+        .await;
+    subject.commit(&[FabricStep::SetPort { before, after: after.clone() }]).await;
+    let fabric = subject.observe().await;
+    assert!(fabric.switches[&from.name].ports.is_empty(), "the port has left");
+    assert_eq!(fabric.switches[&to.name].ports[&after.device], after.settings);
+    subject
+        .commit(&[
+            FabricStep::DeletePort(after),
+            FabricStep::DeleteSwitch(from),
+            FabricStep::DeleteSwitch(to),
+        ])
+        .await;
+}
+
+/// All or nothing: a batch whose last step must fail leaves the switches as
+/// they were.
+pub async fn a_failed_commit_changes_nothing(subject: &mut Subject<'_>) {
+    let (kept, new) = (subject.spec("kept"), subject.spec("new"));
+    let port = subject.port(&kept, 0);
+    subject.commit(&[FabricStep::AddSwitch(kept.clone()), FabricStep::AddPort(port.clone())]).await;
+    let before = subject.observe().await;
+    let mut changed = kept.clone();
+    changed.settings.ageing_s = 77;
+    let moved = PortSpec { bridge: new.device.clone(), switch: new.name.clone(), ..port.clone() };
+    let mut ghost = subject.port(&new, 1);
+    ghost.device = IfName::new("no-such-device").expect("a good name");
+    subject
+        .switch
+        .commit(&[
+            FabricStep::AddSwitch(new.clone()),
+            FabricStep::SetSwitch { before: kept.clone(), after: changed },
+            FabricStep::SetPort { before: port.clone(), after: moved },
+            FabricStep::AddPort(subject_port(&new, &subject.links[1])),
+            FabricStep::AddPort(ghost),
+        ])
+        .await
+        .expect_err("a device that is not there cannot be plugged in");
+    assert_eq!(subject.observe().await, before);
+    subject.commit(&[FabricStep::DeletePort(port), FabricStep::DeleteSwitch(kept)]).await;
+}
+
+fn subject_port(spec: &SwitchSpec, link: &IfName) -> PortSpec {
+    PortSpec {
+        switch: spec.name.clone(),
+        bridge: spec.device.clone(),
+        device: link.clone(),
+        settings: PortSettings::default(),
+        filtering: spec.vlan_filtering,
+    }
+}
+
+/// A step and its undo, one after the other, are as if nothing had been.
+pub async fn every_step_is_taken_back_by_its_undo(subject: &mut Subject<'_>) {
+    let spec = subject.spec("sw");
+    let port = subject.port(&spec, 0);
+    let mut quiet = spec.clone();
+    quiet.settings.multicast_snooping = false;
+    let steps = [
+        FabricStep::AddSwitch(spec.clone()),
+        FabricStep::AddPort(port),
+        FabricStep::SetSwitch { before: spec, after: quiet },
+    ];
+    let mut worlds = vec![subject.observe().await];
+    for step in &steps {
+        subject.commit(std::slice::from_ref(step)).await;
+        worlds.push(subject.observe().await);
+    }
+    for step in steps.iter().rev() {
+        assert_eq!(subject.observe().await, worlds.pop().expect("one for each step"));
+        let undo = step.undo().expect("these can be taken back");
+        subject.commit(&undo).await;
+    }
+    assert_eq!(subject.observe().await, worlds.pop().expect("the first"));
+}
+
+/// Whoever asks for traffic hears of every port.
+pub async fn counters_name_every_port(subject: &mut Subject<'_>) {
+    let spec = subject.spec("sw");
+    let port = subject.port(&spec, 0);
+    subject.commit(&[FabricStep::AddSwitch(spec.clone()), FabricStep::AddPort(port.clone())]).await;
+    let traffic = subject.switch.traffic(&spec).await.expect("traffic can be read");
+    let ports: Vec<_> = traffic.counters.keys().cloned().collect();
+    assert_eq!(ports, [port.device.clone()]);
+    subject.commit(&[FabricStep::DeletePort(port), FabricStep::DeleteSwitch(spec)]).await;
+}
+
+/// VLANs read back as they were set. A switch that cannot do them says so in
+/// its abilities, and no plan asks.
+pub async fn what_is_able_to_do_vlans_keeps_them_apart(subject: &mut Subject<'_>) {
+    if subject.switch.abilities().vlan.is_err() {
+        return;
+    }
+    let mut spec = subject.spec("sw");
+    spec.vlan_filtering = true;
+    let mut access = subject.port(&spec, 0);
+    access.settings.vlan = Some(Vlan::Access(10));
+    let mut trunk = subject.port(&spec, 1);
+    let vlans = [5, 10, 11, 12].into_iter().collect();
+    trunk.settings.vlan = Some(Vlan::Trunk { vlans, native: Some(5) });
+    subject
+        .commit(&[
+            FabricStep::AddSwitch(spec.clone()),
+            FabricStep::AddPort(access.clone()),
+            FabricStep::AddPort(trunk.clone()),
+        ])
+        .await;
+    for vlan in [Some(Vlan::Access(1)), None, Some(Vlan::Access(20))] {
+        let before = access.clone();
+        access.settings.vlan = vlan;
+        subject.commit(&[FabricStep::SetPort { before, after: access.clone() }]).await;
+        let seen = &subject.observe().await.switches[&spec.name];
+        assert_eq!(seen.spec, spec);
+        assert_eq!(seen.ports[&access.device], access.settings);
+        assert_eq!(seen.ports[&trunk.device], trunk.settings);
+    }
+    subject
+        .commit(&[
+            FabricStep::DeletePort(access),
+            FabricStep::DeletePort(trunk),
+            FabricStep::DeleteSwitch(spec),
+        ])
+        .await;
+}

@@ -1,0 +1,140 @@
+//! A switch in memory, over the devices of a `FakeMachine`.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use nix::errno::Errno;
+
+use super::{Counters, Switch, SwitchError, Traffic};
+use crate::kernel::KernelError;
+use crate::kernel::fake::{FakeMachine, Memory};
+use crate::model::names::LabName;
+use crate::model::topology::Backend;
+use crate::model::world::{Fabric, PortSpec, SeenSwitch, SwitchSpec};
+use crate::plan::{Abilities, FabricStep};
+
+/// A switch that can do all that a plan may ask for, unless told otherwise.
+#[derive(Debug, Clone)]
+pub struct FakeSwitch {
+    machine: FakeMachine,
+    abilities: Abilities,
+}
+
+impl FakeSwitch {
+    /// Switches of `machine`, which pass for Linux bridges.
+    pub fn new(machine: &FakeMachine) -> Self {
+        let abilities = Abilities {
+            backend: Backend::Linux,
+            vlan: Ok(()),
+            isolation: Ok(()),
+            ports_max: 1023,
+            swept_with_links: true,
+        };
+        Self { machine: machine.clone(), abilities }
+    }
+
+    /// The same with other abilities.
+    pub fn with(mut self, abilities: Abilities) -> Self {
+        self.abilities = abilities;
+        self
+    }
+}
+
+fn perform(memory: &mut Memory, step: &FabricStep) -> Result<(), Errno> {
+    memory.count()?;
+    match step {
+        FabricStep::AddSwitch(spec) => {
+            let taken = memory.fabric.switches.values().any(|s| s.spec.device == spec.device)
+                || memory.host.ports.contains_key(&spec.device);
+            if taken {
+                return Err(Errno::EEXIST);
+            }
+            let seen = SeenSwitch { spec: spec.clone(), up: false, ports: BTreeMap::new() };
+            memory.fabric.switches.insert(spec.name.clone(), seen);
+        }
+        FabricStep::SetSwitch { after, .. } => switch(memory, after)?.spec = after.clone(),
+        FabricStep::RaiseSwitch(spec) => switch(memory, spec)?.up = true,
+        FabricStep::DeleteSwitch(spec) => {
+            switch(memory, spec)?;
+            memory.fabric.switches.retain(|_, seen| seen.spec.device != spec.device);
+        }
+        FabricStep::AddPort(port) => plug(memory, port)?,
+        FabricStep::SetPort { before, after } => {
+            let there =
+                memory.fabric.switches.values().any(|s| {
+                    s.spec.device == before.bridge && s.ports.contains_key(&before.device)
+                });
+            if !there {
+                return Err(Errno::ENODEV);
+            }
+            plug(memory, after)?;
+        }
+        FabricStep::DeletePort(port) => {
+            if !memory.host.ports.contains_key(&port.device) {
+                return Err(Errno::ENODEV);
+            }
+            pull(memory, port);
+        }
+    }
+    Ok(())
+}
+
+/// A device has one master, and gets the new one in place of the old.
+fn plug(memory: &mut Memory, port: &PortSpec) -> Result<(), Errno> {
+    if !memory.host.ports.contains_key(&port.device) {
+        return Err(Errno::ENODEV);
+    }
+    if !memory.fabric.switches.values().any(|seen| seen.spec.device == port.bridge) {
+        return Err(Errno::ENODEV);
+    }
+    pull(memory, port);
+    for seen in memory.fabric.switches.values_mut().filter(|s| s.spec.device == port.bridge) {
+        seen.ports.insert(port.device.clone(), port.settings.clone());
+    }
+    Ok(())
+}
+
+fn pull(memory: &mut Memory, port: &PortSpec) {
+    for seen in memory.fabric.switches.values_mut() {
+        seen.ports.remove(&port.device);
+    }
+}
+
+fn switch<'a>(memory: &'a mut Memory, spec: &SwitchSpec) -> Result<&'a mut SeenSwitch, Errno> {
+    let mut switches = memory.fabric.switches.values_mut();
+    switches.find(|seen| seen.spec.device == spec.device).ok_or(Errno::ENODEV)
+}
+
+#[async_trait]
+impl Switch for FakeSwitch {
+    fn abilities(&self) -> Abilities {
+        self.abilities.clone()
+    }
+
+    async fn observe(&mut self, _lab: &LabName) -> Result<Fabric, SwitchError> {
+        Ok(self.machine.memory().fabric.clone())
+    }
+
+    async fn commit(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError> {
+        let mut memory = self.machine.memory();
+        let before = memory.fabric.clone();
+        for step in steps {
+            if let Err(errno) = perform(&mut memory, step) {
+                memory.fabric = before;
+                return Err(SwitchError::Step {
+                    step: step.line(),
+                    source: KernelError::new("do that in memory", errno),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn traffic(&mut self, switch: &SwitchSpec) -> Result<Traffic, SwitchError> {
+        let memory = self.machine.memory();
+        let seen = memory.fabric.switches.get(&switch.name);
+        let ports = seen.into_iter().flat_map(|seen| seen.ports.keys().cloned());
+        let counters = ports.map(|port| (port, Counters::default())).collect();
+        Ok(Traffic { learned: Vec::new(), counters })
+    }
+}

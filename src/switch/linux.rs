@@ -1,0 +1,676 @@
+//! The bridge of the Linux kernel as a switch (`ip-link(8)`, `bridge(8)`).
+//!
+//! Everything that the kernel would decide by itself is set explicitly: a
+//! bridge takes the lowest MAC and the lowest MTU of its ports until both are
+//! set by hand, and snooping changes behaviour when a querier appears.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::link::{
+    AfSpecBridge, BridgePortState, BridgeStpState, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort,
+    InfoData, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkInfo,
+    LinkMessage,
+};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+use rtnetlink::{LinkBridgeVlan, MulticastGroup};
+
+use super::{Counters, Learned, Switch, SwitchError, Traffic};
+use crate::kernel::netlink::Netlink;
+use crate::kernel::observe::{self, Link};
+use crate::kernel::worker::{Where, Worker};
+use crate::kernel::{KernelError, LinuxHost};
+use crate::model::mark::{Mac, Mark, Thing};
+use crate::model::names::{IfName, LabName};
+use crate::model::topology::{Backend, PortSettings, SwitchSettings, Vlan};
+use crate::model::world::{Fabric, PortSpec, SeenSwitch, SwitchSpec};
+use crate::plan::{Abilities, FabricStep};
+
+/// The most ports of one bridge: `BR_MAX_PORTS` is 1024, and number 0 is
+/// never given out.
+pub const PORTS_MAX: usize = 1023;
+
+/// How much longer than two forward delays a port may take to forward.
+const FORWARDING_GRACE: Duration = Duration::from_secs(20);
+
+/// Times in the bridge's attributes are in hundredths of a second (`USER_HZ`).
+const TICKS_PER_S: u32 = 100;
+
+/// The Linux bridges of the machine's own namespace.
+pub struct LinuxBridge {
+    worker: Worker,
+    netlink: Netlink,
+    vlan: Result<(), String>,
+}
+
+impl LinuxBridge {
+    /// Finds out what the kernel's bridge can do.
+    pub async fn open(host: &LinuxHost) -> Result<Self, KernelError> {
+        let vlan = try_vlan_filtering(host.worker()).await?;
+        Ok(Self { worker: host.worker().clone(), netlink: host.here().clone(), vlan })
+    }
+
+    async fn perform(&mut self, step: &FabricStep) -> Result<(), KernelError> {
+        match step {
+            FabricStep::AddSwitch(spec) => self.add_switch(spec).await,
+            FabricStep::SetSwitch { before, after } => self.set_switch(before, after).await,
+            FabricStep::RaiseSwitch(spec) => {
+                let asked = || format!("raise bridge `{}`", spec.device);
+                self.netlink.set_link(&spec.device, Some(true), Vec::new(), asked).await
+            }
+            FabricStep::DeleteSwitch(spec) => self.netlink.delete_link(&spec.device).await,
+            FabricStep::AddPort(port) => {
+                self.plug(port).await?;
+                match self.set_new_port(port).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        self.pull(port).await?;
+                        Err(error)
+                    }
+                }
+            }
+            FabricStep::SetPort { before, after } => {
+                if before.bridge == after.bridge {
+                    return self.set_port(after, &before.settings, &after.settings).await;
+                }
+                // A port that moves begins with nothing set.
+                self.plug(after).await?;
+                match self.set_new_port(after).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        self.plug(before).await?;
+                        self.set_new_port(before).await?;
+                        Err(error)
+                    }
+                }
+            }
+            FabricStep::DeletePort(port) => self.pull(port).await,
+        }
+    }
+
+    /// Makes a bridge that is down, and marks it.
+    ///
+    /// Like `ip link add BRIDGE address MAC mtu MTU group GROUP type bridge
+    /// stp_state 0 forward_delay 200 ageing_time 30000 mcast_snooping 1`,
+    /// `ip link set BRIDGE alias MARK` and `ip link property add dev BRIDGE
+    /// altname NAME`.
+    async fn add_switch(&self, spec: &SwitchSpec) -> Result<(), KernelError> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(spec.device.to_string()),
+            LinkAttribute::Address(spec.mac.0.to_vec()),
+            LinkAttribute::Mtu(spec.mtu),
+            LinkAttribute::Group(spec.group),
+            bridge_info(settings_info(&spec.settings, spec.vlan_filtering)),
+        ];
+        let asked = || format!("make bridge `{}`", spec.device);
+        self.netlink.create(RouteNetlinkMessage::NewLink(message), asked).await?;
+        let marked = async {
+            let alias = vec![LinkAttribute::IfAlias(spec.alias.clone())];
+            let asked = || format!("mark bridge `{}`", spec.device);
+            self.netlink.set_link(&spec.device, None, alias, asked).await?;
+            self.netlink.add_altname(&spec.device, &spec.altname).await
+        };
+        if let Err(error) = marked.await {
+            self.netlink.delete_link(&spec.device).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Like `ip link set BRIDGE address MAC mtu MTU type bridge ...`, with
+    /// what differs.
+    async fn set_switch(&self, before: &SwitchSpec, after: &SwitchSpec) -> Result<(), KernelError> {
+        let mut attributes = Vec::new();
+        if before.mac != after.mac {
+            attributes.push(LinkAttribute::Address(after.mac.0.to_vec()));
+        }
+        if before.mtu != after.mtu {
+            attributes.push(LinkAttribute::Mtu(after.mtu));
+        }
+        if before.group != after.group {
+            attributes.push(LinkAttribute::Group(after.group));
+        }
+        if before.alias != after.alias {
+            attributes.push(LinkAttribute::IfAlias(after.alias.clone()));
+        }
+        let asked = || format!("change bridge `{}`", after.device);
+        self.netlink.set_link(&after.device, None, attributes, asked).await?;
+        let same =
+            before.settings == after.settings && before.vlan_filtering == after.vlan_filtering;
+        if !same {
+            // A setlink does not look at what kind of link it is; a newlink
+            // that creates nothing does.
+            let mut message = LinkMessage::default();
+            message.attributes = vec![
+                LinkAttribute::IfName(after.device.to_string()),
+                bridge_info(settings_info(&after.settings, after.vlan_filtering)),
+            ];
+            let message = RouteNetlinkMessage::NewLink(message);
+            self.netlink.change(message, || format!("set bridge `{}`", after.device)).await?;
+        }
+        if before.altname != after.altname {
+            self.netlink.add_altname(&after.device, &after.altname).await?;
+        }
+        Ok(())
+    }
+
+    /// Like `ip link set DEVICE master BRIDGE`.
+    async fn plug(&self, port: &PortSpec) -> Result<(), KernelError> {
+        let bridge = self.netlink.index_of(port.bridge.as_str()).await?;
+        let asked = || format!("plug `{}` into bridge `{}`", port.device, port.bridge);
+        let master = vec![LinkAttribute::Controller(bridge)];
+        self.netlink.set_link(&port.device, None, master, asked).await
+    }
+
+    /// Like `ip link set DEVICE nomaster`.
+    async fn pull(&self, port: &PortSpec) -> Result<(), KernelError> {
+        let asked = || format!("pull `{}` out of bridge `{}`", port.device, port.bridge);
+        let none = vec![LinkAttribute::Controller(0)];
+        self.netlink.set_link(&port.device, None, none, asked).await
+    }
+
+    /// Like `bridge link set dev DEVICE isolated on` and `bridge vlan add dev
+    /// DEVICE vid ID pvid untagged`, with what differs.
+    async fn set_port(
+        &self,
+        port: &PortSpec,
+        before: &PortSettings,
+        after: &PortSettings,
+    ) -> Result<(), KernelError> {
+        if before.isolated != after.isolated {
+            self.isolate(port, after.isolated).await?;
+        }
+        if port.filtering && before.vlan != after.vlan {
+            self.set_vlans(port, &vlan_ranges(before.vlan.as_ref()), false).await?;
+            self.set_vlans(port, &vlan_ranges(after.vlan.as_ref()), true).await?;
+        }
+        Ok(())
+    }
+
+    /// Settings of a port that was just plugged in and has none.
+    async fn set_new_port(&self, port: &PortSpec) -> Result<(), KernelError> {
+        if port.settings.isolated {
+            self.isolate(port, true).await?;
+        }
+        if port.filtering {
+            self.set_vlans(port, &vlan_ranges(port.settings.vlan.as_ref()), true).await?;
+        }
+        Ok(())
+    }
+
+    async fn isolate(&self, port: &PortSpec, isolated: bool) -> Result<(), KernelError> {
+        let mut message = LinkMessage::default();
+        let infos = vec![InfoBridgePort::Isolated(isolated)];
+        message.attributes = vec![
+            LinkAttribute::IfName(port.device.to_string()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::PortKind(InfoPortKind::Bridge),
+                LinkInfo::PortData(InfoPortData::BridgePort(infos)),
+            ]),
+        ];
+        let asked = || format!("isolate port `{}`", port.device);
+        self.netlink.change(RouteNetlinkMessage::NewLink(message), asked).await
+    }
+
+    async fn set_vlans(
+        &self,
+        port: &PortSpec,
+        ranges: &[VlanRange],
+        member: bool,
+    ) -> Result<(), KernelError> {
+        let index = self.netlink.index_of(port.device.as_str()).await?;
+        for range in ranges {
+            let message = range.apply(LinkBridgeVlan::new(index)).build();
+            let message = if member {
+                RouteNetlinkMessage::SetLink(message)
+            } else {
+                RouteNetlinkMessage::DelLink(message)
+            };
+            let asked = || format!("set the VLANs of port `{}`", port.device);
+            self.netlink.change(message, asked).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no port of the bridge is on its way any more: under STP a
+    /// port listens and learns for a forward delay each before it forwards.
+    async fn forwarding(&self, spec: &SwitchSpec) -> Result<(), SwitchError> {
+        if !spec.settings.stp {
+            return Ok(());
+        }
+        // Subscribed before the first look, so that no change falls between.
+        let observe = SwitchError::Observe;
+        let (connection, _handle, mut events) = self
+            .worker
+            .inside(Where::Home, || rtnetlink::new_multicast_connection(&[MulticastGroup::Link]))
+            .await
+            .map_err(observe)?
+            .map_err(|e| observe(KernelError::from_io("listen for changes of links", &e)))?;
+        let listening = tokio::spawn(connection);
+        let delay = Duration::from_secs(u64::from(spec.settings.forward_delay_s));
+        let limit = 2 * delay + FORWARDING_GRACE;
+        let mut on_its_way = None;
+        let settled = tokio::time::timeout(limit, async {
+            loop {
+                on_its_way = self.port_on_its_way(spec).await?;
+                if on_its_way.is_none() {
+                    return Ok(());
+                }
+                while let Some((event, _)) = events.next().await {
+                    if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(_)) =
+                        event.payload
+                    {
+                        break;
+                    }
+                }
+            }
+        });
+        let settled = settled.await;
+        listening.abort();
+        match (settled, on_its_way) {
+            (Ok(settled), _) => settled,
+            (Err(_), Some((port, state))) => Err(SwitchError::NotForwarding {
+                switch: spec.name.to_string(),
+                port,
+                state: format!("{state:?}").to_lowercase(),
+                seconds: limit.as_secs(),
+            }),
+            (Err(_), None) => Ok(()),
+        }
+    }
+
+    async fn port_on_its_way(
+        &self,
+        spec: &SwitchSpec,
+    ) -> Result<Option<(String, BridgePortState)>, SwitchError> {
+        let links = observe::links(&self.netlink).await.map_err(SwitchError::Observe)?;
+        let bridge = links.iter().find(|link| link.name == spec.device.as_str());
+        let bridge = bridge.map(|link| link.index);
+        let ports = links.iter().filter(|link| bridge.is_some() && link.master == bridge);
+        Ok(ports.filter_map(|link| Some((link.name.clone(), port_state(link)?))).find(
+            |(_, state)| matches!(state, BridgePortState::Listening | BridgePortState::Learning),
+        ))
+    }
+}
+
+#[async_trait]
+impl Switch for LinuxBridge {
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            backend: Backend::Linux,
+            vlan: self.vlan.clone(),
+            isolation: Ok(()),
+            ports_max: PORTS_MAX,
+            swept_with_links: true,
+        }
+    }
+
+    async fn observe(&mut self, lab: &LabName) -> Result<Fabric, SwitchError> {
+        let links = observe::links(&self.netlink).await.map_err(SwitchError::Observe)?;
+        let mut fabric = Fabric::default();
+        let mut by_index = BTreeMap::new();
+        for link in links.iter().filter(|l| l.kind == Some(InfoKind::Bridge) && l.is_of(lab)) {
+            if let Some(seen) = seen_switch(link) {
+                by_index.insert(link.index, seen.spec.name.clone());
+                fabric.switches.insert(seen.spec.name.clone(), seen);
+            }
+        }
+        let filtering = fabric.switches.values().any(|seen| seen.spec.vlan_filtering);
+        let vlans = if filtering { self.vlans().await? } else { BTreeMap::new() };
+        for link in &links {
+            let Some(switch) = link.master.and_then(|index| by_index.get(&index)) else { continue };
+            let Ok(device) = IfName::new(&link.name) else { continue };
+            let seen = fabric.switches.get_mut(switch).expect("listed just above");
+            let vlan = if seen.spec.vlan_filtering { vlans.get(&link.index) } else { None };
+            let settings =
+                PortSettings { isolated: is_isolated(link), vlan: vlan.and_then(Vlans::meaning) };
+            seen.ports.insert(device, settings);
+        }
+        Ok(fabric)
+    }
+
+    async fn commit(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError> {
+        for (done, step) in steps.iter().enumerate() {
+            let Err(source) = self.perform(step).await else { continue };
+            let mut left = Vec::new();
+            for undo in steps[..done].iter().rev().flat_map(|s| s.undo().unwrap_or_default()) {
+                if self.perform(&undo).await.is_err() {
+                    left.push(undo.line());
+                }
+            }
+            let step = step.line();
+            return Err(if left.is_empty() {
+                SwitchError::Step { step, source }
+            } else {
+                SwitchError::Left { step, left, source }
+            });
+        }
+        for step in steps {
+            if let FabricStep::RaiseSwitch(spec) = step {
+                self.forwarding(spec).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn traffic(&mut self, switch: &SwitchSpec) -> Result<Traffic, SwitchError> {
+        let observed = SwitchError::Observe;
+        // With counters, unlike `observe`.
+        let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let links = self.netlink.dump(all, "list links").await.map_err(observed)?;
+        let links = links.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        });
+        let bridge = self.netlink.index_of(switch.device.as_str()).await.map_err(observed)?;
+        let mut traffic = Traffic::default();
+        let mut names = BTreeMap::new();
+        for link in links {
+            let is_port = link.attributes.contains(&LinkAttribute::Controller(bridge));
+            let name = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => IfName::new(name).ok(),
+                _ => None,
+            });
+            if let (true, Some(name)) = (is_port, name) {
+                names.insert(link.header.index, name.clone());
+                traffic.counters.insert(name, counters(&link));
+            }
+        }
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.attributes.push(NeighbourAttribute::Controller(bridge));
+        let message = RouteNetlinkMessage::GetNeighbour(message);
+        let asked = "list what the bridges learned";
+        let learned = self.netlink.dump(message, asked).await.map_err(observed)?;
+        traffic.learned.extend(learned.iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewNeighbour(entry) => read_learned(entry, bridge, &names),
+            _ => None,
+        }));
+        traffic.learned.sort();
+        Ok(traffic)
+    }
+}
+
+/// Tries VLAN filtering on a bridge in a namespace that ends with the try.
+async fn try_vlan_filtering(worker: &Worker) -> Result<Result<(), String>, KernelError> {
+    let netlink = worker.netlink(Where::Fresh).await?;
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName("try".into()),
+        bridge_info(vec![InfoBridge::VlanFiltering(true)]),
+    ];
+    let asked = || "try a bridge".to_owned();
+    match netlink.create(RouteNetlinkMessage::NewLink(message), asked).await {
+        Ok(()) => Ok(Ok(())),
+        Err(error) if error.errno == Errno::EOPNOTSUPP => Ok(Err(
+            "this kernel's bridge has no VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)".into(),
+        )),
+        Err(error) => Err(error),
+    }
+}
+
+fn bridge_info(info: Vec<InfoBridge>) -> LinkAttribute {
+    LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Bridge),
+        LinkInfo::Data(InfoData::Bridge(info)),
+    ])
+}
+
+fn settings_info(settings: &SwitchSettings, vlan_filtering: bool) -> Vec<InfoBridge> {
+    let stp = if settings.stp { BridgeStpState::KernelStp } else { BridgeStpState::Disabled };
+    let mut info = vec![
+        InfoBridge::ForwardDelay(settings.forward_delay_s * TICKS_PER_S),
+        InfoBridge::AgeingTime(settings.ageing_s * TICKS_PER_S),
+        InfoBridge::StpState(stp),
+        InfoBridge::MulticastSnooping(settings.multicast_snooping),
+    ];
+    if vlan_filtering {
+        // Where the kernel has no filtering it refuses even a `false`.
+        info.push(InfoBridge::VlanFiltering(true));
+        // Otherwise the kernel puts every port into VLAN 1 by itself.
+        info.push(InfoBridge::VlanDefaultPvid(0));
+    }
+    info
+}
+
+fn seen_switch(link: &Link) -> Option<SeenSwitch> {
+    let device = IfName::new(&link.name).ok()?;
+    let mut settings =
+        SwitchSettings { stp: false, forward_delay_s: 0, ageing_s: 0, multicast_snooping: false };
+    let mut vlan_filtering = false;
+    for info in link_infos(link) {
+        let LinkInfo::Data(InfoData::Bridge(bridge)) = info else { continue };
+        for info in bridge {
+            match info {
+                InfoBridge::ForwardDelay(ticks) => settings.forward_delay_s = ticks / TICKS_PER_S,
+                InfoBridge::AgeingTime(ticks) => settings.ageing_s = ticks / TICKS_PER_S,
+                InfoBridge::StpState(state) => settings.stp = *state != BridgeStpState::Disabled,
+                InfoBridge::MulticastSnooping(on) => settings.multicast_snooping = *on,
+                InfoBridge::VlanFiltering(on) => vlan_filtering = *on,
+                _ => {}
+            }
+        }
+    }
+    let mark = Mark::parse(&link.seen.alias);
+    let name = match mark.as_ref().map(|mark| &mark.thing) {
+        Some(Thing::Switch(name)) => name.clone(),
+        // Cut off between birth and mark: the device stands for the name, and
+        // whoever wants the switch wants it under the same device.
+        _ => crate::model::names::SwitchName::new(&link.name).ok()?,
+    };
+    let altname = mark
+        .map(|mark| mark.full_name())
+        .filter(|full| link.seen.altnames.contains(full))
+        .unwrap_or_default();
+    let spec = SwitchSpec {
+        name,
+        backend: Backend::Linux,
+        device,
+        mac: link.seen.mac,
+        mtu: link.seen.mtu,
+        group: link.group,
+        alias: link.seen.alias.clone(),
+        altname,
+        settings,
+        vlan_filtering,
+    };
+    Some(SeenSwitch { spec, up: link.seen.up, ports: BTreeMap::new() })
+}
+
+fn link_infos(link: &Link) -> impl Iterator<Item = &LinkInfo> {
+    let infos = link.message.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    infos.flatten()
+}
+
+fn port_infos(link: &Link) -> impl Iterator<Item = &InfoBridgePort> {
+    let infos = link_infos(link).filter_map(|info| match info {
+        LinkInfo::PortData(InfoPortData::BridgePort(infos)) => Some(infos),
+        _ => None,
+    });
+    infos.flatten()
+}
+
+fn port_state(link: &Link) -> Option<BridgePortState> {
+    port_infos(link).find_map(|info| match info {
+        InfoBridgePort::State(state) => Some(*state),
+        _ => None,
+    })
+}
+
+fn is_isolated(link: &Link) -> bool {
+    port_infos(link).any(|info| *info == InfoBridgePort::Isolated(true))
+}
+
+fn counters(link: &LinkMessage) -> Counters {
+    let stats = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Stats64(stats) => Some(stats),
+        _ => None,
+    });
+    let Some(stats) = stats else { return Counters::default() };
+    Counters {
+        rx_packets: stats.rx_packets,
+        rx_bytes: stats.rx_bytes,
+        tx_packets: stats.tx_packets,
+        tx_bytes: stats.tx_bytes,
+        dropped: stats.rx_dropped + stats.tx_dropped,
+    }
+}
+
+/// A station that was heard: not one of the bridge's own addresses.
+fn read_learned(
+    entry: &NeighbourMessage,
+    bridge: u32,
+    names: &BTreeMap<u32, IfName>,
+) -> Option<Learned> {
+    // Every bridge's entries come if the kernel does not filter.
+    let of_bridge = entry.attributes.contains(&NeighbourAttribute::Controller(bridge));
+    if !of_bridge || entry.header.state == NeighbourState::Permanent {
+        return None;
+    }
+    let port = names.get(&entry.header.ifindex)?.clone();
+    let (mut mac, mut vlan) = (None, None);
+    for attribute in &entry.attributes {
+        match attribute {
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                mac = bytes.as_slice().try_into().ok().map(Mac);
+            }
+            NeighbourAttribute::Vlan(id) => vlan = Some(*id),
+            _ => {}
+        }
+    }
+    Some(Learned { mac: mac?, port, vlan })
+}
+
+/// A run of VLANs as the kernel takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct VlanRange {
+    first: u16,
+    last: u16,
+    /// The VLAN that untagged frames come into, and leave untagged.
+    native: bool,
+}
+
+impl VlanRange {
+    fn apply(
+        self,
+        builder: rtnetlink::LinkMessageBuilder<LinkBridgeVlan>,
+    ) -> rtnetlink::LinkMessageBuilder<LinkBridgeVlan> {
+        let flags = if self.native {
+            BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged
+        } else {
+            BridgeVlanInfoFlags::empty()
+        };
+        if self.first == self.last {
+            builder.vlan(self.first, flags)
+        } else {
+            builder.vlan_range_start(self.first, flags).vlan_range_end(self.last, flags)
+        }
+    }
+}
+
+/// What a port's VLANs are on a bridge that looks at tags. A port without
+/// settings lets all pass, as Open vSwitch does it: tagged frames as they are,
+/// untagged ones in VLAN 1.
+fn vlan_ranges(vlan: Option<&Vlan>) -> Vec<VlanRange> {
+    let native = |id| VlanRange { first: id, last: id, native: true };
+    match vlan {
+        None => vec![native(1), VlanRange { first: 2, last: 4094, native: false }],
+        Some(Vlan::Access(id)) => vec![native(*id)],
+        Some(Vlan::Trunk { vlans, native: untagged }) => {
+            let mut ranges: Vec<VlanRange> = untagged.iter().copied().map(native).collect();
+            for id in vlans.iter().copied().filter(|id| Some(*id) != *untagged) {
+                match ranges.last_mut() {
+                    Some(range) if !range.native && range.last + 1 == id => range.last = id,
+                    _ => ranges.push(VlanRange { first: id, last: id, native: false }),
+                }
+            }
+            ranges
+        }
+    }
+}
+
+/// The VLANs of a port as the kernel lists them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Vlans {
+    tagged: std::collections::BTreeSet<u16>,
+    native: Option<u16>,
+}
+
+impl Vlans {
+    /// What they mean in a file; nothing where all pass.
+    fn meaning(&self) -> Option<Vlan> {
+        match (self.native, self.tagged.len()) {
+            (Some(1), 4093) => None,
+            (Some(id), 0) => Some(Vlan::Access(id)),
+            (native, _) => {
+                let vlans = self.tagged.iter().copied().chain(native).collect();
+                Some(Vlan::Trunk { vlans, native })
+            }
+        }
+    }
+}
+
+impl LinuxBridge {
+    /// The VLANs of all ports, by index.
+    ///
+    /// Like `bridge vlan show`.
+    async fn vlans(&self) -> Result<BTreeMap<u32, Vlans>, SwitchError> {
+        let mut message = LinkMessage::default();
+        message.header.interface_family = AddressFamily::Bridge;
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::Brvlan]));
+        let message = RouteNetlinkMessage::GetLink(message);
+        let dump = self.netlink.dump(message, "list VLANs").await.map_err(SwitchError::Observe)?;
+        let mut found: BTreeMap<u32, Vlans> = BTreeMap::new();
+        for message in dump {
+            let RouteNetlinkMessage::NewLink(link) = message else { continue };
+            let vlans = found.entry(link.header.index).or_default();
+            for attribute in &link.attributes {
+                let LinkAttribute::AfSpecBridge(specs) = attribute else { continue };
+                for spec in specs {
+                    let AfSpecBridge::VlanInfo(info) = spec else { continue };
+                    if info.flags.contains(BridgeVlanInfoFlags::Pvid) {
+                        vlans.native = Some(info.vid);
+                    } else {
+                        vlans.tagged.insert(info.vid);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn vlans_as_the_kernel_takes_them() {
+        let trunk = |vlans: &[u16], native| {
+            Some(Vlan::Trunk { vlans: vlans.iter().copied().collect::<BTreeSet<_>>(), native })
+        };
+        check(None, &[(1, 1, true), (2, 4094, false)]);
+        check(Some(Vlan::Access(10)), &[(10, 10, true)]);
+        check(trunk(&[10, 11, 12, 20], None), &[(10, 12, false), (20, 20, false)]);
+        check(trunk(&[5, 10], Some(5)), &[(5, 5, true), (10, 10, false)]);
+
+        #[track_caller]
+        fn check(vlan: Option<Vlan>, ranges: &[(u16, u16, bool)]) {
+            let got: Vec<_> = vlan_ranges(vlan.as_ref())
+                .into_iter()
+                .map(|range| (range.first, range.last, range.native))
+                .collect();
+            assert_eq!(got, ranges, "{vlan:?}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Hands for the fabric: what joins ports, behind one trait.
+//!
+//! Adding a backend is one file here and one line in `open`; the promises of
+//! `contract` then run over it.
+
+pub mod contract;
+pub mod fake;
+pub mod linux;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::kernel::{KernelError, LinuxHost};
+use crate::model::mark::Mac;
+use crate::model::names::{IfName, LabName};
+use crate::model::topology::Backend;
+use crate::model::world::{Fabric, SwitchSpec};
+use crate::plan::{Abilities, FabricStep};
+
+/// A way of joining ports: the Linux bridge, or a fake in memory.
+#[async_trait]
+pub trait Switch: Send {
+    /// Says what this switch can do, so that a plan never asks for more.
+    fn abilities(&self) -> Abilities;
+
+    /// Reads what is there of one lab. Changes nothing.
+    async fn observe(&mut self, lab: &LabName) -> Result<Fabric, SwitchError>;
+
+    /// Performs all of `steps`, or none of them. Returns when the switches
+    /// that were raised forward.
+    async fn commit(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError>;
+
+    /// Reads what one switch has learned and counted. Changes nothing.
+    async fn traffic(&mut self, switch: &SwitchSpec) -> Result<Traffic, SwitchError>;
+}
+
+/// What a switch has learned and counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Which address was last heard at which port.
+    pub learned: Vec<Learned>,
+    /// Counters by port, since the port was made.
+    pub counters: BTreeMap<IfName, Counters>,
+}
+
+/// An entry of the forwarding table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Learned {
+    /// The station.
+    pub mac: Mac,
+    /// The port it is behind.
+    pub port: IfName,
+    /// The VLAN it was heard in; `None` where the switch does not look at tags.
+    pub vlan: Option<u16>,
+}
+
+/// What passed a port, as the switch sees it: `rx` came into the switch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames into the switch.
+    pub rx_packets: u64,
+    /// Bytes into the switch.
+    pub rx_bytes: u64,
+    /// Frames out of the switch.
+    pub tx_packets: u64,
+    /// Bytes out of the switch.
+    pub tx_bytes: u64,
+    /// Frames dropped, either way.
+    pub dropped: u64,
+}
+
+/// A batch that was not committed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SwitchError {
+    /// A step failed; what came before it was taken back.
+    #[error("`{step}` failed")]
+    Step {
+        /// The step in words.
+        step: String,
+        /// Why.
+        source: KernelError,
+    },
+    /// A step failed, and something could not be taken back.
+    #[error("`{step}` failed, and this is left: {}", .left.join("; "))]
+    Left {
+        /// The step in words.
+        step: String,
+        /// What is left, each a step in words.
+        left: Vec<String>,
+        /// Why.
+        source: KernelError,
+    },
+    /// The switches could not be read.
+    #[error("could not read the switches")]
+    Observe(#[source] KernelError),
+    /// All is set, but a port had not come to forward by the deadline.
+    #[error(
+        "switch `{switch}` did not begin to forward within {seconds} s: port `{port}` is still \
+         {state}"
+    )]
+    NotForwarding {
+        /// The switch.
+        switch: String,
+        /// One of its ports.
+        port: String,
+        /// The port's state under STP.
+        state: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+/// Opens the backends of this machine.
+pub async fn open(host: &LinuxHost) -> Result<BTreeMap<Backend, Box<dyn Switch>>, KernelError> {
+    let linux: Box<dyn Switch> = Box::new(linux::LinuxBridge::open(host).await?);
+    Ok(BTreeMap::from([(Backend::Linux, linux)]))
+}
