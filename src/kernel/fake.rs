@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use nix::errno::Errno;
 
 use super::{Host, KernelError, StepError};
-use crate::model::mark::netns;
+use crate::model::mark::{Mark, netns};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::world::{Fabric, HostView, Questions, SeenDevice, SeenNode};
 use crate::plan::{Place, Step, Veth, VethEnd};
@@ -203,6 +203,16 @@ impl Host for FakeMachine {
         }
         view.taken.namespaces.retain(|name| name.starts_with(&format!("{}.", questions.lab)));
         Ok(view)
+    }
+
+    async fn labs(&mut self) -> Result<BTreeSet<LabName>, KernelError> {
+        let memory = self.memory();
+        let marks = memory.host.ports.values().filter_map(|seen| Mark::parse(&seen.alias));
+        Ok(marks.map(|mark| mark.lab).collect())
+    }
+
+    async fn delete_orphans(&mut self) -> Result<Vec<String>, KernelError> {
+        Ok(Vec::new())
     }
 
     async fn perform(&mut self, lab: &LabName, step: &Step) -> Result<(), StepError> {

@@ -1,6 +1,6 @@
 //! The hands: each step as the requests that perform it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -50,6 +50,7 @@ pub struct LinuxHost {
 impl LinuxHost {
     /// Takes the namespace of the calling thread for the machine's own.
     pub async fn new() -> Result<Self, KernelError> {
+        super::permissions::raise_open_files();
         let worker = Worker::start()?;
         let here = worker.netlink(Where::Home).await?;
         Ok(Self { worker, here, inside: BTreeMap::new(), inside_max: sockets_max() })
@@ -251,6 +252,26 @@ impl LinuxHost {
 impl Host for LinuxHost {
     async fn observe(&mut self, questions: &Questions) -> Result<HostView, KernelError> {
         observe::lab(self, questions).await
+    }
+
+    async fn labs(&mut self) -> Result<BTreeSet<LabName>, KernelError> {
+        observe::labs(self).await
+    }
+
+    async fn delete_orphans(&mut self) -> Result<Vec<String>, KernelError> {
+        let orphans =
+            observe::links(&self.here).await?.into_iter().filter(observe::Link::is_orphan);
+        let mut deleted = Vec::new();
+        for link in orphans {
+            let device = IfName::new(&link.name).expect("an orphan's name is one of ours");
+            match self.here.delete_link(&device).await {
+                // Its other end was deleted before it.
+                Err(error) if error.errno == Errno::ENODEV => {}
+                other => other?,
+            }
+            deleted.push(link.name);
+        }
+        Ok(deleted)
     }
 
     async fn perform(&mut self, lab: &LabName, step: &Step) -> Result<(), StepError> {

@@ -15,6 +15,8 @@ pub mod permissions;
 pub mod ping;
 pub mod worker;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use crate::model::names::LabName;
@@ -29,6 +31,13 @@ pub use host::LinuxHost;
 pub trait Host: Send {
     /// Reads what is there of one lab. Changes nothing.
     async fn observe(&mut self, questions: &Questions) -> Result<HostView, KernelError>;
+
+    /// Every lab of which this machine shows a mark. Changes nothing.
+    async fn labs(&mut self) -> Result<BTreeSet<LabName>, KernelError>;
+
+    /// Deletes links that were cut off at birth, before they said which lab
+    /// they are of, and returns their names. No command may be at work.
+    async fn delete_orphans(&mut self) -> Result<Vec<String>, KernelError>;
 
     /// Performs one step, or nothing of it.
     async fn perform(&mut self, lab: &LabName, step: &Step) -> Result<(), StepError>;

@@ -63,7 +63,7 @@ impl Netlink {
         message: RouteNetlinkMessage,
         asked: impl FnOnce() -> String,
     ) -> Result<RouteNetlinkMessage, KernelError> {
-        let mut answers = self.request(message, NLM_F_REQUEST, || String::new()).await;
+        let mut answers = self.request(message, NLM_F_REQUEST, String::new).await;
         match &mut answers {
             Ok(answers) if !answers.is_empty() => Ok(answers.swap_remove(0)),
             Ok(_) => Err(KernelError::new(asked(), Errno::ENOENT)),

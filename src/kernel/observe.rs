@@ -14,13 +14,14 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
 
 use super::error::KernelError;
 use super::host::{LinuxHost, PROTOCOL};
 use super::netlink::Netlink;
 use super::netns;
-use super::worker::Where;
-use crate::model::mark::{Mac, Mark, Thing, birth_mac, group};
+use super::worker::{Where, Worker};
+use crate::model::mark::{GROUP_BIT, Mac, Mark, Thing, birth_mac, group, netns as netns_name};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::world::{HostView, KernelRoute, Questions, SeenDevice, SeenNode};
 
@@ -106,6 +107,13 @@ fn read_link(message: LinkMessage) -> Link {
 }
 
 impl Link {
+    /// Whether the link was born ours and never came to say of which lab.
+    pub fn is_orphan(&self) -> bool {
+        let numbered_by_us = self.group & GROUP_BIT != 0;
+        let born_ours = IfName::new(&self.name).is_ok_and(|n| birth_mac(&n) == self.seen.mac);
+        Mark::parse(&self.seen.alias).is_none() && numbered_by_us && born_ours
+    }
+
     /// Whether the link carries the mark of `lab`, or was born with it and
     /// cut off before the full mark was set.
     pub fn is_of(&self, lab: &LabName) -> bool {
@@ -117,6 +125,50 @@ impl Link {
             }
         }
     }
+}
+
+/// The mark of the node in the namespace called `name`, if it is one of ours:
+/// the mark and the name must agree.
+pub async fn node_mark(worker: &Worker, name: &str) -> Result<Option<Mark>, KernelError> {
+    let netlink = match worker.netlink(Where::In(netns::open(name)?)).await {
+        Err(error) if error.errno == Errno::EINVAL => return Ok(None),
+        other => other?,
+    };
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName("lo".into()));
+    let asked = || format!("look at the loopback of namespace `{name}`");
+    let answer = netlink.get(RouteNetlinkMessage::GetLink(message), asked).await?;
+    let RouteNetlinkMessage::NewLink(loopback) = answer else { return Ok(None) };
+    let mark = Mark::parse(&read_link(loopback).seen.alias);
+    Ok(mark.filter(|mark| match &mark.thing {
+        Thing::Node(node) => netns_name(&mark.lab, node) == name,
+        Thing::Switch(_) | Thing::Interface(..) | Thing::Port(_) => false,
+    }))
+}
+
+/// Every lab that a link here or a named namespace carries the mark of.
+pub(super) async fn labs(host: &LinuxHost) -> Result<BTreeSet<LabName>, KernelError> {
+    let links = links(host.here()).await?;
+    let marks = links.iter().filter_map(|link| Mark::parse(&link.seen.alias));
+    let mut labs: BTreeSet<LabName> = marks.map(|mark| mark.lab).collect();
+    for name in netns::list()? {
+        let Some(lab) = name.split_once('.').and_then(|(lab, _)| LabName::new(lab).ok()) else {
+            continue;
+        };
+        // One node is enough to know a lab.
+        if labs.contains(&lab) {
+            continue;
+        }
+        let stub = || netns::stub_mark(&name).and_then(|text| Mark::parse(&text));
+        let mark = match node_mark(host.worker(), &name).await {
+            Ok(mark) => mark.or_else(stub),
+            // Deleted since it was listed.
+            Err(error) if error.errno == Errno::ENOENT => None,
+            Err(error) => return Err(error),
+        };
+        labs.extend(mark.map(|mark| mark.lab));
+    }
+    Ok(labs)
 }
 
 /// Sees to the questions.
@@ -171,7 +223,6 @@ async fn node_called(
     mark: &Mark,
     sysctls: Option<&BTreeSet<String>>,
 ) -> Result<Called, KernelError> {
-    use nix::errno::Errno;
     let netlink = match host.netlink_in(name).await {
         Ok(netlink) => netlink,
         // The file is no namespace. Cut off, or somebody's own.

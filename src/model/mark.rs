@@ -231,12 +231,15 @@ pub fn birth_mac(device: &IfName) -> Mac {
     derived_mac(&["birth", device.as_str()])
 }
 
+/// Set in the number of every link group of ours.
+pub const GROUP_BIT: u32 = 0x8000_0000;
+
 /// The link group (`IFLA_GROUP`) of a lab's links, set as they are made, by
 /// which they are deleted all at once. Never 0, where every other link is;
 /// the high bit is set, so that it is far from numbers that people choose.
 pub fn group(lab: &LabName) -> u32 {
     let hash = digest(&["group", lab.as_str()]);
-    u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) | 0x8000_0000
+    u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) | GROUP_BIT
 }
 
 fn derived_mac(words: &[&str]) -> Mac {

@@ -4,6 +4,7 @@
 //! knows no clock; a file's text comes in as a string, the observed world as a
 //! value that the hands filled in.
 
+pub mod icmp;
 pub mod mark;
 pub mod names;
 pub mod topology;

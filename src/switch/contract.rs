@@ -222,7 +222,7 @@ pub async fn counters_name_every_port(subject: &mut Subject<'_>) {
     subject.commit(&[FabricStep::AddSwitch(spec.clone()), FabricStep::AddPort(port.clone())]).await;
     let traffic = subject.switch.traffic(&spec).await.expect("traffic can be read");
     let ports: Vec<_> = traffic.counters.keys().cloned().collect();
-    assert_eq!(ports, [port.device.clone()]);
+    assert_eq!(ports, std::slice::from_ref(&port.device));
     subject.commit(&[FabricStep::DeletePort(port), FabricStep::DeleteSwitch(spec)]).await;
 }
 

@@ -1,0 +1,352 @@
+//! Doing: one command on one lab, from the lock to the second look.
+//!
+//! Observe, plan, write down what is about to be done, do it, look again. A
+//! failure in the middle is taken back, newest first. What is decided here is
+//! only the order of these; what to do is `plan`'s, how is the hands'.
+
+pub mod apply;
+pub mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::kernel::{Host, KernelError, LinuxHost};
+use crate::model::names::LabName;
+use crate::model::topology::{Backend, Lab};
+use crate::model::world::{Fabric, Questions, World};
+use crate::plan::{self, Abilities, Plan, Refusal, Stage, Wanted};
+use crate::switch::{self, Switch, SwitchError};
+use apply::{Cause, Failure};
+use state::{LabState, State, StateError};
+
+/// How often what is left to do after a second look is done again, before
+/// somebody else is taken to be working against us.
+const ROUNDS_MAX: usize = 3;
+
+/// What a command could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Something stands in the way; nothing was touched.
+    #[error("lab `{lab}` cannot be made as it is written")]
+    Refused {
+        /// The lab.
+        lab: LabName,
+        /// All that stands in the way.
+        refusals: Vec<Refusal>,
+    },
+    /// No lab of that name.
+    #[error("there is no lab `{0}`")]
+    NoLab(LabName),
+    /// A step failed; all that was done before it was taken back.
+    #[error(
+        "lab `{lab}` was not changed: a step failed, and what was done before it was taken back"
+    )]
+    TakenBack {
+        /// The lab.
+        lab: LabName,
+        /// Why.
+        source: Cause,
+    },
+    /// A step failed, and something is left of what was done.
+    #[error("lab `{lab}` is half changed: a step failed, and not all could be taken back")]
+    Left {
+        /// The lab.
+        lab: LabName,
+        /// What is left, each a line.
+        left: Vec<String>,
+        /// Why.
+        source: Cause,
+    },
+    /// All steps were done, but the second look shows something else.
+    #[error("lab `{lab}` does not stay as it was made; somebody else may be changing it")]
+    NotKept {
+        /// The lab.
+        lab: LabName,
+        /// What would have to be done again, each a line.
+        lines: Vec<String>,
+    },
+    /// The kernel could not be read.
+    #[error("could not see what is there")]
+    Observe(#[from] KernelError),
+    /// The switches could not be read.
+    #[error("could not see what is there")]
+    ObserveSwitches(#[source] SwitchError),
+    /// The state directory, or another command's lock on the lab.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What `up` did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The steps, or what they would be.
+    pub plan: Plan,
+    /// Whether there was a lab before.
+    pub was_there: bool,
+}
+
+/// One lab, looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// What is there.
+    pub world: World,
+    /// What is remembered as wanted, if anything is.
+    pub lab: Option<Lab>,
+    /// What `up` would do to make it so again, each a line.
+    pub drift: Vec<String>,
+    /// The command that was cut off in the middle of a change, if one was.
+    pub cut_off: Option<String>,
+}
+
+/// Called with the number of steps done, and of all.
+pub type Progress<'a> = &'a mut (dyn FnMut(usize, usize) + Send);
+
+/// The hands, and where to remember.
+pub struct Engine {
+    host: Box<dyn Host>,
+    switches: BTreeMap<Backend, Box<dyn Switch>>,
+    state: State,
+    command: String,
+}
+
+impl Engine {
+    /// This machine. `command` is what others read who find a lab locked.
+    pub async fn open(command: &str) -> Result<Self, EngineError> {
+        let host = LinuxHost::new().await?;
+        let switches = switch::open(&host).await?;
+        let state = State::from_environment();
+        Ok(Self { host: Box::new(host), switches, state, command: command.to_owned() })
+    }
+
+    /// Other hands, such as those of a fake.
+    pub fn with(
+        host: Box<dyn Host>,
+        switches: BTreeMap<Backend, Box<dyn Switch>>,
+        state: State,
+        command: &str,
+    ) -> Self {
+        Self { host, switches, state, command: command.to_owned() }
+    }
+
+    /// What each backend here can do.
+    pub fn abilities(&self) -> Vec<Abilities> {
+        self.switches.values().map(|switch| switch.abilities()).collect()
+    }
+
+    /// What a switch is made of that says `auto`.
+    pub fn backend(&self) -> Backend {
+        self.switches.keys().next().copied().unwrap_or(Backend::Linux)
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The switches of a backend.
+    pub fn switch(&mut self, backend: Backend) -> Option<&mut Box<dyn Switch>> {
+        self.switches.get_mut(&backend)
+    }
+
+    /// What `up` would do.
+    pub async fn plan(&mut self, lab: &Lab) -> Result<Done, EngineError> {
+        let wanted = Wanted::new(lab, self.backend());
+        self.difference(lab, &wanted).await.map(|(done, _)| done)
+    }
+
+    /// Makes the world match `lab`, or leaves it as it was.
+    pub async fn up(&mut self, lab: &Lab, progress: Progress<'_>) -> Result<Done, EngineError> {
+        let held = self.state.lock(&lab.name, &self.command)?;
+        let wanted = Wanted::new(lab, self.backend());
+        let first = self.difference(lab, &wanted).await;
+        let (done, before) = match first {
+            Ok(found) => found,
+            Err(error) => {
+                // A lab that was refused leaves no directory behind.
+                held.release_unused();
+                return Err(error);
+            }
+        };
+        if done.plan.is_empty() {
+            held.remember(lab)?;
+            return Ok(done);
+        }
+        held.begin(&done.plan)?;
+        let mut left = done.plan.clone();
+        for _ in 0..ROUNDS_MAX {
+            if let Err(failure) = self.apply(&left, progress).await {
+                let error = self.take_back(&lab.name, failure, &before).await;
+                held.abandon(matches!(error, EngineError::TakenBack { .. }))?;
+                return Err(error);
+            }
+            left = self.difference(lab, &wanted).await?.0.plan;
+            if left.is_empty() {
+                held.remember(lab)?;
+                return Ok(done);
+            }
+        }
+        held.remember(lab)?;
+        let lines = left.lines();
+        Err(EngineError::NotKept { lab: lab.name.clone(), lines })
+    }
+
+    /// Removes the lab, and only it.
+    pub async fn down(
+        &mut self,
+        lab: &LabName,
+        progress: Progress<'_>,
+    ) -> Result<Plan, EngineError> {
+        let held = self.state.lock(lab, &self.command)?;
+        let remembered = held.is_remembered();
+        let plan = plan::down(lab, &self.observe(&Questions::about(lab)).await?, &self.abilities());
+        if plan.is_empty() {
+            held.forget()?;
+            return if remembered { Ok(plan) } else { Err(EngineError::NoLab(lab.clone())) };
+        }
+        held.begin(&plan)?;
+        // Teardown goes on past failures: one thing that cannot be deleted is
+        // no reason to keep the others.
+        let mut cause = None;
+        for _ in 0..ROUNDS_MAX {
+            let world = self.observe(&Questions::about(lab)).await?;
+            let rest = plan::down(lab, &world, &self.abilities());
+            if rest.is_empty() {
+                held.forget()?;
+                return Ok(plan);
+            }
+            cause = self.apply_all(&rest, progress).await.or(cause);
+        }
+        let world = self.observe(&Questions::about(lab)).await?;
+        let rest = plan::down(lab, &world, &self.abilities());
+        match cause {
+            _ if rest.is_empty() => {
+                held.forget()?;
+                Ok(plan)
+            }
+            Some(source) => Err(EngineError::Left { lab: lab.clone(), left: rest.lines(), source }),
+            None => Err(EngineError::NotKept { lab: lab.clone(), lines: rest.lines() }),
+        }
+    }
+
+    /// Every lab that something is left of: on this machine by its marks, or
+    /// in the state directory.
+    pub async fn labs(&mut self) -> Result<BTreeSet<LabName>, EngineError> {
+        let mut labs = self.host.labs().await?;
+        labs.extend(self.state.labs()?);
+        Ok(labs)
+    }
+
+    /// Looks at one lab.
+    pub async fn status(&mut self, lab: &LabName) -> Result<Status, EngineError> {
+        let LabState { lab: wanted, cut_off } = self.state.read(lab)?;
+        let (world, drift) = match &wanted {
+            None => (self.observe(&Questions::about(lab)).await?, Vec::new()),
+            Some(lab) => {
+                let wanted = Wanted::new(lab, self.backend());
+                let world = self.observe(&questions(lab)).await?;
+                let abilities = self.abilities();
+                let drift = match plan::up(&lab.name, &wanted, &world, &abilities) {
+                    Ok(plan) => plan.lines(),
+                    Err(refusals) => refusals.iter().map(|r| format!("! {r}")).collect(),
+                };
+                (world, drift)
+            }
+        };
+        let is_empty = plan::down(lab, &world, &self.abilities()).is_empty();
+        if wanted.is_none() && is_empty {
+            return Err(EngineError::NoLab(lab.clone()));
+        }
+        Ok(Status { world, lab: wanted, drift, cut_off })
+    }
+
+    /// Removes what crashes left: labs that no file remembers, and links that
+    /// were cut off at birth. Returns their names.
+    pub async fn gc(&mut self, progress: Progress<'_>) -> Result<Vec<String>, EngineError> {
+        let mut removed = Vec::new();
+        for lab in self.labs().await? {
+            if self.state.read(&lab)?.lab.is_none() {
+                match self.down(&lab, progress).await {
+                    Ok(_) => removed.push(format!("lab {lab}")),
+                    // Only an empty directory was left, and it is gone now.
+                    Err(EngineError::NoLab(_)) => removed.push(format!("directory of lab {lab}")),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let orphans = self.host.delete_orphans().await?;
+        removed.extend(orphans.into_iter().map(|device| format!("device {device}")));
+        Ok(removed)
+    }
+
+    /// What is there of one lab.
+    pub async fn observe(&mut self, questions: &Questions) -> Result<World, EngineError> {
+        let host = self.host.observe(questions).await?;
+        let mut fabric = Fabric::default();
+        for switch in self.switches.values_mut() {
+            let seen =
+                switch.observe(&questions.lab).await.map_err(EngineError::ObserveSwitches)?;
+            fabric.switches.extend(seen.switches);
+        }
+        let mut world = World { host, fabric };
+        // A bridge of ours is nobody else's name.
+        for seen in world.fabric.switches.values() {
+            let taken = &mut world.host.taken.devices;
+            taken.remove(seen.spec.device.as_str());
+            taken.remove(&seen.spec.altname);
+        }
+        Ok(world)
+    }
+
+    async fn difference(
+        &mut self,
+        lab: &Lab,
+        wanted: &Wanted,
+    ) -> Result<(Done, World), EngineError> {
+        let world = self.observe(&questions(lab)).await?;
+        let was_there = !plan::down(&lab.name, &world, &self.abilities()).is_empty();
+        match plan::up(&lab.name, wanted, &world, &self.abilities()) {
+            Ok(plan) => Ok((Done { plan, was_there }, world)),
+            Err(refusals) => Err(EngineError::Refused { lab: lab.name.clone(), refusals }),
+        }
+    }
+
+    /// Takes back what was done before `failure`.
+    async fn take_back(&mut self, lab: &LabName, failure: Failure, before: &World) -> EngineError {
+        let Failure { cause, done } = failure;
+        let fresh = plan::down(lab, before, &self.abilities()).is_empty();
+        let (stages, mut left) = if fresh {
+            // Nothing was there: what is there now is ours, and goes as `down`
+            // would have it, all links with one request.
+            match self.observe(&Questions::about(lab)).await {
+                Ok(world) => (plan::down(lab, &world, &self.abilities()).stages, Vec::new()),
+                Err(error) => (Vec::new(), vec![format!("unknown: {error}")]),
+            }
+        } else {
+            let (stages, lost) = plan::undo::take_back(&done);
+            (stages, lost.iter().map(|step| step.line(lab)).collect())
+        };
+        let back = Plan { lab: lab.clone(), stages };
+        left.extend(self.apply_each(&back).await);
+        let lab = lab.clone();
+        if left.is_empty() {
+            EngineError::TakenBack { lab, source: cause }
+        } else {
+            EngineError::Left { lab, left, source: cause }
+        }
+    }
+}
+
+/// What has to be known to compare the world with `lab`.
+fn questions(lab: &Lab) -> Questions {
+    let sysctls = lab
+        .nodes
+        .iter()
+        .filter(|(_, node)| !node.sysctls.is_empty())
+        .map(|(name, node)| (name.clone(), node.sysctls.keys().cloned().collect()))
+        .collect();
+    Questions { lab: lab.name.clone(), sysctls }
+}
+
+/// The stages of a plan, for `apply`.
+fn total(stages: &[Stage]) -> usize {
+    stages.iter().map(Stage::len).sum()
+}

@@ -1,0 +1,304 @@
+//! The memory: a directory with what each lab should be, who is changing it,
+//! and what was about to be done.
+//!
+//! The kernel is the truth and this only a help: every command works with all
+//! of it lost, because each thing carries its mark. `labs/LAB/` holds
+//! `lab.json` (the lab as wanted), `lock`, and `journal.json` while a change
+//! is in flight. Files are written beside, synced and renamed; 0700 and 0600.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::model::names::LabName;
+use crate::model::topology::Lab;
+use crate::plan::Plan;
+
+/// Where the state is unless `$OVSNS_STATE_DIR` says otherwise.
+pub const DIRECTORY: &str = "/run/ovsns";
+
+/// The state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another command is at work on the lab.
+    #[error("lab `{lab}` is being changed by {holder}")]
+    Locked {
+        /// The lab.
+        lab: LabName,
+        /// The command and its process id.
+        holder: String,
+    },
+    /// A file could not be read or written.
+    #[error("could not {what} `{path}`")]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file is not what was written.
+    #[error("`{path}` is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// What is remembered of a lab.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LabState {
+    /// The lab as it was last made.
+    pub lab: Option<Lab>,
+    /// The command that was cut off in the middle of a change.
+    pub cut_off: Option<String>,
+}
+
+/// The state directory.
+#[derive(Debug, Clone)]
+pub struct State {
+    directory: PathBuf,
+}
+
+/// A change in flight.
+#[derive(Debug, Serialize, Deserialize)]
+struct Journal {
+    command: String,
+    pid: u32,
+    /// `/proc/sys/kernel/random/boot_id`: after a reboot nothing is in flight.
+    boot: String,
+    plan: Plan,
+}
+
+impl State {
+    /// The directory that the environment names, or the usual one.
+    pub fn from_environment() -> Self {
+        let directory = std::env::var_os("OVSNS_STATE_DIR").filter(|text| !text.is_empty());
+        Self { directory: directory.map_or_else(|| PathBuf::from(DIRECTORY), PathBuf::from) }
+    }
+
+    /// A directory of somebody's choice.
+    pub fn at(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    fn labs_directory(&self) -> PathBuf {
+        self.directory.join("labs")
+    }
+
+    fn of(&self, lab: &LabName) -> PathBuf {
+        self.labs_directory().join(lab.as_str())
+    }
+
+    /// The labs that are remembered.
+    pub fn labs(&self) -> Result<BTreeSet<LabName>, StateError> {
+        let directory = self.labs_directory();
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            other => other.map_err(|source| file("read", &directory, source))?,
+        };
+        let names =
+            entries.filter_map(|entry| LabName::new(entry.ok()?.file_name().to_str()?).ok());
+        Ok(names.collect())
+    }
+
+    /// What is remembered of `lab`.
+    pub fn read(&self, lab: &LabName) -> Result<LabState, StateError> {
+        let directory = self.of(lab);
+        let journal: Option<Journal> = read_json(&directory.join("journal.json"))?;
+        let cut_off = journal.filter(|journal| journal.boot == boot_id() && !is_held(&directory));
+        Ok(LabState {
+            lab: read_json(&directory.join("lab.json"))?,
+            cut_off: cut_off.map(|journal| journal.command),
+        })
+    }
+
+    /// Takes the lab for this process, until the result is dropped.
+    ///
+    /// # Errors
+    /// `Locked` at once if another process has it: the caller decides whether
+    /// to wait.
+    pub fn lock(&self, lab: &LabName, command: &str) -> Result<Held, StateError> {
+        let directory = self.of(lab);
+        let path = directory.join("lock");
+        loop {
+            make_directory(&directory)?;
+            let opened = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path);
+            let opened = match opened {
+                // Whoever let the lab go took the directory along just now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(|source| file("open", &path, source))?,
+            };
+            let mut lock = match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => lock,
+                Err((mut opened, Errno::EWOULDBLOCK)) => {
+                    let mut holder = String::new();
+                    // Empty for the moment between its lock and its name.
+                    let _ = opened.read_to_string(&mut holder);
+                    let holder = match holder.trim() {
+                        "" => "another command".to_owned(),
+                        holder => holder.to_owned(),
+                    };
+                    return Err(StateError::Locked { lab: lab.clone(), holder });
+                }
+                Err((_, errno)) => return Err(file("lock", &path, errno.into())),
+            };
+            // The file may have been deleted by the one who held it, and the
+            // name may be another's by now.
+            if !is_the_same(&lock, &path) {
+                continue;
+            }
+            let name = format!("`{command}` (process {})\n", std::process::id());
+            let write = lock.set_len(0).and_then(|()| lock.write_all(name.as_bytes()));
+            write.map_err(|source| file("write", &path, source))?;
+            return Ok(Held { directory, command: command.to_owned(), _lock: lock });
+        }
+    }
+}
+
+/// A lab that this process has for itself.
+#[derive(Debug)]
+pub struct Held {
+    directory: PathBuf,
+    command: String,
+    _lock: Flock<File>,
+}
+
+impl Held {
+    /// Whether there is a memory of the lab.
+    pub fn is_remembered(&self) -> bool {
+        self.directory.join("lab.json").exists()
+    }
+
+    /// Writes down what is about to be done.
+    pub fn begin(&self, plan: &Plan) -> Result<(), StateError> {
+        let journal = Journal {
+            command: self.command.clone(),
+            pid: std::process::id(),
+            boot: boot_id(),
+            plan: plan.clone(),
+        };
+        write_json(&self.directory.join("journal.json"), &journal)
+    }
+
+    /// Writes down what the lab should be, now that it is.
+    pub fn remember(&self, lab: &Lab) -> Result<(), StateError> {
+        let path = self.directory.join("lab.json");
+        if read_json::<Lab>(&path).ok().flatten().as_ref() != Some(lab) {
+            write_json(&path, lab)?;
+        }
+        remove(&self.directory.join("journal.json"))
+    }
+
+    /// Forgets the change that failed; if it was taken back and there was no
+    /// lab before, forgets the lab, too.
+    pub fn abandon(self, taken_back: bool) -> Result<(), StateError> {
+        if taken_back {
+            remove(&self.directory.join("journal.json"))?;
+            self.release_unused();
+        }
+        Ok(())
+    }
+
+    /// Lets go of a lab of which nothing is remembered.
+    pub fn release_unused(self) {
+        let used = ["lab.json", "journal.json"].iter().any(|f| self.directory.join(f).exists());
+        if !used {
+            // Nothing depends on it: an empty directory is found by `gc`.
+            let _ = self.forget();
+        }
+    }
+
+    /// Forgets the lab, now that it is gone.
+    pub fn forget(self) -> Result<(), StateError> {
+        for name in ["lab.json", "journal.json", "lock"] {
+            remove(&self.directory.join(name))?;
+        }
+        // The last lab takes the directories along. They are not empty when
+        // there are others, or when somebody keeps something there.
+        let mut directory = self.directory.as_path();
+        for _ in 0..3 {
+            if fs::remove_dir(directory).is_err() {
+                break;
+            }
+            let Some(parent) = directory.parent() else { break };
+            directory = parent;
+        }
+        Ok(())
+    }
+}
+
+fn file(what: &'static str, path: &Path, source: io::Error) -> StateError {
+    StateError::File { what, path: path.to_owned(), source }
+}
+
+fn make_directory(path: &Path) -> Result<(), StateError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| file("make", path, source))
+}
+
+fn remove(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|source| file("delete", path, source)),
+    }
+}
+
+fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, StateError> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|source| file("read", path, source))?,
+    };
+    let read = serde_json::from_slice(&text);
+    read.map(Some).map_err(|source| StateError::Damaged { path: path.to_owned(), source })
+}
+
+/// Written beside, synced and renamed: a reader finds the old or the new.
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
+    let beside = path.with_extension("new");
+    let fail = |source| file("write", path, source);
+    let text = serde_json::to_vec(value).expect("our own types have no maps with odd keys");
+    let mut new = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(fail)?;
+    let written =
+        new.write_all(&text).and_then(|()| new.sync_all()).and_then(|()| fs::rename(&beside, path));
+    written.map_err(|source| {
+        let _ = fs::remove_file(&beside);
+        fail(source)
+    })
+}
+
+fn is_the_same(lock: &File, path: &Path) -> bool {
+    let (Ok(held), Ok(named)) = (lock.metadata(), fs::metadata(path)) else { return false };
+    (held.dev(), held.ino()) == (named.dev(), named.ino())
+}
+
+/// Whether some process has the lab.
+fn is_held(directory: &Path) -> bool {
+    let Ok(opened) = File::open(directory.join("lock")) else { return false };
+    matches!(Flock::lock(opened, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
