@@ -4,8 +4,19 @@
 //! knows no clock; a file's text comes in as a string, the observed world as a
 //! value that the hands filled in.
 
+mod addresses;
+mod check;
+pub mod file;
+mod holds;
 pub mod icmp;
+mod loops;
 pub mod mark;
 pub mod names;
+mod nearest;
+pub mod problem;
+mod ranges;
+mod shapes;
+mod spec;
 pub mod topology;
 pub mod world;
+mod yaml;

@@ -1,0 +1,102 @@
+//! `ovsns exec` and `ovsns shell`
+
+use std::ffi::OsString;
+
+use super::input::{NodeWords, allowed};
+use super::{CliError, Ending};
+use crate::kernel::permissions::Capability;
+use crate::kernel::worker::Worker;
+use crate::kernel::{inside, netns, observe};
+use crate::model::mark::{Thing, netns as netns_name};
+
+/// Run a command in a node
+///
+/// The command takes this process's place: terminal, signals and exit status
+/// are its own. It sees the node's devices in `/sys`, and the files of
+/// `/etc/netns/LAB.NODE/` over those of `/etc`. `OVSNS_LAB` and `OVSNS_NODE`
+/// say where it runs.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns exec n1 -- ip address\n         ovsns exec two-nodes/n1 -- ping -c 1 10.0.0.2")]
+pub struct Args {
+    /// The node: NODE, or LAB/NODE
+    node: String,
+    /// The lab, where several have a node of that name
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+/// Open a shell in a node
+///
+/// Runs `$SHELL`, or `/bin/sh`, as `ovsns exec` does.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns shell n1")]
+pub struct ShellArgs {
+    /// The node: NODE, or LAB/NODE
+    node: String,
+    /// The lab, where several have a node of that name
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+}
+
+pub fn run(args: &Args) -> Result<Ending, CliError> {
+    become_command(&NodeWords::new(&args.node, args.lab.as_deref())?, &args.command)
+}
+
+pub fn shell(args: &ShellArgs) -> Result<Ending, CliError> {
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let shell = shell.unwrap_or_else(|| "/bin/sh".into());
+    become_command(&NodeWords::new(&args.node, args.lab.as_deref())?, &[shell])
+}
+
+fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, CliError> {
+    allowed(&[Capability::SysAdmin])?;
+    let (lab, netns) = find(words)?;
+    inside::enter(&netns)?;
+    let names = [("OVSNS_LAB", lab.as_str()), ("OVSNS_NODE", words.node.as_str())];
+    let source = inside::become_command(command, &names);
+    let status = if source.errno == nix::errno::Errno::ENOENT { 127 } else { 126 };
+    Err(CliError::Command { status, source })
+}
+
+/// The namespace of the node that is meant, and its lab.
+fn find(words: &NodeWords) -> Result<(String, String), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(CliError::Runtime)?.block_on(async {
+        let worker = Worker::start()?;
+        let mut found = Vec::new();
+        for name in netns::list()? {
+            let Some((lab, node)) = name.split_once('.') else { continue };
+            let is_meant = node == words.node.as_str()
+                && words.lab.as_ref().is_none_or(|named| named.as_str() == lab);
+            if !is_meant {
+                continue;
+            }
+            if let Some(mark) = observe::node_mark(&worker, &name).await?
+                && let Thing::Node(node) = &mark.thing
+            {
+                found.push((mark.lab.to_string(), netns_name(&mark.lab, node)));
+            }
+        }
+        match found.len() {
+            1 => Ok(found.swap_remove(0)),
+            0 => Err(CliError::usage(
+                format!("there is no node `{}`{}", words.node, in_lab(words)),
+                "`ovsns node list` shows the nodes",
+            )),
+            _ => {
+                let labs: Vec<_> = found.iter().map(|(lab, _)| format!("`{lab}`")).collect();
+                Err(CliError::usage(
+                    format!("several labs have a node `{}`: {}", words.node, labs.join(", ")),
+                    format!("say which, such as `{}/{}`", found[0].0, words.node),
+                ))
+            }
+        }
+    })
+}
+
+fn in_lab(words: &NodeWords) -> String {
+    words.lab.as_ref().map(|lab| format!(" in lab `{lab}`")).unwrap_or_default()
+}

@@ -1,0 +1,148 @@
+//! What a command line names: a file or a shape, a lab, a node.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::report::{CliError, which_lab};
+use super::show;
+use crate::engine::Engine;
+use crate::kernel::permissions::{self, Capability};
+use crate::model::file;
+use crate::model::names::{LabName, NodeName};
+use crate::model::topology::{Backend, Lab};
+
+/// The file of commands that name none.
+const FILE: &str = "ovsns.yaml";
+
+/// Where a lab comes from.
+#[derive(Debug, clap::Args)]
+pub struct Source {
+    /// The topology file; `-` is standard input [default: ovsns.yaml]
+    #[arg(value_name = "FILE", conflicts_with = "topo")]
+    file: Option<PathBuf>,
+    /// A classic shape instead of a file: single,N linear,N tree,D,F ring,N
+    #[arg(long, value_name = "SHAPE")]
+    topo: Option<String>,
+    /// The lab's name, whatever the file says
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+    /// What the switches are made of that do not say it themselves
+    #[arg(long, value_name = "BACKEND", default_value = "auto")]
+    backend: Choice,
+}
+
+/// What the switches are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Choice {
+    /// The best that this machine has
+    Auto,
+    /// Open vSwitch
+    Ovs,
+    /// The bridge of the Linux kernel
+    Linux,
+}
+
+impl Source {
+    /// Reads the file, or draws the shape.
+    pub fn lab(&self) -> Result<Lab, CliError> {
+        let named = self.lab.as_deref().map(LabName::new).transpose()?;
+        let mut lab = match &self.topo {
+            Some(topo) => {
+                file::shape(topo, named.as_ref().unwrap_or(&LabName::default_lab()))?
+            }
+            None => {
+                let path = self.file.as_deref().unwrap_or(Path::new(FILE));
+                let stem = path.file_stem().and_then(|stem| stem.to_str());
+                let stem = stem.filter(|_| path != Path::new("-"));
+                let fallback = named.as_ref().map(LabName::as_str).or(stem);
+                file::read(&read(path)?, &shown(path), fallback)?
+            }
+        };
+        if let Some(name) = named {
+            lab.name = name;
+        }
+        let backend = match self.backend {
+            Choice::Auto => None,
+            Choice::Ovs => Some(Backend::Ovs),
+            Choice::Linux => Some(Backend::Linux),
+        };
+        for switch in lab.switches.values_mut() {
+            switch.backend = switch.backend.or(backend);
+        }
+        Ok(lab)
+    }
+}
+
+fn shown(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
+}
+
+/// Reads a file, and no more of it than can be a topology.
+fn read(path: &Path) -> Result<Vec<u8>, CliError> {
+    let fail = |source| CliError::File { path: path.to_owned(), source };
+    let reader: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(path).map_err(fail)?)
+    };
+    let mut text = Vec::new();
+    reader.take(file::BYTES_MAX as u64 + 1).read_to_end(&mut text).map_err(fail)?;
+    Ok(text)
+}
+
+/// The engine, if this process may use one.
+pub async fn engine(command: &str) -> Result<Engine, CliError> {
+    allowed(&[Capability::NetAdmin, Capability::SysAdmin])?;
+    Ok(Engine::open(command).await?)
+}
+
+/// Whether this process may do what needs `wanted`.
+pub fn allowed(wanted: &[Capability]) -> Result<(), CliError> {
+    match permissions::missing(wanted) {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(CliError::NotAllowed(missing)),
+    }
+}
+
+/// Says which backend `auto` stands for, and why, if a switch asks.
+pub fn tell_backend(engine: &Engine, lab: &Lab) {
+    if lab.switches.values().any(|switch| switch.backend.is_none()) {
+        let backend = engine.backend();
+        show::talk(&format!(
+            "backend: {backend} bridges (the only backend of this version; needs no daemon)"
+        ));
+    }
+}
+
+/// The lab that was named, or the only one there is.
+pub async fn one_lab(engine: &mut Engine, named: Option<&str>) -> Result<LabName, CliError> {
+    if let Some(named) = named {
+        return Ok(LabName::new(named)?);
+    }
+    let labs: Vec<LabName> = engine.labs().await?.into_iter().collect();
+    match <[LabName; 1]>::try_from(labs) {
+        Ok([lab]) => Ok(lab),
+        Err(labs) => Err(which_lab(&labs)),
+    }
+}
+
+/// A node as a command line names it: `n1`, or `LAB/n1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeWords {
+    /// The lab, if it was named.
+    pub lab: Option<LabName>,
+    /// The node.
+    pub node: NodeName,
+}
+
+impl NodeWords {
+    /// Reads `text`, with the lab of `--lab` where it names none.
+    pub fn new(text: &str, lab: Option<&str>) -> Result<Self, CliError> {
+        let (lab, node) = match text.split_once('/') {
+            Some((lab, node)) => (Some(lab), node),
+            None => (lab, text),
+        };
+        Ok(Self { lab: lab.map(LabName::new).transpose()?, node: NodeName::new(node)? })
+    }
+}

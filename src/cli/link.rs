@@ -1,0 +1,233 @@
+//! `ovsns link`
+
+use serde_json::{Value as Json, json};
+
+use super::running;
+use super::view::LabView;
+use super::{CliError, Ending, input, show};
+
+/// Add, remove, change or list links of a running lab
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Add(AddArgs),
+    Rm(RmArgs),
+    Set(SetArgs),
+    List(ListArgs),
+}
+
+/// Add a link to a running lab
+///
+/// Joins a node and a switch, two nodes, or two switches. Undo with `ovsns
+/// link rm A B`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns link add n1 s2\n         ovsns link add n1:eth5 n2:eth5 --mtu 9000")]
+pub struct AddArgs {
+    /// One end: NODE, NODE:INTERFACE or SWITCH
+    a: String,
+    /// The other end
+    b: String,
+    #[command(flatten)]
+    settings: Settings,
+    /// The lab [default: the only one, or `default`]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+}
+
+/// Remove a link from a running lab
+///
+/// The interfaces it was on go with it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns link rm n1 s2")]
+pub struct RmArgs {
+    /// One end: NODE, NODE:INTERFACE or SWITCH
+    a: String,
+    /// The other end
+    b: String,
+    /// The lab [default: the only one, or `default`]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+}
+
+/// Change a link of a running lab
+///
+/// What is not said stays as it is.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns link set n1 s1 --isolated true")]
+pub struct SetArgs {
+    /// One end: NODE, NODE:INTERFACE or SWITCH
+    a: String,
+    /// The other end
+    b: String,
+    #[command(flatten)]
+    settings: Settings,
+    /// The lab [default: the only one, or `default`]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+}
+
+/// List the links of a lab
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns link list --json")]
+pub struct ListArgs {
+    /// The lab [default: the only one]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a link behaves.
+#[derive(Debug, clap::Args)]
+struct Settings {
+    /// MTU of both ends, in bytes
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
+    /// Whether its port hears only ports that are not isolated
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    isolated: Option<bool>,
+    /// Its port's VLAN (access port)
+    #[arg(long, value_name = "ID", conflicts_with_all = ["trunks", "native"])]
+    vlan: Option<u16>,
+    /// The VLANs that pass its port tagged
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    trunks: Vec<u16>,
+    /// The VLAN that passes its port untagged
+    #[arg(long, value_name = "ID", requires = "trunks")]
+    native: Option<u16>,
+}
+
+impl Settings {
+    fn write(&self, link: &mut Json) {
+        if let Some(mtu) = self.mtu {
+            link["mtu"] = mtu.into();
+        }
+        if let Some(isolated) = self.isolated {
+            link["isolated"] = isolated.into();
+        }
+        let vlans = self.vlan.is_some() || !self.trunks.is_empty();
+        if let (true, Some(link)) = (vlans, link.as_object_mut()) {
+            for key in ["vlan", "trunks", "native"] {
+                link.remove(key);
+            }
+        }
+        if let Some(vlan) = self.vlan {
+            link["vlan"] = vlan.into();
+        }
+        if !self.trunks.is_empty() {
+            link["trunks"] = json!(self.trunks);
+        }
+        if let Some(native) = self.native {
+            link["native"] = native.into();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.mtu.is_none()
+            && self.isolated.is_none()
+            && self.vlan.is_none()
+            && self.trunks.is_empty()
+    }
+}
+
+pub async fn run(command: &Command) -> Result<Ending, CliError> {
+    match command {
+        Command::Add(args) => add(args).await?,
+        Command::Rm(args) => rm(args).await?,
+        Command::Set(args) => set(args).await?,
+        Command::List(args) => {
+            let mut engine = input::engine("ovsns link list").await?;
+            let lab = input::one_lab(&mut engine, args.lab.as_deref()).await?;
+            let view = LabView::look(&mut engine, &lab).await?;
+            if args.json {
+                show::json(&view.links);
+            } else {
+                show::line(&show::table(&table(&view)));
+            }
+        }
+    }
+    Ok(Ending::Well)
+}
+
+async fn add(args: &AddArgs) -> Result<(), CliError> {
+    running::change("ovsns link add", args.lab.as_deref(), |file| {
+        let mut link = json!({ "endpoints": [args.a, args.b] });
+        args.settings.write(&mut link);
+        running::links(file).push(link);
+        Ok(())
+    })
+    .await
+}
+
+async fn rm(args: &RmArgs) -> Result<(), CliError> {
+    running::change("ovsns link rm", args.lab.as_deref(), |file| {
+        let index = find(running::links(file), &args.a, &args.b)?;
+        let gone = running::links(file)[index].clone();
+        // Of several links between two switches, the one that was found.
+        let same = |link: &Json| *link == gone;
+        if 1 < running::links(file).iter().filter(|link| same(link)).count() {
+            running::links(file).remove(index);
+        } else {
+            running::remove_links(file, same);
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn set(args: &SetArgs) -> Result<(), CliError> {
+    if args.settings.is_empty() {
+        return Err(CliError::usage(
+            "nothing to set was given",
+            "say what, such as `--mtu 9000` or `--isolated true`",
+        ));
+    }
+    running::change("ovsns link set", args.lab.as_deref(), |file| {
+        let index = find(running::links(file), &args.a, &args.b)?;
+        args.settings.write(&mut running::links(file)[index]);
+        Ok(())
+    })
+    .await
+}
+
+/// The one link between two ends, each a whole endpoint or a node's name. Of
+/// several between two switches it is the last, which was added last.
+fn find(links: &[Json], a: &str, b: &str) -> Result<usize, CliError> {
+    let is = |end: &str, words: &str| {
+        end == words || end.split_once(':').is_some_and(|(node, _)| node == words)
+    };
+    let joins = |link: &Json| {
+        let [x, y] = running::endpoints(link);
+        (is(x, a) && is(y, b)) || (is(x, b) && is(y, a))
+    };
+    let found: Vec<usize> = (0..links.len()).filter(|i| joins(&links[*i])).collect();
+    let named: Vec<_> = found.iter().map(|i| running::endpoints(&links[*i])).collect();
+    match found.as_slice() {
+        [] => Err(CliError::usage(
+            format!("there is no link between `{a}` and `{b}`"),
+            "`ovsns link list` shows the links",
+        )),
+        [.., last] if named.iter().all(|ends| *ends == named[0]) => Ok(*last),
+        _ => {
+            let all: Vec<_> = named.iter().map(|[x, y]| format!("`{x} {y}`")).collect();
+            Err(CliError::usage(
+                format!("there are {} links between `{a}` and `{b}`: {}", all.len(), all.join(", ")),
+                "name the interface, too",
+            ))
+        }
+    }
+}
+
+/// A row a link.
+pub fn table(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = vec![["LINK", "", "STATE", "MTU"].map(str::to_owned).to_vec()];
+    for link in &view.links {
+        rows.push(vec![
+            link.ends[0].clone(),
+            link.ends[1].clone(),
+            if link.up { "up" } else { "down" }.to_owned(),
+            link.mtu.to_string(),
+        ]);
+    }
+    rows
+}

@@ -1,0 +1,150 @@
+//! The front: one file a command, and the only room that prints.
+//!
+//! Results go to standard output, talk and progress to standard error, so
+//! that a script can read the one and a person the other.
+
+mod doctor;
+mod down;
+mod exec;
+mod gc;
+mod input;
+mod link;
+mod list;
+mod node;
+mod ping;
+mod plan;
+mod report;
+mod running;
+mod schema;
+mod show;
+mod status;
+mod switch;
+mod up;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use report::CliError;
+
+/// Make labs of network namespaces and switches
+///
+/// Nodes are Linux network namespaces, joined by veth to switches, from one
+/// file or one command. What ovsns makes carries its mark; it never changes
+/// anything that does not.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ovsns",
+    version,
+    max_term_width = 100,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = "Example: ovsns up examples/two-nodes.yaml && ovsns ping && ovsns down"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Args),
+    Plan(plan::Args),
+    Down(down::Args),
+    List(list::Args),
+    Status(status::Args),
+    #[command(subcommand)]
+    Node(node::Command),
+    #[command(subcommand)]
+    Switch(switch::Command),
+    #[command(subcommand)]
+    Link(link::Command),
+    Exec(exec::Args),
+    Shell(exec::ShellArgs),
+    Ping(ping::Args),
+    Doctor(doctor::Args),
+    Gc(gc::Args),
+    Schema(schema::Args),
+}
+
+/// How a command that did not fail ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// All is well.
+    Well,
+    /// It did its work, and the answer is no.
+    No,
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return report::usage(&error),
+    };
+    // A command that becomes another must not have threads of its own.
+    let result = match &cli.command {
+        Command::Exec(args) => exec::run(args),
+        Command::Shell(args) => exec::shell(args),
+        Command::Schema(args) => schema::run(args),
+        other => in_runtime(other),
+    };
+    match result {
+        Ok(Ending::Well) => ExitCode::SUCCESS,
+        Ok(Ending::No) => ExitCode::from(1),
+        Err(error) => report::failure(&error),
+    }
+}
+
+fn in_runtime(command: &Command) -> Result<Ending, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(CliError::Runtime)?;
+    runtime.block_on(async {
+        match command {
+            Command::Up(args) => up::run(args).await,
+            Command::Plan(args) => plan::run(args).await,
+            Command::Down(args) => down::run(args).await,
+            Command::List(args) => list::run(args).await,
+            Command::Status(args) => status::run(args).await,
+            Command::Node(command) => node::run(command).await,
+            Command::Switch(command) => switch::run(command).await,
+            Command::Link(command) => link::run(command).await,
+            Command::Ping(args) => ping::run(args).await,
+            Command::Doctor(args) => doctor::run(args).await,
+            Command::Gc(args) => gc::run(args).await,
+            Command::Exec(_) | Command::Shell(_) | Command::Schema(_) => {
+                unreachable!("run without a runtime")
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_short_first_line_and_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty() && about.len() < 60, "{path}: {about:?}");
+            assert!(!about.ends_with('.'), "{path}: {about:?}");
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(|sub| {
+                    check(sub, &format!("{path} {}", sub.get_name()));
+                });
+            } else {
+                let example = command.get_after_help().map(ToString::to_string);
+                assert!(example.is_some_and(|e| e.contains("Example: ovsns ")), "{path}");
+            }
+        }
+        check(&Cli::command(), "ovsns");
+    }
+}

@@ -1,0 +1,162 @@
+//! `ovsns node`
+
+use serde_json::json;
+
+use super::running::{self, things};
+use super::view::LabView;
+use super::{CliError, Ending, input, show};
+use crate::model::names::NodeName;
+
+/// Add, remove or list nodes of a running lab
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Add(AddArgs),
+    Rm(RmArgs),
+    List(ListArgs),
+}
+
+/// Add a node to a running lab
+///
+/// Undo with `ovsns node rm NODE`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns node add n3 --link s1 --address 10.0.0.3/24")]
+pub struct AddArgs {
+    /// The node's name
+    node: String,
+    /// Join it to this switch, or to an interface of a node; repeatable
+    #[arg(long = "link", value_name = "END")]
+    links: Vec<String>,
+    /// An address of its first interface [default: the next free ones]; repeatable
+    #[arg(long = "address", value_name = "ADDRESS/LENGTH", requires = "links")]
+    addresses: Vec<String>,
+    /// Forward packets: the node is a router
+    #[arg(long)]
+    forwarding: bool,
+    /// The lab [default: the only one, or `default`]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+}
+
+/// Remove a node and its links from a running lab
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns node rm n3")]
+pub struct RmArgs {
+    /// The node: NODE, or LAB/NODE
+    node: String,
+    /// The lab [default: the only one, or `default`]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+}
+
+/// List the nodes of a lab
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns node list --json")]
+pub struct ListArgs {
+    /// The lab [default: the only one]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(command: &Command) -> Result<Ending, CliError> {
+    match command {
+        Command::Add(args) => add(args).await?,
+        Command::Rm(args) => rm(args).await?,
+        Command::List(args) => {
+            let mut engine = input::engine("ovsns node list").await?;
+            let lab = input::one_lab(&mut engine, args.lab.as_deref()).await?;
+            let view = LabView::look(&mut engine, &lab).await?;
+            if args.json {
+                show::json(&view.nodes);
+            } else {
+                show::line(&show::table(&table(&view)));
+            }
+        }
+    }
+    Ok(Ending::Well)
+}
+
+async fn add(args: &AddArgs) -> Result<(), CliError> {
+    let words = input::NodeWords::new(&args.node, args.lab.as_deref())?;
+    let (node, lab) = (words.node, words.lab);
+    running::change("ovsns node add", lab.as_ref().map(|lab| lab.as_str()), |file| {
+        if things(file, "nodes").contains_key(node.as_str()) {
+            return Err(CliError::usage(
+                format!("there is a node `{node}` already"),
+                format!("give the new one another name, or remove the old: `ovsns node rm {node}`"),
+            ));
+        }
+        let mut spec = json!({});
+        if args.forwarding {
+            spec["forwarding"] = true.into();
+        }
+        if !args.addresses.is_empty() {
+            spec["interfaces"] = json!({ "eth0": { "addresses": args.addresses } });
+        }
+        things(file, "nodes").insert(node.to_string(), spec);
+        for (index, end) in args.links.iter().enumerate() {
+            let link = json!({ "endpoints": [format!("{node}:eth{index}"), end] });
+            running::links(file).push(link);
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn rm(args: &RmArgs) -> Result<(), CliError> {
+    let words = input::NodeWords::new(&args.node, args.lab.as_deref())?;
+    let (node, lab) = (words.node, words.lab);
+    running::change("ovsns node rm", lab.as_ref().map(|lab| lab.as_str()), |file| {
+        running::remove_links(file, |link| {
+            running::endpoints(link).iter().any(|end| is_of(end, &node))
+        });
+        match things(file, "nodes").remove(node.as_str()) {
+            Some(_) => Ok(()),
+            None => Err(CliError::usage(
+                format!("there is no node `{node}`"),
+                "`ovsns node list` shows the nodes",
+            )),
+        }
+    })
+    .await
+}
+
+/// Whether an endpoint is an interface of the node.
+fn is_of(end: &str, node: &NodeName) -> bool {
+    end.split_once(':').is_some_and(|(name, _)| name == node.as_str())
+}
+
+/// A row an interface.
+pub fn table(view: &LabView) -> Vec<Vec<String>> {
+    let head = ["NODE", "INTERFACE", "STATE", "ADDRESSES", "MAC", "MTU", "TO"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for node in &view.nodes {
+        if node.interfaces.is_empty() {
+            rows.push(vec![node.name.clone(), "-".into()]);
+        }
+        for interface in &node.interfaces {
+            let mut addresses = interface.addresses.clone();
+            addresses.extend(interface.foreign_addresses.iter().map(|a| format!("{a} (not ours)")));
+            rows.push(vec![
+                node.name.clone(),
+                interface.name.clone(),
+                link_state(interface.up, interface.carrier).to_owned(),
+                addresses.join(" "),
+                interface.mac.clone(),
+                interface.mtu.to_string(),
+                interface.to.clone().unwrap_or_default(),
+            ]);
+        }
+    }
+    rows
+}
+
+fn link_state(up: bool, carrier: bool) -> &'static str {
+    match (up, carrier) {
+        (true, true) => "up",
+        (true, false) => "no carrier",
+        (false, _) => "down",
+    }
+}

@@ -1,0 +1,17 @@
+//! `ovsns schema`
+
+use super::{CliError, Ending, show};
+use crate::model::file;
+
+/// Print the JSON Schema of the topology file
+///
+/// Editors complete and check a file with it, for example through a first
+/// line `# yaml-language-server: $schema=ovsns.schema.json`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns schema > ovsns.schema.json")]
+pub struct Args {}
+
+pub fn run(_: &Args) -> Result<Ending, CliError> {
+    show::json(&file::json_schema());
+    Ok(Ending::Well)
+}

@@ -1,0 +1,82 @@
+//! Printing: text and JSON to standard output, and how far a long piece of
+//! work has come to standard error.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+/// Prints a result. Whoever closes the pipe has read enough.
+pub fn out(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    if let Err(error) = printed {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            eprintln!("error: could not write the result: {error}");
+        }
+        std::process::exit(1);
+    }
+}
+
+/// Prints a line of a result.
+pub fn line(text: &str) {
+    out(&format!("{text}\n"));
+}
+
+/// Prints a result for programs.
+pub fn json(value: &impl Serialize) {
+    let text = serde_json::to_string_pretty(value).expect("our own types are JSON");
+    line(&text);
+}
+
+/// Says something that is no result.
+pub fn talk(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Rows in columns, without lines; the first row is the head.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING.into());
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// Shows how far the work has come, on a terminal and only if it is long.
+pub struct Meter(ProgressBar);
+
+impl Meter {
+    /// A meter for a piece of work of that name.
+    pub fn new(name: &str) -> Self {
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos} of {len} steps")
+            .expect("a good template");
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        bar.set_style(style);
+        bar.set_message(name.to_owned());
+        Self(bar)
+    }
+
+    /// Takes note.
+    pub fn set(&mut self, done: usize, total: usize) {
+        if self.0.is_hidden() && Duration::from_millis(300) < self.0.elapsed() {
+            // Hidden all the same where standard error is no terminal.
+            self.0.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.0.set_length(total as u64);
+        self.0.set_position(done as u64);
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,133 @@
+//! `ovsns status`
+
+use std::fmt::Write as _;
+
+use super::view::LabView;
+use super::{CliError, Ending, input, link, node, show, switch};
+
+/// Show one lab: what is there, and what differs from its file
+///
+/// With addresses, routes, ports, counters and what the switches have
+/// learned. What differs is shown as the steps that would mend it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns status two-nodes")]
+pub struct Args {
+    /// The lab [default: the only one]
+    #[arg(value_name = "LAB")]
+    lab: Option<String>,
+    /// The lab, for those who type it as with other commands
+    #[arg(long = "lab", value_name = "LAB", conflicts_with = "lab")]
+    lab_option: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: &Args) -> Result<Ending, CliError> {
+    let named = args.lab.as_deref().or(args.lab_option.as_deref());
+    let mut engine = input::engine("ovsns status").await?;
+    let lab = input::one_lab(&mut engine, named).await?;
+    let view = LabView::look(&mut engine, &lab).await?;
+    if args.json {
+        show::json(&view);
+    } else {
+        show::out(&text(&view));
+    }
+    Ok(Ending::Well)
+}
+
+fn text(view: &LabView) -> String {
+    let state = match (view.state, &view.cut_off) {
+        ("cut off", Some(command)) => {
+            format!("a change was cut off: {command}; `ovsns up` goes on, `ovsns down` removes")
+        }
+        ("unremembered", _) => "its state is lost; `ovsns down` and `ovsns gc` remove it".into(),
+        (state, _) => state.into(),
+    };
+    let mut text = format!("lab {}: {state}\n", view.lab);
+    for (head, table) in [
+        ("switches", switch::table(view)),
+        ("nodes", node::table(view)),
+        ("links", link::table(view)),
+        ("ports", ports(view)),
+        ("routes", routes(view)),
+        ("learned", learned(view)),
+    ] {
+        // The first row is the head of the table.
+        if 1 < table.len() {
+            let table = show::table(&table).replace('\n', "\n  ");
+            write!(text, "\n{head}\n  {table}\n").expect("a string takes all");
+        }
+    }
+    if !view.drift.is_empty() {
+        text.push_str("\ndrift, which `ovsns up` with the lab's file mends\n");
+        for line in &view.drift {
+            writeln!(text, "  {line}").expect("a string takes all");
+        }
+    }
+    text
+}
+
+fn head(names: &[&str]) -> Vec<Vec<String>> {
+    vec![names.iter().map(|name| (*name).to_owned()).collect()]
+}
+
+fn ports(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["SWITCH", "PORT TO", "DEVICE", "RX", "TX", "DROPPED", "SETTINGS"]);
+    for switch in &view.switches {
+        for port in &switch.ports {
+            let mut settings = Vec::new();
+            if port.isolated {
+                settings.push("isolated".to_owned());
+            }
+            settings.extend(port.vlan.map(|id| format!("vlan {id}")));
+            if !port.trunks.is_empty() {
+                let ids: Vec<_> = port.trunks.iter().map(u16::to_string).collect();
+                settings.push(format!("trunks {}", ids.join(",")));
+            }
+            settings.extend(port.native.map(|id| format!("native {id}")));
+            let amount = |packets: u64, bytes: u64| format!("{packets} ({bytes} B)");
+            rows.push(vec![
+                switch.name.clone(),
+                port.across.clone().unwrap_or_else(|| "(not ours)".into()),
+                port.device.clone(),
+                amount(port.counters.rx_packets, port.counters.rx_bytes),
+                amount(port.counters.tx_packets, port.counters.tx_bytes),
+                port.counters.dropped.to_string(),
+                settings.join(" "),
+            ]);
+        }
+    }
+    rows
+}
+
+fn routes(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["NODE", "TO", "VIA", "DEVICE", "METRIC"]);
+    for node in &view.nodes {
+        for route in &node.routes {
+            rows.push(vec![
+                node.name.clone(),
+                route.to.clone(),
+                route.via.clone().unwrap_or_default(),
+                route.device.clone(),
+                route.metric.to_string(),
+            ]);
+        }
+    }
+    rows
+}
+
+fn learned(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["SWITCH", "MAC", "BEHIND", "VLAN"]);
+    for switch in &view.switches {
+        for entry in &switch.learned {
+            rows.push(vec![
+                switch.name.clone(),
+                entry.mac.clone(),
+                entry.across.clone().unwrap_or_else(|| entry.port.clone()),
+                entry.vlan.map(|id| id.to_string()).unwrap_or_default(),
+            ]);
+        }
+    }
+    rows
+}

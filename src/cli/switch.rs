@@ -1,0 +1,129 @@
+//! `ovsns switch`
+
+use serde_json::json;
+
+use super::running::{self, things};
+use super::view::LabView;
+use super::{CliError, Ending, input, show};
+use crate::model::names::SwitchName;
+
+/// Add, remove or list switches of a running lab
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Add(AddArgs),
+    Rm(RmArgs),
+    List(ListArgs),
+}
+
+/// Add a switch to a running lab
+///
+/// Undo with `ovsns switch rm SWITCH`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns switch add s2 --stp")]
+pub struct AddArgs {
+    /// The switch's name
+    switch: String,
+    /// Speak spanning tree, so that loops are cut
+    #[arg(long)]
+    stp: bool,
+    /// The name of its bridge in the kernel [default: derived from the names]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// The lab [default: the only one, or `default`]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+}
+
+/// Remove a switch and its links from a running lab
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns switch rm s2")]
+pub struct RmArgs {
+    /// The switch
+    switch: String,
+    /// The lab [default: the only one, or `default`]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+}
+
+/// List the switches of a lab
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns switch list --json")]
+pub struct ListArgs {
+    /// The lab [default: the only one]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(command: &Command) -> Result<Ending, CliError> {
+    match command {
+        Command::Add(args) => add(args).await?,
+        Command::Rm(args) => rm(args).await?,
+        Command::List(args) => {
+            let mut engine = input::engine("ovsns switch list").await?;
+            let lab = input::one_lab(&mut engine, args.lab.as_deref()).await?;
+            let view = LabView::look(&mut engine, &lab).await?;
+            if args.json {
+                show::json(&view.switches);
+            } else {
+                show::line(&show::table(&table(&view)));
+            }
+        }
+    }
+    Ok(Ending::Well)
+}
+
+async fn add(args: &AddArgs) -> Result<(), CliError> {
+    let switch = SwitchName::new(&args.switch)?;
+    running::change("ovsns switch add", args.lab.as_deref(), |file| {
+        if things(file, "switches").contains_key(switch.as_str()) {
+            return Err(CliError::usage(
+                format!("there is a switch `{switch}` already"),
+                format!("give it another name, or remove the old: `ovsns switch rm {switch}`"),
+            ));
+        }
+        let mut spec = json!({ "stp": args.stp });
+        if let Some(device) = &args.device {
+            spec["device"] = device.as_str().into();
+        }
+        things(file, "switches").insert(switch.to_string(), spec);
+        Ok(())
+    })
+    .await
+}
+
+async fn rm(args: &RmArgs) -> Result<(), CliError> {
+    let switch = SwitchName::new(&args.switch)?;
+    running::change("ovsns switch rm", args.lab.as_deref(), |file| {
+        running::remove_links(file, |link| running::endpoints(link).contains(&switch.as_str()));
+        match things(file, "switches").remove(switch.as_str()) {
+            Some(_) => Ok(()),
+            None => Err(CliError::usage(
+                format!("there is no switch `{switch}`"),
+                "`ovsns switch list` shows the switches",
+            )),
+        }
+    })
+    .await
+}
+
+/// A row a switch.
+pub fn table(view: &LabView) -> Vec<Vec<String>> {
+    let head = ["SWITCH", "BACKEND", "STATE", "PORTS", "STP", "DEVICE", "MAC", "MTU"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for switch in &view.switches {
+        rows.push(vec![
+            switch.name.clone(),
+            switch.backend.clone(),
+            if switch.up { "up" } else { "down" }.to_owned(),
+            switch.ports.len().to_string(),
+            if switch.stp { "on" } else { "off" }.to_owned(),
+            switch.device.clone(),
+            switch.mac.clone(),
+            switch.mtu.to_string(),
+        ]);
+    }
+    rows
+}

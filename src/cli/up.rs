@@ -1,0 +1,59 @@
+//! `ovsns up`
+
+use std::time::Instant;
+
+use super::input::{self, Source};
+use super::show::{self, Meter};
+use super::{CliError, Ending, plan};
+use crate::model::topology::Lab;
+
+/// Make the world match a topology file
+///
+/// Makes the lab of FILE, or changes what is there where it differs; a second
+/// run changes nothing. If a step fails, all is taken back. Undo with `ovsns
+/// down`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns up examples/two-nodes.yaml\n         ovsns up --topo tree,2,3")]
+pub struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub async fn run(args: &Args) -> Result<Ending, CliError> {
+    let lab = args.source.lab()?;
+    if args.dry_run {
+        return plan::show(&lab, false).await;
+    }
+    let mut engine = input::engine(&format!("ovsns up (lab {})", lab.name)).await?;
+    input::tell_backend(&engine, &lab);
+    let start = Instant::now();
+    let mut meter = Meter::new(&format!("up {}", lab.name));
+    let done = engine.up(&lab, &mut |done, all| meter.set(done, all)).await;
+    drop(meter);
+    let steps = done?.plan.len();
+    if steps == 0 {
+        show::line(&format!("lab {} is up: nothing to change", lab.name));
+    } else {
+        show::talk(&format!("{steps} steps in {} ms", start.elapsed().as_millis()));
+        show::line(&format!("lab {} is up: {}", lab.name, contents(&lab)));
+    }
+    Ok(Ending::Well)
+}
+
+/// `2 nodes, 1 switch, 2 links`
+pub fn contents(lab: &Lab) -> String {
+    let (nodes, switches, links) = (lab.nodes.len(), lab.switches.len(), lab.links.len());
+    format!(
+        "{}, {}, {}",
+        count(nodes, "node", "nodes"),
+        count(switches, "switch", "switches"),
+        count(links, "link", "links")
+    )
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}

@@ -1,0 +1,305 @@
+//! What is there, in the shape in which it is shown: by `status`, by the
+//! lists, as text and as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::engine::{Engine, EngineError, Status};
+use crate::model::mark::{Mark, Thing, netns};
+use crate::model::names::{IfName, LabName};
+use crate::model::topology::{PortSettings, Vlan};
+use crate::model::world::{KernelRoute, SeenSwitch, World};
+use crate::switch::{Counters, Traffic};
+
+/// One lab.
+#[derive(Debug, Serialize)]
+pub struct LabView {
+    pub lab: String,
+    /// `up`, `drifted`, `cut off`, or `unremembered`.
+    pub state: &'static str,
+    /// The command that was killed in the middle of a change.
+    pub cut_off: Option<String>,
+    /// What `ovsns up` would do to mend it.
+    pub drift: Vec<String>,
+    pub switches: Vec<SwitchView>,
+    pub nodes: Vec<NodeView>,
+    pub links: Vec<LinkView>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct SwitchView {
+    pub name: String,
+    pub backend: String,
+    pub device: String,
+    pub mac: String,
+    pub mtu: u32,
+    pub up: bool,
+    pub stp: bool,
+    pub forward_delay_s: u32,
+    pub ageing_s: u32,
+    pub multicast_snooping: bool,
+    pub vlan_filtering: bool,
+    pub ports: Vec<PortView>,
+    /// The forwarding table.
+    pub learned: Vec<LearnedView>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PortView {
+    pub device: String,
+    /// What is at the other end, such as `n1:eth0`; nothing where the port is
+    /// somebody else's.
+    pub across: Option<String>,
+    pub isolated: bool,
+    pub vlan: Option<u16>,
+    pub trunks: Vec<u16>,
+    pub native: Option<u16>,
+    pub counters: CountersView,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct CountersView {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    pub dropped: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct LearnedView {
+    pub mac: String,
+    pub port: String,
+    pub across: Option<String>,
+    pub vlan: Option<u16>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct NodeView {
+    pub name: String,
+    pub netns: String,
+    pub interfaces: Vec<InterfaceView>,
+    pub routes: Vec<RouteView>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct InterfaceView {
+    pub name: String,
+    pub device: String,
+    pub mac: String,
+    pub mtu: u32,
+    pub up: bool,
+    pub carrier: bool,
+    /// With our mark.
+    pub addresses: Vec<String>,
+    /// Added by others.
+    pub foreign_addresses: Vec<String>,
+    /// The switch or interface at the other end.
+    pub to: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct RouteView {
+    pub to: String,
+    pub via: Option<String>,
+    pub device: String,
+    pub metric: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LinkView {
+    pub ends: [String; 2],
+    pub mtu: u32,
+    /// Whether both ends are up and have carrier.
+    pub up: bool,
+}
+
+impl LabView {
+    /// Looks at a lab, with what its switches have counted and learned.
+    pub async fn look(engine: &mut Engine, lab: &LabName) -> Result<Self, EngineError> {
+        let status = engine.status(lab).await?;
+        let mut switches = Vec::new();
+        for seen in status.world.fabric.switches.values() {
+            let traffic = match engine.switch(seen.spec.backend) {
+                Some(switch) => {
+                    switch.traffic(&seen.spec).await.map_err(EngineError::ObserveSwitches)?
+                }
+                None => Traffic::default(),
+            };
+            switches.push(switch_view(&status.world, seen, &traffic));
+        }
+        let nodes = nodes(lab, &status.world);
+        let links = links(&status.world, &nodes);
+        Ok(Self {
+            lab: lab.to_string(),
+            state: state(&status),
+            cut_off: status.cut_off,
+            drift: status.drift,
+            switches,
+            nodes,
+            links,
+        })
+    }
+}
+
+fn state(status: &Status) -> &'static str {
+    match status {
+        Status { cut_off: Some(_), .. } => "cut off",
+        Status { lab: None, .. } => "unremembered",
+        Status { drift, .. } if !drift.is_empty() => "drifted",
+        Status { .. } => "up",
+    }
+}
+
+/// What a port of ours leads to, by its mark.
+fn across(world: &World, device: &IfName) -> Option<String> {
+    match Mark::parse(&world.host.ports.get(device)?.alias)?.thing {
+        Thing::Port(port) => Some(match port.split_once('~') {
+            // A trunk's port is called `HERE~ACROSS#NUMBER`.
+            Some((_, across)) => across.split('#').next().unwrap_or(across).to_owned(),
+            None => port,
+        }),
+        Thing::Node(_) | Thing::Switch(_) | Thing::Interface(..) => None,
+    }
+}
+
+fn switch_view(world: &World, seen: &SeenSwitch, traffic: &Traffic) -> SwitchView {
+    let spec = &seen.spec;
+    let ports = seen.ports.iter().map(|(device, settings)| {
+        let counters = traffic.counters.get(device).copied().unwrap_or_default();
+        port_view(device, across(world, device), settings, counters)
+    });
+    let learned = traffic.learned.iter().map(|entry| LearnedView {
+        mac: entry.mac.to_string(),
+        port: entry.port.to_string(),
+        across: across(world, &entry.port),
+        vlan: entry.vlan,
+    });
+    SwitchView {
+        name: spec.name.to_string(),
+        backend: spec.backend.to_string(),
+        device: spec.device.to_string(),
+        mac: spec.mac.to_string(),
+        mtu: spec.mtu,
+        up: seen.up,
+        stp: spec.settings.stp,
+        forward_delay_s: spec.settings.forward_delay_s,
+        ageing_s: spec.settings.ageing_s,
+        multicast_snooping: spec.settings.multicast_snooping,
+        vlan_filtering: spec.vlan_filtering,
+        ports: ports.collect(),
+        learned: learned.collect(),
+    }
+}
+
+fn port_view(
+    device: &IfName,
+    across: Option<String>,
+    settings: &PortSettings,
+    counters: Counters,
+) -> PortView {
+    let Counters { rx_packets, rx_bytes, tx_packets, tx_bytes, dropped } = counters;
+    let (vlan, trunks, native) = match &settings.vlan {
+        None => (None, Vec::new(), None),
+        Some(Vlan::Access(id)) => (Some(*id), Vec::new(), None),
+        Some(Vlan::Trunk { vlans, native }) => (None, vlans.iter().copied().collect(), *native),
+    };
+    PortView {
+        device: device.to_string(),
+        across,
+        isolated: settings.isolated,
+        vlan,
+        trunks,
+        native,
+        counters: CountersView { rx_packets, rx_bytes, tx_packets, tx_bytes, dropped },
+    }
+}
+
+fn nodes(lab: &LabName, world: &World) -> Vec<NodeView> {
+    // Which switch each port device is plugged into.
+    let plugged: BTreeMap<&IfName, &str> = world
+        .fabric
+        .switches
+        .values()
+        .flat_map(|seen| seen.ports.keys().map(|device| (device, seen.spec.name.as_str())))
+        .collect();
+    let switch_of: BTreeMap<String, &str> = plugged
+        .iter()
+        .filter_map(|(device, switch)| Some((across(world, device)?, *switch)))
+        .collect();
+    let node = |(name, seen): (&crate::model::names::NodeName, &crate::model::world::SeenNode)| {
+        let interfaces = seen.devices.iter().map(|(device, link)| {
+            let (interface, far) = match Mark::parse(&link.alias).map(|mark| mark.thing) {
+                Some(Thing::Interface(_, interface, far)) => (interface.to_string(), far),
+                _ => (device.to_string(), None),
+            };
+            let to = match far {
+                Some((node, interface)) => Some(format!("{node}:{interface}")),
+                None => switch_of.get(&format!("{name}:{interface}")).map(|s| (*s).to_owned()),
+            };
+            let texts = |set: Option<&std::collections::BTreeSet<ipnet::IpNet>>| {
+                set.into_iter().flatten().map(ToString::to_string).collect()
+            };
+            InterfaceView {
+                name: interface,
+                device: device.to_string(),
+                mac: link.mac.to_string(),
+                mtu: link.mtu,
+                up: link.up,
+                carrier: link.carrier,
+                addresses: texts(seen.addresses.get(device)),
+                foreign_addresses: texts(seen.foreign_addresses.get(device)),
+                to,
+            }
+        });
+        NodeView {
+            name: name.to_string(),
+            netns: netns(lab, name),
+            interfaces: interfaces.collect(),
+            routes: seen.routes.iter().map(route_view).collect(),
+        }
+    };
+    world.host.nodes.iter().map(node).collect()
+}
+
+fn route_view(route: &KernelRoute) -> RouteView {
+    let to = if route.to.prefix_len() == 0 { "default".into() } else { route.to.to_string() };
+    RouteView {
+        to,
+        via: route.via.map(|via| via.to_string()),
+        device: route.device.to_string(),
+        metric: route.metric,
+    }
+}
+
+/// Links as their ends tell of them: interfaces with what is across, and
+/// trunks by their ports.
+fn links(world: &World, nodes: &[NodeView]) -> Vec<LinkView> {
+    let mut links = Vec::new();
+    for node in nodes {
+        for interface in &node.interfaces {
+            let here = format!("{}:{}", node.name, interface.name);
+            let Some(to) = &interface.to else { continue };
+            // A cable is told of by both its ends.
+            if to.contains(':') && *to < here {
+                continue;
+            }
+            let up = interface.up && interface.carrier;
+            links.push(LinkView { ends: [here, to.clone()], mtu: interface.mtu, up });
+        }
+    }
+    for seen in world.fabric.switches.values() {
+        let here = seen.spec.name.to_string();
+        for device in seen.ports.keys() {
+            let Some(across) = across(world, device) else { continue };
+            let Some(link) = world.host.ports.get(device) else { continue };
+            if across.contains(':') || across < here {
+                continue;
+            }
+            let up = link.up && link.carrier;
+            links.push(LinkView { ends: [here.clone(), across], mtu: link.mtu, up });
+        }
+    }
+    links
+}

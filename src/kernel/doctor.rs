@@ -1,0 +1,191 @@
+//! What this kernel can do: each thing tried, in a namespace that ends with
+//! the try, because a module that is configured may still not be loadable.
+
+use std::fs;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressProtocol};
+use netlink_packet_route::link::{
+    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+};
+use nix::errno::Errno;
+
+use super::error::KernelError;
+use super::host::PROTOCOL;
+use super::netlink::Netlink;
+use super::worker::{Where, Worker};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is there.
+    Good,
+    /// It is not there, and some labs need it.
+    Lacking,
+    /// It is there, and will surprise somebody.
+    Warning,
+    /// Nothing works without it.
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What.
+    pub what: String,
+    /// How bad it is.
+    pub verdict: Verdict,
+    /// What it is needed for.
+    pub needed_for: String,
+    /// What was found.
+    pub said: String,
+    /// What to do, if anything is to be done.
+    pub mend: Option<String>,
+}
+
+/// Looks at this machine.
+pub async fn examine() -> Result<Vec<Finding>, KernelError> {
+    let worker = Worker::start()?;
+    let netlink = worker.netlink(Where::Fresh).await?;
+    let mut findings = vec![kernel_version()];
+    findings.push(finding(
+        "veth",
+        "every link",
+        Verdict::Bad,
+        add(&netlink, "veth0", veth_info("veth1")).await,
+        "load the module: `modprobe veth`",
+    )?);
+    findings.push(finding(
+        "bridge",
+        "switches of the linux backend",
+        Verdict::Bad,
+        add(&netlink, "br0", bridge_info(Vec::new())).await,
+        "load the module: `modprobe bridge`",
+    )?);
+    findings.push(finding(
+        "bridge VLAN filtering",
+        "`vlan`, `trunks` and `native` on linux switches",
+        Verdict::Lacking,
+        add(&netlink, "br1", bridge_info(vec![InfoBridge::VlanFiltering(true)])).await,
+        "use a kernel with CONFIG_BRIDGE_VLAN_FILTERING",
+    )?);
+    findings.push(marked_addresses(&netlink).await?);
+    findings.push(ipv6());
+    findings.extend(bridged_packets_are_filtered(&worker).await?);
+    Ok(findings)
+}
+
+fn veth_info(peer: &str) -> Vec<LinkInfo> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(peer.to_owned()));
+    vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(message))),
+    ]
+}
+
+fn bridge_info(info: Vec<InfoBridge>) -> Vec<LinkInfo> {
+    vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(info))]
+}
+
+async fn add(netlink: &Netlink, name: &str, info: Vec<LinkInfo>) -> Result<(), KernelError> {
+    let mut message = LinkMessage::default();
+    message.attributes =
+        vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::LinkInfo(info)];
+    let asked = || format!("make `{name}`");
+    netlink.create(RouteNetlinkMessage::NewLink(message), asked).await
+}
+
+fn finding(
+    what: &str,
+    needed_for: &str,
+    if_missing: Verdict,
+    tried: Result<(), KernelError>,
+    mend: &str,
+) -> Result<Finding, KernelError> {
+    let missing = match tried {
+        Ok(()) => false,
+        Err(error) if error.errno == Errno::EOPNOTSUPP => true,
+        Err(error) => return Err(error),
+    };
+    Ok(Finding {
+        what: what.to_owned(),
+        verdict: if missing { if_missing } else { Verdict::Good },
+        needed_for: needed_for.to_owned(),
+        said: if missing { "this kernel cannot do it" } else { "works" }.to_owned(),
+        mend: missing.then(|| mend.to_owned()),
+    })
+}
+
+fn kernel_version() -> Finding {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Finding {
+        what: "kernel".to_owned(),
+        verdict: Verdict::Good,
+        needed_for: "everything".to_owned(),
+        said: release.trim().to_owned(),
+        mend: None,
+    }
+}
+
+/// Whether an address keeps our mark (`IFA_PROTO`, Linux 5.18).
+async fn marked_addresses(netlink: &Netlink) -> Result<Finding, KernelError> {
+    use netlink_packet_route::AddressFamily;
+    use netlink_packet_route::address::AddressMessage;
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.index = netlink.index_of("lo").await?;
+    message.header.prefix_len = 32;
+    let address = std::net::Ipv4Addr::new(127, 99, 99, 99).into();
+    message.attributes = vec![
+        AddressAttribute::Local(address),
+        AddressAttribute::Address(address),
+        AddressAttribute::Protocol(AddressProtocol::from(PROTOCOL)),
+    ];
+    let asked = || "try a marked address".to_owned();
+    netlink.create(RouteNetlinkMessage::NewAddress(message), asked).await?;
+    let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let kept = netlink.dump(all, "list addresses").await?.iter().any(|message| match message {
+        RouteNetlinkMessage::NewAddress(message) => message
+            .attributes
+            .contains(&AddressAttribute::Protocol(AddressProtocol::from(PROTOCOL))),
+        _ => false,
+    });
+    Ok(Finding {
+        what: "marks on addresses".to_owned(),
+        verdict: if kept { Verdict::Good } else { Verdict::Lacking },
+        needed_for: "taking away an address that a changed file no longer has".to_owned(),
+        said: if kept { "works" } else { "this kernel cannot do it" }.to_owned(),
+        mend: (!kept).then(|| "use Linux 5.18 or newer".to_owned()),
+    })
+}
+
+fn ipv6() -> Finding {
+    let there = fs::exists("/proc/sys/net/ipv6").unwrap_or(false);
+    Finding {
+        what: "IPv6".to_owned(),
+        verdict: if there { Verdict::Good } else { Verdict::Lacking },
+        needed_for: "IPv6 addresses of nodes".to_owned(),
+        said: if there { "works" } else { "this kernel has none" }.to_owned(),
+        mend: (!there).then(|| "start the kernel without `ipv6.disable=1`".to_owned()),
+    }
+}
+
+/// `br_netfilter` sends bridged packets through the machine's packet filter,
+/// where Docker's `FORWARD DROP` ends them.
+async fn bridged_packets_are_filtered(worker: &Worker) -> Result<Option<Finding>, KernelError> {
+    let path = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    let read = worker.inside(Where::Home, move || fs::read_to_string(path)).await?;
+    let on = read.is_ok_and(|value| value.trim() == "1");
+    Ok(on.then(|| Finding {
+        what: "bridge-nf-call-iptables".to_owned(),
+        verdict: Verdict::Warning,
+        needed_for: "pings between nodes where the packet filter drops what it forwards".to_owned(),
+        said: "packets on linux switches pass this machine's iptables FORWARD chain".to_owned(),
+        mend: Some(
+            "if pings fail and `iptables -S FORWARD` says DROP: `sysctl -w \
+             net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0`"
+                .to_owned(),
+        ),
+    }))
+}

@@ -1,0 +1,900 @@
+//! From what a file says to a lab that makes sense, or to every reason why
+//! it does not.
+//!
+//! The order is that of building: names, links, interfaces, addresses,
+//! routes. A step whose ground is known to be broken keeps silent, so that
+//! one mistake is told once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::addresses::{self, Host, Place};
+use super::holds::{Destination, Written, listed};
+use super::loops::{self, Bridge, Sets, Trunk};
+use super::mark::{Mac, Thing};
+use super::names::{BadName, InterfaceName, LabName, NodeName, SwitchName};
+use super::nearest::nearest;
+use super::problem::{At, Found, Position, quoted};
+use super::ranges::Pattern;
+use super::spec::{InterfaceSpec, LabSpec, LinkSpec, NodeSpec, RouteSpec, SwitchSpec};
+use super::topology::{End, Interface, Lab, Link, Node, PortSettings, Route, Switch, Vlan};
+
+/// How many nodes, switches and links a lab may have: far more than a machine
+/// bears, and few enough that `h[1-999999999]` is answered at once.
+const THINGS_MAX: u64 = 100_000;
+
+/// The least MTU with which the kernel lets IPv6 work (RFC 8200, section 5).
+const IPV6_MTU_MIN: u32 = 1280;
+
+/// Returns the lab that `spec` describes, unless there is a problem, now or
+/// already in `found`.
+pub(super) fn lab(spec: &LabSpec, name: LabName, found: &mut Found) -> Option<Lab> {
+    let mut draft = Draft {
+        spec,
+        found,
+        left: THINGS_MAX,
+        things: HashMap::new(),
+        switches: Vec::new(),
+        nodes: Vec::new(),
+        links: Vec::new(),
+        names_unsure: spec.names_unsure,
+        links_unsure: spec.links_unsure,
+    };
+    draft.name_switches().ok()?;
+    draft.name_nodes().ok()?;
+    draft.find_ends().ok()?;
+    draft.name_interfaces();
+    draft.check_loops();
+    draft.check_prefixes();
+    draft.check_addresses();
+    draft.give_addresses();
+    let lab = draft.build(name);
+    draft.check_devices_and_macs(&lab);
+    (draft.found.count() == 0).then_some(lab)
+}
+
+/// There are more things than are looked at; it has been said.
+struct TooMany;
+
+/// What a name at the end of a link stands for.
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    Switch(usize),
+    Node(usize),
+    /// A name that cannot be one; it has been said.
+    Bad,
+}
+
+struct SwitchDraft<'s> {
+    name: SwitchName,
+    at: Position,
+    spec: &'s SwitchSpec,
+}
+
+struct NodeDraft<'s> {
+    name: NodeName,
+    at: Position,
+    spec: &'s NodeSpec,
+    interfaces: BTreeMap<InterfaceName, InterfaceDraft<'s>>,
+    /// Every `ethN` below this one is on a link.
+    next_eth: usize,
+}
+
+struct InterfaceDraft<'s> {
+    at: Position,
+    spec: Option<&'s InterfaceSpec>,
+    /// The link it is on, by number.
+    link: Option<usize>,
+    addresses: BTreeSet<IpNet>,
+}
+
+/// One link, its ranges expanded.
+struct LinkDraft<'s> {
+    at: Position,
+    spec: &'s LinkSpec,
+    /// `None` is an end that is a problem already.
+    ends: [Option<At<EndDraft>>; 2],
+}
+
+#[derive(Debug, Clone)]
+enum EndDraft {
+    Switch(usize),
+    /// The interface is `None` only until `name_interfaces`.
+    Node(usize, Option<InterfaceName>),
+}
+
+struct Draft<'s, 'f> {
+    spec: &'s LabSpec,
+    found: &'f mut Found,
+    /// How many more things there may be.
+    left: u64,
+    things: HashMap<String, Named>,
+    switches: Vec<SwitchDraft<'s>>,
+    nodes: Vec<NodeDraft<'s>>,
+    links: Vec<LinkDraft<'s>>,
+    names_unsure: bool,
+    links_unsure: bool,
+}
+
+impl<'s> Draft<'s, '_> {
+    /// Counts `count` more things that are written at `at`.
+    fn spend(&mut self, count: u64, at: Position) -> Result<(), TooMany> {
+        match self.left.checked_sub(count) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                let message = format!("more than {THINGS_MAX} nodes, switches and links");
+                self.found.add(at, message);
+                Err(TooMany)
+            }
+        }
+    }
+
+    fn name_switches(&mut self) -> Result<(), TooMany> {
+        for (pattern, spec) in &self.spec.switches {
+            self.spend(pattern.value.count(), pattern.at)?;
+            let mut told = false;
+            for text in pattern.value.names() {
+                let named = match SwitchName::new(&text) {
+                    Ok(name) => {
+                        self.switches.push(SwitchDraft { name, at: pattern.at, spec });
+                        Ok(Named::Switch(self.switches.len() - 1))
+                    }
+                    Err(bad) => Err(bad),
+                };
+                self.register(text, pattern.at, named, &mut told);
+            }
+        }
+        Ok(())
+    }
+
+    fn name_nodes(&mut self) -> Result<(), TooMany> {
+        for (pattern, spec) in &self.spec.nodes {
+            self.spend(pattern.value.count(), pattern.at)?;
+            let mut told = false;
+            for text in pattern.value.names() {
+                let named = match NodeName::new(&text) {
+                    Ok(name) => {
+                        self.nodes.push(NodeDraft::new(name, pattern.at, spec));
+                        Ok(Named::Node(self.nodes.len() - 1))
+                    }
+                    Err(bad) => Err(bad),
+                };
+                self.register(text, pattern.at, named, &mut told);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a name known. Of the many names of one range only the first
+    /// that is wrong is told.
+    fn register(
+        &mut self,
+        text: String,
+        at: Position,
+        named: Result<Named, BadName>,
+        told: &mut bool,
+    ) {
+        let problem = match (&named, self.things.get(&text)) {
+            (Err(bad), _) => Some(bad.to_string()),
+            (Ok(_), None) => None,
+            (Ok(_), Some(Named::Bad)) => None,
+            (Ok(Named::Node(_)), Some(Named::Node(first))) => Some(format!(
+                "`{text}` is here a second time; the first is at {}",
+                self.nodes[*first].at
+            )),
+            (Ok(_), Some(Named::Switch(first))) if matches!(named, Ok(Named::Switch(_))) => {
+                Some(format!(
+                    "`{text}` is here a second time; the first is at {}",
+                    self.switches[*first].at
+                ))
+            }
+            (Ok(_), Some(_)) => Some(format!("`{text}` is a switch and a node")),
+        };
+        if let Some(problem) = problem
+            && !std::mem::replace(told, true)
+        {
+            let is_bad = named.is_err();
+            let problem = self.found.add(at, problem);
+            if !is_bad {
+                problem.hint("nodes and switches share their names; call one of them otherwise");
+            }
+        }
+        self.things.entry(text).or_insert(named.unwrap_or(Named::Bad));
+    }
+
+    fn find_ends(&mut self) -> Result<(), TooMany> {
+        for At { at, value: spec } in &self.spec.links {
+            let Some([a, b]) = &spec.endpoints else {
+                self.links_unsure = true;
+                continue;
+            };
+            let (some, others) = (a.value.count(), b.value.count());
+            let count = some.max(others);
+            if some != others && some != 1 && others != 1 {
+                let message = format!(
+                    "{} stands for {some} and {} for {others}; they cannot be paired",
+                    quoted(a.value.as_str()),
+                    quoted(b.value.as_str()),
+                );
+                self.found
+                    .add(b.at, message)
+                    .hint("make both ranges equally long, or one a single name");
+                self.links_unsure = true;
+                continue;
+            }
+            self.spend(count, *at)?;
+            let ends = [self.ends(a), self.ends(b)];
+            let end = |side: usize, i: usize| match &ends[side][..] {
+                [one] => one.clone(),
+                many => many[i].clone(),
+            };
+            let count = usize::try_from(count).expect("it is at most THINGS_MAX");
+            let links =
+                (0..count).map(|i| LinkDraft { at: *at, spec, ends: [end(0, i), end(1, i)] });
+            let first = self.links.len();
+            self.links.extend(links);
+            self.check_link(spec, first);
+        }
+        Ok(())
+    }
+
+    /// What the names of one endpoint stand for. The first that is wrong is
+    /// told.
+    fn ends(&mut self, pattern: &At<Pattern>) -> Vec<Option<At<EndDraft>>> {
+        let mut told = false;
+        let mut ends = Vec::new();
+        for text in pattern.value.names() {
+            let end = match self.end(&text) {
+                Ok(end) => end.map(|value| At { at: pattern.at, value }),
+                Err((message, hint)) => {
+                    if !std::mem::replace(&mut told, true) {
+                        self.found.add(pattern.at, message).hint = hint;
+                    }
+                    None
+                }
+            };
+            self.links_unsure |= end.is_none();
+            ends.push(end);
+        }
+        ends
+    }
+
+    /// The end that `text` names; `None` if why not has been said elsewhere.
+    fn end(&self, text: &str) -> Result<Option<EndDraft>, (String, Option<String>)> {
+        let (name, interface) = match text.split_once(':') {
+            Some((name, interface)) => (name, Some(interface)),
+            None => (text, None),
+        };
+        match self.things.get(name) {
+            Some(Named::Bad) => Ok(None),
+            Some(Named::Switch(switch)) => match interface {
+                None => Ok(Some(EndDraft::Switch(*switch))),
+                Some(_) => Err((
+                    format!("`{name}` is a switch; its ports have no names in a file"),
+                    Some(format!("write `{name}`")),
+                )),
+            },
+            Some(Named::Node(node)) => match interface.map(InterfaceName::parse).transpose() {
+                Ok(interface) => Ok(Some(EndDraft::Node(*node, interface))),
+                Err(wrong) => Err((wrong.message, wrong.hint)),
+            },
+            None => {
+                if let Err(bad) = NodeName::new(name) {
+                    return Err((of_an_end(bad).to_string(), None));
+                }
+                if self.names_unsure {
+                    return Ok(None);
+                }
+                let known = || {
+                    let nodes = self.nodes.iter().map(|node| node.name.as_str());
+                    nodes.chain(self.switches.iter().map(|switch| switch.name.as_str()))
+                };
+                let near = if self.found.has_plenty() { None } else { nearest(name, known()) };
+                Err(match near {
+                    Some(near) => (
+                        format!("no node or switch is called `{name}`; did you mean `{near}`?"),
+                        None,
+                    ),
+                    None => (
+                        format!("no node or switch is called `{name}`"),
+                        Some(format!("add it under `nodes` or `switches`: `{name}: {{}}`")),
+                    ),
+                })
+            }
+        }
+    }
+
+    /// Checks what one entry of `links` says of its links, which begin at
+    /// number `first`.
+    fn check_link(&mut self, spec: &LinkSpec, first: usize) {
+        let mut cable = false;
+        for link in &self.links[first..] {
+            let [Some(a), Some(b)] = &link.ends else { continue };
+            let same = match (&a.value, &b.value) {
+                (EndDraft::Switch(a), EndDraft::Switch(b)) if a == b => {
+                    Some(self.switches[*a].name.as_str())
+                }
+                (EndDraft::Node(a, _), EndDraft::Node(b, _)) => {
+                    cable = true;
+                    (a == b).then(|| self.nodes[*a].name.as_str())
+                }
+                _ => None,
+            };
+            if let Some(name) = same {
+                self.found.add(b.at, format!("this link goes from `{name}` to itself"));
+                break;
+            }
+        }
+        let LinkSpec { isolated, vlan, trunks, native, .. } = spec;
+        if cable {
+            let isolated = isolated.filter(|isolated| isolated.value);
+            for (key, at) in [
+                ("isolated", isolated.map(|i| i.at)),
+                ("vlan", vlan.map(|v| v.at)),
+                ("trunks", trunks.as_ref().map(|t| t.at)),
+                ("native", native.map(|n| n.at)),
+            ] {
+                if let Some(at) = at {
+                    self.found.add(
+                        at,
+                        format!("`{key}` is for ports of switches; this is a cable between nodes"),
+                    );
+                }
+            }
+            return;
+        }
+        match (vlan, trunks, native) {
+            (Some(_), Some(trunks), _) => {
+                self.found.add(trunks.at, "`vlan` and `trunks` exclude each other").hint(
+                    "a port is in one VLAN, untagged (`vlan`), or passes many, tagged (`trunks`)",
+                );
+            }
+            (_, None, Some(native)) if !spec.flawed => {
+                self.found
+                    .add(native.at, "`native` without `trunks`")
+                    .hint(format!("for a port in one VLAN write `vlan: {}`", native.value));
+            }
+            (_, Some(trunks), _) if trunks.value.is_empty() && !spec.flawed => {
+                self.found.add(trunks.at, "`trunks` names no VLAN, so nothing would pass");
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives each end at a node its interface: first those that are named,
+    /// then the next free ones to those that are not.
+    fn name_interfaces(&mut self) {
+        let mut told = HashSet::new();
+        for (number, link) in self.links.iter().enumerate() {
+            for end in link.ends.iter().flatten() {
+                let EndDraft::Node(node, Some(name)) = &end.value else { continue };
+                let node = &mut self.nodes[*node];
+                let interface = node.interfaces.entry(name.clone());
+                let interface = interface.or_insert_with(|| InterfaceDraft::new(end.at, None));
+                let Some(first) = interface.link.replace(number) else { continue };
+                if !told.insert(end.at) {
+                    continue;
+                }
+                let first = self.links[first].at;
+                let message = match first == link.at {
+                    true => format!("`{}:{name}` is at the end of more than one link", node.name),
+                    false => format!(
+                        "`{}:{name}` is at the end of a second link; the first is at {first}",
+                        node.name
+                    ),
+                };
+                self.found
+                    .add(end.at, message)
+                    .hint(format!("write `{}` alone for its next free interface", node.name));
+            }
+        }
+        for (number, link) in self.links.iter_mut().enumerate() {
+            for end in link.ends.iter_mut().flatten() {
+                if let EndDraft::Node(node, interface @ None) = &mut end.value {
+                    *interface = Some(self.nodes[*node].next_free(end.at, number));
+                }
+            }
+        }
+        if self.links_unsure {
+            return;
+        }
+        for node in &self.nodes {
+            for (name, interface) in node.interfaces.iter().filter(|(_, i)| i.link.is_none()) {
+                if told.insert(interface.at) {
+                    let full = format!("{}:{name}", node.name);
+                    self.found
+                        .add(interface.at, format!("`{full}` is on no link"))
+                        .hint(format!("add `- endpoints: [{full}, SWITCH]` under `links`"));
+                }
+            }
+        }
+    }
+
+    fn check_loops(&mut self) {
+        let bridges: Vec<_> = self
+            .switches
+            .iter()
+            .map(|switch| Bridge { name: switch.name.as_str(), stp: switch.spec.settings.stp })
+            .collect();
+        let trunk = |link: &LinkDraft| match &link.ends {
+            [
+                Some(At { value: EndDraft::Switch(a), .. }),
+                Some(At { value: EndDraft::Switch(b), .. }),
+            ] if a != b => Some(Trunk { ends: [*a, *b], at: link.at }),
+            _ => None,
+        };
+        let trunks: Vec<_> = self.links.iter().filter_map(trunk).collect();
+        loops::check(&bridges, &trunks, self.found);
+    }
+
+    /// Prefixes that overlap would give one address twice.
+    fn check_prefixes(&mut self) {
+        let lists = self.spec.switches.iter().map(|(_, switch)| &switch.prefixes);
+        for list in lists.chain(&self.spec.prefixes) {
+            let mut nets: Vec<_> = list.iter().collect();
+            // Right before what it holds.
+            nets.sort_by_key(|net| (net.value.network(), net.value.prefix_len()));
+            for pair in nets.windows(2) {
+                if pair[0].value.contains(&pair[1].value) {
+                    let message = format!("`{}` lies in `{}`", pair[1].value, pair[0].value);
+                    self.found.add(pair[1].at, message);
+                }
+            }
+        }
+    }
+
+    fn mtu(&self, interface: &InterfaceDraft) -> u32 {
+        let mtu = interface.link.and_then(|link| self.links[link].spec.mtu);
+        mtu.unwrap_or(Link::MTU_DEFAULT)
+    }
+
+    /// Checks the addresses that the file gives.
+    fn check_addresses(&mut self) {
+        let mut first: HashMap<IpAddr, (String, Position)> = HashMap::new();
+        let mut told = HashSet::new();
+        for node in &self.nodes {
+            for (name, interface) in &node.interfaces {
+                let mtu = self.mtu(interface);
+                for At { at, value: net } in interface.explicit().into_iter().flatten() {
+                    let ip = net.addr();
+                    if ip.is_ipv6() && mtu < IPV6_MTU_MIN && told.insert(*at) {
+                        self.found
+                            .add(*at, format!("`{net}` on a link with an MTU of {mtu}"))
+                            .hint(format!("IPv6 needs an `mtu` of {IPV6_MTU_MIN} at least"));
+                    }
+                    let full = format!("{}:{name}", node.name);
+                    let Some((other, place)) = first.get(&ip) else {
+                        first.insert(ip, (full, *at));
+                        continue;
+                    };
+                    if !told.insert(*at) {
+                        continue;
+                    }
+                    let problem = match place == at {
+                        true => format!("`{ip}` would be the address of `{other}` and of `{full}`"),
+                        false => format!("`{ip}` is the address of `{other}` already, at {place}"),
+                    };
+                    let problem = self.found.add(*at, problem);
+                    if place == at {
+                        problem.hint("leave `addresses` out, and each gets one of its own");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts together who shares a network, and gives addresses to those that
+    /// name none.
+    fn give_addresses(&mut self) {
+        let (places, hosts, owners) = self.places_and_hosts();
+        let lab: Vec<_> = match &self.spec.prefixes {
+            Some(prefixes) => prefixes.iter().map(|net| net.value).collect(),
+            None => addresses::default_prefixes().into(),
+        };
+        let given = addresses::give(&lab, &places, &hosts, self.found);
+        for ((host, (node, name)), given) in hosts.into_iter().zip(owners).zip(given) {
+            let interface = self.nodes[node].interfaces.get_mut(&name);
+            let interface = interface.expect("every named end has its interface");
+            interface.addresses.extend(host.explicit.unwrap_or(given));
+        }
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn places_and_hosts(&self) -> (Vec<Place>, Vec<Host>, Vec<(usize, InterfaceName)>) {
+        let mut segments = Sets::new(self.switches.len());
+        for link in &self.links {
+            if let [Some(a), Some(b)] = &link.ends
+                && let (EndDraft::Switch(a), EndDraft::Switch(b)) = (&a.value, &b.value)
+            {
+                segments.join(*a, *b);
+            }
+        }
+        let mut prefixes: HashMap<usize, Vec<IpNet>> = HashMap::new();
+        for (number, switch) in self.switches.iter().enumerate() {
+            let nets = switch.spec.prefixes.iter().map(|net| net.value);
+            prefixes.entry(segments.root(number)).or_default().extend(nets);
+        }
+        let (mut places, mut hosts, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+        let mut of_segment: HashMap<usize, usize> = HashMap::new();
+        for link in &self.links {
+            let switch = link.ends.iter().flatten().find_map(|end| match end.value {
+                EndDraft::Switch(switch) => Some(switch),
+                EndDraft::Node(..) => None,
+            });
+            let mut place = switch.and_then(|s| of_segment.get(&segments.root(s)).copied());
+            for end in link.ends.iter().flatten() {
+                let EndDraft::Node(node, Some(name)) = &end.value else { continue };
+                let full = format!("{}:{name}", self.nodes[*node].name);
+                let place = *place.get_or_insert_with(|| {
+                    let root = switch.map(|switch| segments.root(switch));
+                    if let Some(root) = root {
+                        of_segment.insert(root, places.len());
+                    }
+                    places.push(Place {
+                        name: match root {
+                            Some(root) => format!("the segment of `{}`", self.switches[root].name),
+                            None => format!("the cable of `{full}`"),
+                        },
+                        at: link.at,
+                        cable: root.is_none(),
+                        prefixes: root.and_then(|root| prefixes.remove(&root)).unwrap_or_default(),
+                    });
+                    places.len() - 1
+                });
+                let interface = &self.nodes[*node].interfaces[name];
+                let explicit = interface.explicit();
+                hosts.push(Host {
+                    name: full,
+                    place,
+                    explicit: explicit.map(|nets| nets.iter().map(|net| net.value).collect()),
+                    ipv6_fits: IPV6_MTU_MIN <= self.mtu(interface),
+                });
+                owners.push((*node, name.clone()));
+            }
+        }
+        (places, hosts, owners)
+    }
+
+    /// Writes the draft down as a lab, which is one if there is no problem.
+    fn build(&mut self, name: LabName) -> Lab {
+        let sound = self.found.count() == 0;
+        let mut nodes = BTreeMap::new();
+        for node in &self.nodes {
+            let interface = |(name, interface): (&InterfaceName, &InterfaceDraft)| {
+                let mac = interface.spec.and_then(|spec| spec.mac).map(|mac| mac.value);
+                (name.clone(), Interface { mac, addresses: interface.addresses.clone() })
+            };
+            let built = Node {
+                interfaces: node.interfaces.iter().map(interface).collect(),
+                routes: node.routes(sound, self.found),
+                sysctls: node.sysctls(self.found),
+            };
+            nodes.insert(node.name.clone(), built);
+        }
+        let switch = |switch: &SwitchDraft| {
+            let SwitchSpec { backend, device, mac, mtu, settings, .. } = switch.spec;
+            let built = Switch {
+                backend: *backend,
+                device: device.as_ref().map(|device| device.value.clone()),
+                mac: mac.map(|mac| mac.value),
+                mtu: *mtu,
+                settings: settings.clone(),
+            };
+            (switch.name.clone(), built)
+        };
+        let switches = self.switches.iter().map(switch).collect();
+        let links = self.build_links();
+        Lab { name, switches, nodes, links }
+    }
+
+    fn build_links(&mut self) -> Vec<Link> {
+        let mut parallels: HashMap<[usize; 2], u32> = HashMap::new();
+        let mut links = Vec::with_capacity(self.links.len());
+        for link in &self.links {
+            let [Some(a), Some(b)] = &link.ends else { continue };
+            let parallel = match (&a.value, &b.value) {
+                (EndDraft::Switch(a), EndDraft::Switch(b)) => {
+                    let parallel = parallels.entry([*a.min(b), *a.max(b)]).or_default();
+                    *parallel += 1;
+                    *parallel - 1
+                }
+                _ => 0,
+            };
+            // The number is a part of the ports' names, and has four places.
+            if parallel == 10_000 {
+                self.found.add(link.at, "more than 10000 links between the same two switches");
+            }
+            let end = |end: &EndDraft| match end {
+                EndDraft::Switch(switch) => End::Switch(self.switches[*switch].name.clone()),
+                EndDraft::Node(node, interface) => {
+                    let interface = interface.clone().expect("name_interfaces() names them all");
+                    End::Node(self.nodes[*node].name.clone(), interface)
+                }
+            };
+            let ends = [end(&a.value), end(&b.value)];
+            links.push(Link { ends, parallel, mtu: link.spec.mtu, port: port(link.spec) });
+        }
+        links
+    }
+
+    /// Names of devices and MAC addresses, some from the file and some made
+    /// from names, are each one thing's.
+    fn check_devices_and_macs(&mut self, lab: &Lab) {
+        let mut devices: HashMap<String, Thing> = HashMap::new();
+        let mut macs: HashMap<Mac, Thing> = HashMap::new();
+        for draft in &self.switches {
+            let thing = Thing::Switch(draft.name.clone());
+            let mark = lab.mark(thing.clone());
+            let (device, at) = match &draft.spec.device {
+                Some(device) => (device.value.clone(), device.at),
+                None => (mark.device(), draft.at),
+            };
+            clash(&mut devices, device.to_string(), &thing, "device", at, self.found);
+            let (mac, at) = match draft.spec.mac {
+                Some(mac) => (mac.value, mac.at),
+                None => (mark.mac(), draft.at),
+            };
+            clash(&mut macs, mac, &thing, "MAC address", at, self.found);
+        }
+        for (link, draft) in lab.links.iter().zip(&self.links) {
+            for port in [link.port(0), link.port(1)].into_iter().flatten() {
+                let thing = Thing::Port(port);
+                let device = lab.mark(thing.clone()).device().to_string();
+                clash(&mut devices, device, &thing, "device", draft.at, self.found);
+            }
+        }
+        for node in &self.nodes {
+            let mut devices: HashMap<String, Thing> = HashMap::new();
+            for (name, interface) in &node.interfaces {
+                let thing = Thing::Interface(node.name.clone(), name.clone(), None);
+                let mark = lab.mark(thing.clone());
+                let (mac, at) = match interface.spec.and_then(|spec| spec.mac) {
+                    Some(mac) => (mac.value, mac.at),
+                    None => (mark.mac(), interface.at),
+                };
+                clash(&mut macs, mac, &thing, "MAC address", at, self.found);
+                let fits = name.as_str().len() <= super::names::IfName::BYTES_MAX;
+                let device = if fits { name.to_string() } else { mark.device().to_string() };
+                clash(&mut devices, device, &thing, "device", interface.at, self.found);
+            }
+        }
+    }
+}
+
+/// Tells of a device or MAC address that another thing has already.
+fn clash<K: std::hash::Hash + Eq + std::fmt::Display>(
+    owners: &mut HashMap<K, Thing>,
+    key: K,
+    thing: &Thing,
+    what: &str,
+    at: Position,
+    found: &mut Found,
+) {
+    let called = |thing: &Thing| match thing {
+        Thing::Node(node) => format!("`{node}`"),
+        Thing::Switch(switch) => format!("`{switch}`"),
+        Thing::Interface(node, interface, _) => format!("`{node}:{interface}`"),
+        Thing::Port(port) => format!("the port `{port}`"),
+    };
+    if let Some(other) = owners.get(&key) {
+        if other != thing {
+            let (one, other) = (called(thing), called(other));
+            found.add(at, format!("`{key}` would be the {what} of {other} and of {one}"));
+        }
+        return;
+    }
+    owners.insert(key, thing.clone());
+}
+
+impl<'s> NodeDraft<'s> {
+    fn new(name: NodeName, at: Position, spec: &'s NodeSpec) -> Self {
+        let interface = |(name, spec): &'s (At<InterfaceName>, InterfaceSpec)| {
+            (name.value.clone(), InterfaceDraft::new(name.at, Some(spec)))
+        };
+        let interfaces = spec.interfaces.iter().map(interface).collect();
+        Self { name, at, spec, interfaces, next_eth: 0 }
+    }
+
+    /// Puts the first `ethN` that is on no link on link `link`.
+    fn next_free(&mut self, at: Position, link: usize) -> InterfaceName {
+        loop {
+            let name = InterfaceName::new(&format!("eth{}", self.next_eth));
+            let name = name.expect("three letters and a number are a name");
+            self.next_eth += 1;
+            let interface = self.interfaces.entry(name.clone());
+            let interface = interface.or_insert_with(|| InterfaceDraft::new(at, None));
+            if interface.link.is_none() {
+                interface.link = Some(link);
+                return name;
+            }
+        }
+    }
+
+    fn sysctls(&self, found: &mut Found) -> BTreeMap<String, String> {
+        let mut sysctls: BTreeMap<_, _> = self
+            .spec
+            .sysctls
+            .iter()
+            .map(|(key, value)| (key.value.clone(), value.clone()))
+            .collect();
+        if let Some(forwarding) = self.spec.forwarding {
+            let value = if forwarding.value { "1" } else { "0" };
+            for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+                let before = sysctls.insert(key.to_owned(), value.to_owned());
+                if before.is_some_and(|before| before != value) {
+                    let at = self.spec.sysctls.iter().find(|(at, _)| at.value == key);
+                    let at = at.map_or(forwarding.at, |(key, _)| key.at);
+                    found.add(
+                        at,
+                        format!("`{key}` says otherwise than `forwarding: {}`", forwarding.value),
+                    );
+                }
+            }
+        }
+        sysctls
+    }
+
+    /// The routes. What follows from addresses is only checked if the lab is
+    /// `sound` so far, as the addresses may be wrong otherwise.
+    fn routes(&self, sound: bool, found: &mut Found) -> BTreeSet<Route> {
+        let mut routes = BTreeSet::new();
+        let mut taken = HashSet::new();
+        for At { at, value: spec } in &self.spec.routes {
+            if spec.flawed {
+                continue;
+            }
+            self.check_interface(spec, found);
+            let Some(route) = route(spec, *at, found) else { continue };
+            if let Some(via) = spec.via {
+                self.check_gateway(via, &route, sound, found);
+            }
+            // The kernel's own defaults: 0 and 1024 (which 0 means, too).
+            let metric = match (route.to, route.metric) {
+                (IpNet::V4(_), metric) => metric.unwrap_or(0),
+                (IpNet::V6(_), None | Some(0)) => 1024,
+                (IpNet::V6(_), Some(metric)) => metric,
+            };
+            if !taken.insert((route.to, metric)) {
+                let to = route.to;
+                found
+                    .add(*at, format!("a second route to `{to}` with the metric {metric}"))
+                    .hint("give one of them another `metric`");
+            }
+            routes.insert(route);
+        }
+        routes
+    }
+
+    fn check_interface(&self, spec: &RouteSpec, found: &mut Found) {
+        let Some(At { at, value: name }) = &spec.interface else { return };
+        if self.spec.flawed || self.interfaces.contains_key(name) {
+            return;
+        }
+        let near = nearest(name.as_str(), self.interfaces.keys().map(InterfaceName::as_str));
+        let meant = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        found.add(*at, format!("the node has no interface `{name}`{meant}"));
+    }
+
+    /// A router is a neighbour: on a network of one of the node's interfaces.
+    fn check_gateway(&self, via: At<IpAddr>, route: &Route, sound: bool, found: &mut Found) {
+        let ip = via.value;
+        if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+            if route.interface.is_none() {
+                found
+                    .add(via.at, format!("`{ip}` is on every link"))
+                    .hint("say which one with `interface:`");
+            }
+            return;
+        }
+        let given = self.interfaces.values().any(|interface| interface.explicit().is_none());
+        if self.spec.flawed || (given && !sound) {
+            return;
+        }
+        let on = |name: &InterfaceName| route.interface.as_ref().is_none_or(|only| only == name);
+        let nets: Vec<_> = self
+            .interfaces
+            .iter()
+            .filter(|(name, _)| on(name))
+            .flat_map(|(_, interface)| match interface.addresses.is_empty() {
+                // Those of an interface without a link were not filled in.
+                true => interface.explicit().into_iter().flatten().map(|net| net.value).collect(),
+                false => interface.addresses.iter().copied().collect::<Vec<_>>(),
+            })
+            .collect();
+        if nets.iter().any(|net| net.addr() == ip) {
+            found.add(via.at, format!("`{ip}` is the node's own address"));
+        } else if !nets.iter().any(|net| net.contains(&ip)) {
+            let place = match &route.interface {
+                Some(interface) => format!("network of `{interface}`"),
+                None => "network of the node".to_owned(),
+            };
+            let problem = found.add(via.at, format!("`{ip}` is on no {place}"));
+            let near: BTreeSet<_> = nets
+                .iter()
+                .filter(|net| net.addr().is_ipv4() == ip.is_ipv4())
+                .map(|net| format!("`{}`", net.trunc()))
+                .collect();
+            let near: Vec<_> = near.into_iter().take(4).collect();
+            if !near.is_empty() {
+                problem.hint(format!(
+                    "a router is a neighbour; the node's are in {}",
+                    listed(&near, "and")
+                ));
+            }
+        }
+    }
+}
+
+impl<'s> InterfaceDraft<'s> {
+    fn new(at: Position, spec: Option<&'s InterfaceSpec>) -> Self {
+        Self { at, spec, link: None, addresses: BTreeSet::new() }
+    }
+
+    /// The addresses that the file gives it, if it says anything of them.
+    fn explicit(&self) -> Option<&'s [At<IpNet>]> {
+        self.spec.and_then(|spec| spec.addresses.as_deref())
+    }
+}
+
+/// Reads a route by itself.
+fn route(spec: &RouteSpec, at: Position, found: &mut Found) -> Option<Route> {
+    let to = spec.to.as_ref()?;
+    let via = spec.via.map(|via| via.value);
+    let net = match (&to.value, via) {
+        (Destination::Net(net), _) => *net,
+        (Destination::Default, Some(IpAddr::V4(_))) => Ipv4Net::default().into(),
+        (Destination::Default, Some(IpAddr::V6(_))) => Ipv6Net::default().into(),
+        (Destination::Default, None) => {
+            found
+                .add(to.at, "`default` without `via` is of no family")
+                .hint("write `0.0.0.0/0` or `::/0`, or add `via`");
+            return None;
+        }
+    };
+    if via.is_none() && spec.interface.is_none() {
+        found.add(at, "a route with neither `via` nor `interface`");
+        return None;
+    }
+    if let Some(via) = spec.via
+        && via.value.is_ipv4() != net.addr().is_ipv4()
+    {
+        let family = |ip: IpAddr| if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+        let message = format!(
+            "`{}` is {}, but the route to `{net}` is {}",
+            via.value,
+            family(via.value),
+            family(net.addr()),
+        );
+        found.add(via.at, message);
+        return None;
+    }
+    let interface = spec.interface.as_ref().map(|interface| interface.value.clone());
+    Some(Route { to: net, via, interface, metric: spec.metric })
+}
+
+fn port(spec: &LinkSpec) -> PortSettings {
+    let id = |id: u32| u16::try_from(id).expect("the table says at most 4094");
+    let trunk = spec.trunks.as_ref().map(|trunks| Vlan::Trunk {
+        vlans: trunks.value.iter().map(|vlan| id(vlan.value)).collect(),
+        native: spec.native.map(|native| id(native.value)),
+    });
+    PortSettings {
+        isolated: spec.isolated.is_some_and(|isolated| isolated.value),
+        vlan: trunk.or(spec.vlan.map(|vlan| Vlan::Access(id(vlan.value)))),
+    }
+}
+
+/// At the end of a link it is not known whose name it was to be.
+fn of_an_end(mut bad: BadName) -> BadName {
+    let (BadName::Empty { kind }
+    | BadName::TooLong { kind, .. }
+    | BadName::Letter { kind, .. }
+    | BadName::Start { kind, .. }) = &mut bad;
+    *kind = "endpoint";
+    bad
+}

@@ -1,0 +1,226 @@
+//! Layer-2 loops: switches joined in a ring, in which one broadcast frame
+//! runs around for ever. They are refused, unless every switch in the ring
+//! speaks the spanning tree protocol and so cuts it.
+
+use std::collections::VecDeque;
+
+use super::problem::{Found, Position};
+
+/// A switch, as far as loops go.
+pub(super) struct Bridge<'s> {
+    pub(super) name: &'s str,
+    pub(super) stp: bool,
+}
+
+/// A link between two switches, by their numbers.
+pub(super) struct Trunk {
+    pub(super) ends: [usize; 2],
+    pub(super) at: Position,
+}
+
+/// How many loops are told; whoever opens one often opens the others with it.
+const TOLD_MAX: usize = 5;
+
+/// Adds a problem for each loop that nothing cuts.
+pub(super) fn check(bridges: &[Bridge<'_>], trunks: &[Trunk], found: &mut Found) {
+    let (forest, closing) = Forest::grow(bridges.len(), trunks);
+    let mut told = 0;
+    for trunk in closing {
+        let around = forest.around(trunk);
+        let deaf: Vec<_> = around.iter().filter(|s| !bridges[**s].stp).collect();
+        if deaf.is_empty() {
+            continue;
+        }
+        told += 1;
+        if TOLD_MAX < told {
+            found.add(trunk.at, "and more loops of switches");
+            return;
+        }
+        let names: Vec<_> = around.iter().map(|switch| bridges[*switch].name).collect();
+        let mut deaf: Vec<_> = deaf.iter().map(|s| format!("`{}`", bridges[**s].name)).collect();
+        let switches = match deaf.len() {
+            1..=4 => super::holds::listed(&deaf, "and"),
+            _ => {
+                deaf.truncate(3);
+                format!("{} and the others", deaf.join(", "))
+            }
+        };
+        found
+            .add(trunk.at, format!("this link closes a loop of switches: {}", spelled(&names)))
+            .hint(format!("take one link out, or set `stp: true` on {switches}"));
+    }
+}
+
+/// `s1 -- s2 -- s3 -- s1`; of a long ring the beginning and the end.
+fn spelled(names: &[&str]) -> String {
+    const WHOLE_MAX: usize = 12;
+    let first = names[0];
+    if names.len() <= WHOLE_MAX {
+        return format!("{} -- {first}", names.join(" -- "));
+    }
+    let (begin, end) = (&names[..6], names[names.len() - 1]);
+    format!("{} -- ... -- {end} -- {first} ({} switches)", begin.join(" -- "), names.len())
+}
+
+/// Trees that hold every switch, made of links that close no loop.
+struct Forest {
+    /// Towards the root; a root is its own.
+    parent: Vec<usize>,
+    depth: Vec<usize>,
+}
+
+impl Forest {
+    /// The forest, and the links that are not in it. Each of those closes one
+    /// loop, and those loops together make all there are.
+    fn grow(switches: usize, trunks: &[Trunk]) -> (Self, Vec<&Trunk>) {
+        let mut sets = Sets::new(switches);
+        let (kept, closing): (Vec<_>, Vec<_>) =
+            trunks.iter().partition(|trunk| sets.join(trunk.ends[0], trunk.ends[1]));
+        let mut near = vec![Vec::new(); switches];
+        for Trunk { ends: [a, b], .. } in kept {
+            near[*a].push(*b);
+            near[*b].push(*a);
+        }
+        let mut parent = vec![usize::MAX; switches];
+        let mut depth = vec![0; switches];
+        for root in 0..switches {
+            if parent[root] != usize::MAX {
+                continue;
+            }
+            parent[root] = root;
+            let mut queue = VecDeque::from([root]);
+            while let Some(here) = queue.pop_front() {
+                for &next in &near[here] {
+                    if next != parent[here] {
+                        parent[next] = here;
+                        depth[next] = depth[here] + 1;
+                        queue.push_back(next);
+                    }
+                }
+            }
+        }
+        (Self { parent, depth }, closing)
+    }
+
+    /// The switches of the loop that `trunk` closes, from the first of the
+    /// file on.
+    fn around(&self, trunk: &Trunk) -> Vec<usize> {
+        let [mut a, mut b] = trunk.ends;
+        let (mut up, mut down) = (vec![a], vec![b]);
+        while a != b {
+            if self.depth[a] < self.depth[b] {
+                b = self.parent[b];
+                down.push(b);
+            } else {
+                a = self.parent[a];
+                up.push(a);
+            }
+        }
+        down.pop();
+        up.extend(down.into_iter().rev());
+        let first = (0..up.len()).min_by_key(|i| up[*i]).expect("a loop has switches");
+        up.rotate_left(first);
+        if let [_, second, .., last] = up[..]
+            && last < second
+        {
+            up[1..].reverse();
+        }
+        up
+    }
+}
+
+/// Which things hang together.
+pub(super) struct Sets(Vec<usize>);
+
+impl Sets {
+    pub(super) fn new(count: usize) -> Self {
+        Self((0..count).collect())
+    }
+
+    /// The thing that stands for all that hang together with `of`.
+    pub(super) fn root(&mut self, mut of: usize) -> usize {
+        while self.0[of] != of {
+            self.0[of] = self.0[self.0[of]];
+            of = self.0[of];
+        }
+        of
+    }
+
+    /// Joins two; false if they hung together before.
+    pub(super) fn join(&mut self, a: usize, b: usize) -> bool {
+        let (a, b) = (self.root(a), self.root(b));
+        self.0[b.max(a)] = a.min(b);
+        a != b
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(stp: &str, trunks: &[(usize, usize)], expected: &[&str]) {
+        let names: Vec<_> = (1..=stp.len()).map(|i| format!("s{i}")).collect();
+        let bridges: Vec<_> =
+            names.iter().zip(stp.chars()).map(|(name, c)| Bridge { name, stp: c == '+' }).collect();
+        let trunks: Vec<_> = trunks
+            .iter()
+            .enumerate()
+            .map(|(i, (a, b))| Trunk {
+                ends: [a - 1, b - 1],
+                at: Position { line: i + 1, column: 1 },
+            })
+            .collect();
+        let mut found = Found::default();
+        super::check(&bridges, &trunks, &mut found);
+        let told: Vec<_> = match found.into_result("", "") {
+            Ok(()) => Vec::new(),
+            Err(problems) => problems
+                .problems()
+                .iter()
+                .map(|p| {
+                    let message =
+                        p.message.trim_start_matches("this link closes a loop of switches: ");
+                    format!("{}: {message}", p.line)
+                })
+                .collect(),
+        };
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn loops_are_spelled_out() {
+        check("---", &[(1, 2), (2, 3)], &[]);
+        check("---", &[(1, 2), (2, 3), (3, 1)], &["3: s1 -- s2 -- s3 -- s1"]);
+        check("--", &[(1, 2), (2, 1)], &["2: s1 -- s2 -- s1"]);
+        check("----", &[(4, 3), (3, 2), (2, 4)], &["3: s2 -- s3 -- s4 -- s2"]);
+        check(
+            "------",
+            &[(1, 2), (2, 1), (4, 5), (5, 6), (6, 4)],
+            &["2: s1 -- s2 -- s1", "5: s4 -- s5 -- s6 -- s4"],
+        );
+    }
+
+    #[test]
+    fn spanning_tree_cuts_a_loop_only_if_all_speak_it() {
+        check("+++", &[(1, 2), (2, 3), (3, 1)], &[]);
+        check("+-+", &[(1, 2), (2, 3), (3, 1)], &["3: s1 -- s2 -- s3 -- s1"]);
+        check("+++-", &[(1, 2), (2, 3), (3, 1), (3, 4)], &[]);
+    }
+
+    #[test]
+    fn a_handful_is_told() {
+        let trunks = [(1, 2); 10];
+        let loops: Vec<_> = (2..=6).map(|line| format!("{line}: s1 -- s2 -- s1")).collect();
+        let mut expected: Vec<_> = loops.iter().map(String::as_str).collect();
+        expected.push("7: and more loops of switches");
+        check("--", &trunks, &expected);
+    }
+
+    #[test]
+    fn a_long_ring_is_cut() {
+        let ring: Vec<_> = (1..=100).map(|i| (i, i % 100 + 1)).collect();
+        let text = "100: s1 -- s2 -- s3 -- s4 -- s5 -- s6 -- ... -- s100 -- s1 (100 switches)";
+        check(&"-".repeat(100), &ring, &[text]);
+    }
+}

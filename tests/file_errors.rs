@@ -1,0 +1,308 @@
+//! What a user reads when a topology file is wrong: every problem at once,
+//! each with its place and, where there is one, a thing to do.
+
+use ovsns::model::file::{read, shape};
+use ovsns::model::names::LabName;
+
+fn error(text: &str) -> String {
+    let refused = read(text.as_bytes(), "lab.yaml", Some("lab"));
+    format!("error: {}", refused.expect_err("the file is wrong"))
+}
+
+#[test]
+fn all_at_once() {
+    let text = "\
+name: two-nodes
+switchs:
+  s1: {}
+nodes:
+  n1: { interfaces: { eth0: { addresses: [10.0.0.0/24], mtu: 9000 } } }
+  n2: { interfaces: { eth0: { addresses: [10.0.0.2] } }, fowarding: yes }
+links:
+  - endpoints: [n1:eth0, s1]
+    vlan: 4095
+  - endpoints: [n22:eth0, s1]
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn names() {
+    let text = "\
+name: my lab
+switches:
+  '': {}
+  s/1: {}
+  n1: {}
+  sssssssssssssssssssssssssssssssssssssssssssss: {}
+nodes:
+  n1: { interfaces: { lo: {}, eth 0: {}, -x: {} } }
+  \"a\\eb\": {}
+  n2: {}
+  n[1-2]: {}
+  n2: {}
+  h[3-1]: {}
+links:
+  - endpoints: [s/1, n2]
+  - endpoints: [\"n 3\", n2]
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn addresses() {
+    let text = "\
+prefixes: [10.0.0.1/8, 10.0.0.0/31, 224.0.0.0/4, fd00::/48, fd00::/64]
+nodes:
+  n1:
+    interfaces:
+      eth0:
+        mac: 01:00:00:00:00:01
+        addresses:
+          - 10.0.0.1
+          - fd00::1
+          - 10.0.0.0/24
+          - fd00::/64
+          - 10.0.0.255/24
+          - 255.255.255.255/24
+          - 224.0.0.1/24
+          - ff02::1/64
+          - 127.0.0.1/8
+          - 0.0.0.0/0
+          - 10.0.0.1/33
+          - 10.0.0/24
+          - ten
+          - 10.1.0.0/31
+          - 10.2.0.1/32
+          - fd01::/127
+          - [10.0.0.1/24]
+      eth1: { addresses: [10.9.0.1/24, 10.1.0.0/24], mac: 02:00:00:00:00:01 }
+      eth2: { addresses: 10.9.0.2/24, mac: 02-00-00-00-00-01 }
+  n2: { interfaces: { eth0: { addresses: [10.9.0.1/16], mac: 02:00:00:00:00:01 } } }
+  n[3-4]: { interfaces: { eth0: { addresses: [10.9.0.3/16] } } }
+switches:
+  s1: {}
+links:
+  - endpoints: [\"n1:eth[0-2]\", s1]
+  - endpoints: [\"n[2-4]:eth0\", s1]
+    mtu: 1000
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn ipv6_needs_its_mtu() {
+    let text = "\
+nodes:
+  a: { interfaces: { eth0: { addresses: [10.0.0.1/24, fd00::1/64] } } }
+  b: {}
+links:
+  - { endpoints: [a, b], mtu: 1279 }
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn links() {
+    let text = "\
+switches: { s1: {}, s2: {} }
+nodes:
+  n1: { interfaces: { eth0: {}, eth7: {} } }
+  n2: {}
+links:
+  - endpoints: [n1:eth0, s1]
+  - endpoints: [n1:eth0, s2]
+  - endpoints: [n1, s1:eth3]
+  - endpoints: [n2, n2]
+  - endpoints: [s1, s1]
+  - endpoints: [n1, n2]
+    isolated: true
+    vlan: 7
+  - endpoints: [n2, s1]
+    vlan: 7
+    trunks: [1, 2]
+  - { endpoints: [n2, s1], native: 7 }
+  - { endpoints: [n2, s1], trunks: [] }
+  - { endpoints: [n2, nowhere] }
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn endpoints() {
+    let text = "\
+switches: { s1: {}, \"s[2-4]\": {} }
+nodes: { n1: {}, \"h[1-3]\": {} }
+links:
+  - endpoints: [n1, s1, h1]
+  - endpoints: n1
+  - endpoints: [n1: eth0, s1]
+  - endpoints: [\"h[1-3]\", \"s[2-3]\"]
+  - endpoints: [\"h[1-9]\", s1]
+  - endpoints: [\"n1:eth0\", \"s[2-4]\"]
+  - mtu: 1500
+  - endpoints: [n1:eth/0, s1]
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn an_unquoted_range() {
+    insta::assert_snapshot!(error("links:\n  - endpoints: [h[1-3], s1]\n"));
+}
+
+#[test]
+fn routes() {
+    let text = "\
+nodes:
+  a:
+    interfaces: { eth0: { addresses: [10.0.0.1/24, fd00::1/64] } }
+    routes:
+      - { to: default }
+      - { to: default, via: 10.0.1.254 }
+      - { to: default, via: 10.0.0.254 }
+      - { to: 0.0.0.0/0, via: 10.0.0.253 }
+      - { to: 10.9.0.0/16, via: fd00::fe }
+      - { to: 10.9.0.1/16, via: 10.0.0.254 }
+      - { to: 10.9.0.1, via: 10.0.0.254 }
+      - { to: 10.8.0.0/16 }
+      - { to: 10.7.0.0/16, interface: eth1 }
+      - { to: 10.6.0.0/16, via: 10.0.0.1 }
+      - { to: fd01::/64, via: 'fe80::1' }
+      - { to: fd02::/64, via: fd00::1/64 }
+      - { via: 10.0.0.254 }
+  b: {}
+links:
+  - endpoints: [a, b]
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn sysctls() {
+    let text = "\
+nodes:
+  a:
+    forwarding: true
+    sysctls:
+      kernel.hostname: x
+      net/ipv4/ip_forward: 1
+      net.ipv4.conf.eth0/1.rp_filter: 0
+      net.ipv4..x: 0
+      net.: 0
+      net.ipv4.conf.all.rp_filter: false
+      net.ipv4.ip_forward: 0
+      net.ipv4.tcp_congestion_control: \"a\\nb\"
+      net.ipv4.tcp_rmem: 4096 131072 6291456
+      net.ipv4.tcp_wmem: [1, 2]
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn switches() {
+    let text = "\
+switches:
+  s1: { backend: vos, device: sixteen-letters-, mac: aa, mtu: 67, stp: yes, forward_delay: 1 }
+  s2: { ageing: '300', device: br0, prefixes: 10.0.0.0/8, frobnicate: 1 }
+  s3: { device: br0, mac: '02:00:00:00:00:07', backend: ovs }
+  s4: { device: lo, mac: '02:00:00:00:00:07', mtu: 1e3 }
+  s5: [stp]
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn loops() {
+    let text = "\
+switches: { \"s[1-3]\": { stp: true }, \"t[1-3]\": {} }
+links:
+  - endpoints: [s1, s2]
+  - endpoints: [s2, s3]
+  - endpoints: [s3, s1]
+  - endpoints: [t1, t2]
+  - endpoints: [t2, t3]
+  - endpoints: [t3, t1]
+  - endpoints: [t1, t2]
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn exhausted() {
+    let text = "\
+prefixes: [192.168.0.0/30]
+switches: { \"s[1-3]\": {} }
+nodes: { \"h[1-3]\": {}, \"g[1-2]\": {} }
+links:
+  - endpoints: [\"h[1-3]\", s1]
+  - endpoints: [\"g[1-2]\", \"s[2-3]\"]
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn wrong_types() {
+    let text = "\
+switches: [s1]
+nodes: n1
+links: { endpoints: [n1, s1] }
+prefixes:
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn duplicate_keys() {
+    let text = "\
+nodes:
+  n1: {}
+  n1: {}
+nodes:
+  n2: {}
+links:
+  - endpoints: [n1, n2]
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn no_yaml() {
+    let errors = ["", "# nothing\n", "hello", "a: [1", "a: \"b", "nodes:\n\tn1: {}\n", "a: b: c"];
+    insta::assert_snapshot!(errors.map(error).join("\n"));
+}
+
+#[test]
+fn no_text() {
+    let of = |bytes: &[u8]| match read(bytes, "disk.img", Some("lab")) {
+        Ok(lab) => panic!("{lab:?}"),
+        Err(problems) => format!("error: {problems}"),
+    };
+    let errors = [
+        of(b"\x7fELF\x02\x01\x01\0\0\0"),
+        of(b"name: caf\xe9\n"),
+        of(b"\xff\xfen\0"),
+        of(&vec![b' '; 100_000_000]),
+    ];
+    insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
+fn no_name() {
+    let of = |fallback| read(b"nodes: {}", "two.nodes.yaml", fallback).expect_err("no name");
+    insta::assert_snapshot!(format!("error: {}\nerror: {}", of(Some("two.nodes")), of(None)));
+}
+
+#[test]
+fn too_many() {
+    let text = "nodes: { \"h[1-999999999]\": {} }";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn shapes() {
+    let of = |topo| shape(topo, &LabName::default_lab()).expect_err("no shape");
+    let errors =
+        ["ring,2", "tree,3", "star,5", "single,70000"].map(|topo| format!("error: {}", of(topo)));
+    insta::assert_snapshot!(errors.join("\n"));
+}
