@@ -4,6 +4,7 @@
 //! -> model`. Nothing points back. `model` and `plan` are pure; `switch` and
 //! `kernel` are the hands; only `cli` prints.
 
+pub mod cli;
 pub mod engine;
 pub mod kernel;
 pub mod model;

@@ -13,7 +13,7 @@ use crate::kernel::permissions::{self, Capability};
 /// exit status is 0 if all that ovsns cannot do without is there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns doctor")]
-pub struct Args {
+pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -28,7 +28,7 @@ struct Row {
     mend: Option<String>,
 }
 
-pub async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let mut findings = allowed();
     if findings.iter().all(|finding| finding.verdict != Verdict::Bad) {
         findings.extend(doctor::examine().await?);

@@ -11,7 +11,7 @@ use crate::model::names::LabName;
 /// and without links, until it ends.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns down two-nodes")]
-pub struct Args {
+pub(super) struct Args {
     /// The lab [default: the only one]
     #[arg(value_name = "LAB", conflicts_with = "all")]
     lab: Option<String>,
@@ -23,7 +23,7 @@ pub struct Args {
     all: bool,
 }
 
-pub async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let named = args.lab.as_deref().or(args.lab_option.as_deref());
     let mut engine = input::engine("ovsns down").await?;
     let labs: Vec<LabName> = if args.all {

@@ -16,8 +16,10 @@ use crate::model::mark::{Thing, netns as netns_name};
 /// `/etc/netns/LAB.NODE/` over those of `/etc`. `OVSNS_LAB` and `OVSNS_NODE`
 /// say where it runs.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: ovsns exec n1 -- ip address\n         ovsns exec two-nodes/n1 -- ping -c 1 10.0.0.2")]
-pub struct Args {
+#[command(
+    after_help = "Example: ovsns exec n1 -- ip address\n         ovsns exec two-nodes/n1 -- ping -c 1 10.0.0.2"
+)]
+pub(super) struct Args {
     /// The node: NODE, or LAB/NODE
     node: String,
     /// The lab, where several have a node of that name
@@ -33,7 +35,7 @@ pub struct Args {
 /// Runs `$SHELL`, or `/bin/sh`, as `ovsns exec` does.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns shell n1")]
-pub struct ShellArgs {
+pub(super) struct ShellArgs {
     /// The node: NODE, or LAB/NODE
     node: String,
     /// The lab, where several have a node of that name
@@ -41,11 +43,11 @@ pub struct ShellArgs {
     lab: Option<String>,
 }
 
-pub fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) fn run(args: &Args) -> Result<Ending, CliError> {
     become_command(&NodeWords::new(&args.node, args.lab.as_deref())?, &args.command)
 }
 
-pub fn shell(args: &ShellArgs) -> Result<Ending, CliError> {
+pub(super) fn shell(args: &ShellArgs) -> Result<Ending, CliError> {
     let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
     let shell = shell.unwrap_or_else(|| "/bin/sh".into());
     become_command(&NodeWords::new(&args.node, args.lab.as_deref())?, &[shell])

@@ -10,9 +10,9 @@ use super::{CliError, Ending, input};
 /// remembered stay as they are.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns gc")]
-pub struct Args {}
+pub(super) struct Args {}
 
-pub async fn run(_: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(_: &Args) -> Result<Ending, CliError> {
     let mut engine = input::engine("ovsns gc").await?;
     let mut meter = Meter::new("gc");
     let removed = engine.gc(&mut |done, all| meter.set(done, all)).await;

@@ -17,7 +17,7 @@ const FILE: &str = "ovsns.yaml";
 
 /// Where a lab comes from.
 #[derive(Debug, clap::Args)]
-pub struct Source {
+pub(super) struct Source {
     /// The topology file; `-` is standard input [default: ovsns.yaml]
     #[arg(value_name = "FILE", conflicts_with = "topo")]
     file: Option<PathBuf>,
@@ -34,7 +34,7 @@ pub struct Source {
 
 /// What the switches are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Choice {
+pub(super) enum Choice {
     /// The best that this machine has
     Auto,
     /// Open vSwitch
@@ -45,12 +45,10 @@ pub enum Choice {
 
 impl Source {
     /// Reads the file, or draws the shape.
-    pub fn lab(&self) -> Result<Lab, CliError> {
+    pub(super) fn lab(&self) -> Result<Lab, CliError> {
         let named = self.lab.as_deref().map(LabName::new).transpose()?;
         let mut lab = match &self.topo {
-            Some(topo) => {
-                file::shape(topo, named.as_ref().unwrap_or(&LabName::default_lab()))?
-            }
+            Some(topo) => file::shape(topo, named.as_ref().unwrap_or(&LabName::default_lab()))?,
             None => {
                 let path = self.file.as_deref().unwrap_or(Path::new(FILE));
                 let stem = path.file_stem().and_then(|stem| stem.to_str());
@@ -92,13 +90,13 @@ fn read(path: &Path) -> Result<Vec<u8>, CliError> {
 }
 
 /// The engine, if this process may use one.
-pub async fn engine(command: &str) -> Result<Engine, CliError> {
+pub(super) async fn engine(command: &str) -> Result<Engine, CliError> {
     allowed(&[Capability::NetAdmin, Capability::SysAdmin])?;
     Ok(Engine::open(command).await?)
 }
 
 /// Whether this process may do what needs `wanted`.
-pub fn allowed(wanted: &[Capability]) -> Result<(), CliError> {
+pub(super) fn allowed(wanted: &[Capability]) -> Result<(), CliError> {
     match permissions::missing(wanted) {
         missing if missing.is_empty() => Ok(()),
         missing => Err(CliError::NotAllowed(missing)),
@@ -106,7 +104,7 @@ pub fn allowed(wanted: &[Capability]) -> Result<(), CliError> {
 }
 
 /// Says which backend `auto` stands for, and why, if a switch asks.
-pub fn tell_backend(engine: &Engine, lab: &Lab) {
+pub(super) fn tell_backend(engine: &Engine, lab: &Lab) {
     if lab.switches.values().any(|switch| switch.backend.is_none()) {
         let backend = engine.backend();
         show::talk(&format!(
@@ -116,7 +114,7 @@ pub fn tell_backend(engine: &Engine, lab: &Lab) {
 }
 
 /// The lab that was named, or the only one there is.
-pub async fn one_lab(engine: &mut Engine, named: Option<&str>) -> Result<LabName, CliError> {
+pub(super) async fn one_lab(engine: &mut Engine, named: Option<&str>) -> Result<LabName, CliError> {
     if let Some(named) = named {
         return Ok(LabName::new(named)?);
     }
@@ -129,16 +127,16 @@ pub async fn one_lab(engine: &mut Engine, named: Option<&str>) -> Result<LabName
 
 /// A node as a command line names it: `n1`, or `LAB/n1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeWords {
+pub(super) struct NodeWords {
     /// The lab, if it was named.
-    pub lab: Option<LabName>,
+    pub(super) lab: Option<LabName>,
     /// The node.
-    pub node: NodeName,
+    pub(super) node: NodeName,
 }
 
 impl NodeWords {
     /// Reads `text`, with the lab of `--lab` where it names none.
-    pub fn new(text: &str, lab: Option<&str>) -> Result<Self, CliError> {
+    pub(super) fn new(text: &str, lab: Option<&str>) -> Result<Self, CliError> {
         let (lab, node) = match text.split_once('/') {
             Some((lab, node)) => (Some(lab), node),
             None => (lab, text),

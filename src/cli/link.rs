@@ -8,7 +8,7 @@ use super::{CliError, Ending, input, show};
 
 /// Add, remove, change or list links of a running lab
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     Add(AddArgs),
     Rm(RmArgs),
     Set(SetArgs),
@@ -20,8 +20,10 @@ pub enum Command {
 /// Joins a node and a switch, two nodes, or two switches. Undo with `ovsns
 /// link rm A B`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: ovsns link add n1 s2\n         ovsns link add n1:eth5 n2:eth5 --mtu 9000")]
-pub struct AddArgs {
+#[command(
+    after_help = "Example: ovsns link add n1 s2\n         ovsns link add n1:eth5 n2:eth5 --mtu 9000"
+)]
+pub(super) struct AddArgs {
     /// One end: NODE, NODE:INTERFACE or SWITCH
     a: String,
     /// The other end
@@ -38,7 +40,7 @@ pub struct AddArgs {
 /// The interfaces it was on go with it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns link rm n1 s2")]
-pub struct RmArgs {
+pub(super) struct RmArgs {
     /// One end: NODE, NODE:INTERFACE or SWITCH
     a: String,
     /// The other end
@@ -53,7 +55,7 @@ pub struct RmArgs {
 /// What is not said stays as it is.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns link set n1 s1 --isolated true")]
-pub struct SetArgs {
+pub(super) struct SetArgs {
     /// One end: NODE, NODE:INTERFACE or SWITCH
     a: String,
     /// The other end
@@ -68,7 +70,7 @@ pub struct SetArgs {
 /// List the links of a lab
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns link list --json")]
-pub struct ListArgs {
+pub(super) struct ListArgs {
     /// The lab [default: the only one]
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
@@ -130,7 +132,7 @@ impl Settings {
     }
 }
 
-pub async fn run(command: &Command) -> Result<Ending, CliError> {
+pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
     match command {
         Command::Add(args) => add(args).await?,
         Command::Rm(args) => rm(args).await?,
@@ -211,7 +213,11 @@ fn find(links: &[Json], a: &str, b: &str) -> Result<usize, CliError> {
         _ => {
             let all: Vec<_> = named.iter().map(|[x, y]| format!("`{x} {y}`")).collect();
             Err(CliError::usage(
-                format!("there are {} links between `{a}` and `{b}`: {}", all.len(), all.join(", ")),
+                format!(
+                    "there are {} links between `{a}` and `{b}`: {}",
+                    all.len(),
+                    all.join(", ")
+                ),
                 "name the interface, too",
             ))
         }
@@ -219,7 +225,7 @@ fn find(links: &[Json], a: &str, b: &str) -> Result<usize, CliError> {
 }
 
 /// A row a link.
-pub fn table(view: &LabView) -> Vec<Vec<String>> {
+pub(super) fn table(view: &LabView) -> Vec<Vec<String>> {
     let mut rows = vec![["LINK", "", "STATE", "MTU"].map(str::to_owned).to_vec()];
     for link in &view.links {
         rows.push(vec![

@@ -13,7 +13,7 @@ use crate::engine::EngineError;
 /// is lost).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns list")]
-pub struct Args {
+pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -28,7 +28,7 @@ struct Row {
     links: usize,
 }
 
-pub async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let mut engine = input::engine("ovsns list").await?;
     let mut rows = Vec::new();
     for lab in engine.labs().await? {

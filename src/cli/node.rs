@@ -9,7 +9,7 @@ use crate::model::names::NodeName;
 
 /// Add, remove or list nodes of a running lab
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     Add(AddArgs),
     Rm(RmArgs),
     List(ListArgs),
@@ -20,7 +20,7 @@ pub enum Command {
 /// Undo with `ovsns node rm NODE`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns node add n3 --link s1 --address 10.0.0.3/24")]
-pub struct AddArgs {
+pub(super) struct AddArgs {
     /// The node's name
     node: String,
     /// Join it to this switch, or to an interface of a node; repeatable
@@ -40,7 +40,7 @@ pub struct AddArgs {
 /// Remove a node and its links from a running lab
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns node rm n3")]
-pub struct RmArgs {
+pub(super) struct RmArgs {
     /// The node: NODE, or LAB/NODE
     node: String,
     /// The lab [default: the only one, or `default`]
@@ -51,7 +51,7 @@ pub struct RmArgs {
 /// List the nodes of a lab
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns node list --json")]
-pub struct ListArgs {
+pub(super) struct ListArgs {
     /// The lab [default: the only one]
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
@@ -60,7 +60,7 @@ pub struct ListArgs {
     json: bool,
 }
 
-pub async fn run(command: &Command) -> Result<Ending, CliError> {
+pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
     match command {
         Command::Add(args) => add(args).await?,
         Command::Rm(args) => rm(args).await?,
@@ -129,7 +129,7 @@ fn is_of(end: &str, node: &NodeName) -> bool {
 }
 
 /// A row an interface.
-pub fn table(view: &LabView) -> Vec<Vec<String>> {
+pub(super) fn table(view: &LabView) -> Vec<Vec<String>> {
     let head = ["NODE", "INTERFACE", "STATE", "ADDRESSES", "MAC", "MTU", "TO"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for node in &view.nodes {

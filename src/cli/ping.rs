@@ -27,7 +27,7 @@ const MATRIX_MAX: usize = 25;
 /// The exit status is 0 only if all answer.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns ping\n         ovsns ping n1 n2 --count 10")]
-pub struct Args {
+pub(super) struct Args {
     /// The node that asks: NODE, or LAB/NODE
     #[arg(value_name = "A", requires = "to")]
     from: Option<String>,
@@ -76,7 +76,7 @@ struct Answer {
     error: Option<String>,
 }
 
-pub async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     input::allowed(&[Capability::NetAdmin, Capability::SysAdmin, Capability::NetRaw])?;
     let pair = match (&args.from, &args.to) {
         (Some(from), Some(to)) => {
@@ -150,9 +150,8 @@ fn address_of(to: &SeenNode, from: &SeenNode, v4: bool) -> Option<IpAddr> {
 }
 
 async fn ask(lab: &LabName, asked: &[Asked], args: &Args) -> Result<Vec<Outcome>, CliError> {
-    let probe = |asked: &Asked| {
-        asked.address.map(|to| Probe { netns: netns(lab, &asked.from), to })
-    };
+    let probe =
+        |asked: &Asked| asked.address.map(|to| Probe { netns: netns(lab, &asked.from), to });
     let probes: Vec<Probe> = asked.iter().filter_map(probe).collect();
     let worker = Worker::start()?;
     let patience = Patience { count: args.count, timeout: args.timeout };

@@ -12,7 +12,7 @@ use crate::model::topology::Lab;
 /// refused is refused here, too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns plan examples/two-nodes.yaml")]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     source: Source,
     /// Print the plan as JSON
@@ -26,11 +26,11 @@ struct PlanView<'a> {
     steps: Vec<String>,
 }
 
-pub async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     show(&args.source.lab()?, args.json).await
 }
 
-pub async fn show(lab: &Lab, json: bool) -> Result<Ending, CliError> {
+pub(super) async fn show(lab: &Lab, json: bool) -> Result<Ending, CliError> {
     let mut engine = input::engine("ovsns plan").await?;
     input::tell_backend(&engine, lab);
     let lines = engine.plan(lab).await?.plan.lines();

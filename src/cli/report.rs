@@ -48,7 +48,7 @@ pub enum CliError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// The command in a node could not be started; the status is a shell's.
-    #[error(transparent)]
+    #[error("{source}")]
     Command {
         /// 127 where there is no such command, else 126.
         status: u8,
@@ -67,13 +67,13 @@ fn names(capabilities: &[Capability]) -> String {
 
 impl CliError {
     /// Something that the user wrote, with a thing to do about it.
-    pub fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(super) fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Usage { what: what.into(), hint: hint.into() }
     }
 
     /// The exit status: 1 failed and taken back, 2 bad input and nothing
     /// touched, 3 failed and something is left.
-    pub fn status(&self) -> u8 {
+    pub(super) fn status(&self) -> u8 {
         match self {
             Self::Problems(_) | Self::File { .. } | Self::Name(_) | Self::Usage { .. } => 2,
             Self::Engine(EngineError::Refused { .. } | EngineError::NoLab(_)) => 2,
@@ -100,7 +100,10 @@ impl CliError {
         match self {
             Self::Usage { hint, .. } => vec![hint.clone()],
             Self::NotAllowed(_) => {
-                vec!["run it as root: `sudo ovsns ...`; or in a user namespace: `unshare -rnm`".into()]
+                vec![
+                    "run it as root: `sudo ovsns ...`; or in a user namespace: `unshare -rnm`"
+                        .into(),
+                ]
             }
             Self::Engine(EngineError::Refused { refusals, .. }) => {
                 let mut hints: Vec<_> = refusals.iter().map(|r| r.hint.clone()).collect();
@@ -109,7 +112,9 @@ impl CliError {
             }
             Self::Engine(EngineError::NoLab(_)) => vec!["`ovsns list` shows the labs".into()],
             Self::Engine(EngineError::Left { lab, .. } | EngineError::NotKept { lab, .. }) => {
-                vec![format!("`ovsns status {lab}` shows what is there; `ovsns down {lab}` removes it")]
+                vec![format!(
+                    "`ovsns status {lab}` shows what is there; `ovsns down {lab}` removes it"
+                )]
             }
             Self::Engine(EngineError::State(StateError::Locked { .. })) => {
                 vec!["try again when it has ended".into()]
@@ -123,7 +128,11 @@ impl CliError {
             Self::File { .. } => {
                 vec!["give the topology file, or a shape: `ovsns up --topo single,3`".into()]
             }
-            other => kernel_error(other).and_then(KernelError::hint).map(Into::into).into_iter().collect(),
+            other => kernel_error(other)
+                .and_then(KernelError::hint)
+                .map(Into::into)
+                .into_iter()
+                .collect(),
         }
     }
 }
@@ -141,7 +150,7 @@ fn kernel_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a KernelError>
 }
 
 /// The failure as text: message, details, causes, hints.
-pub fn text(error: &CliError) -> String {
+pub(super) fn text(error: &CliError) -> String {
     let mut text = format!("error: {error}\n");
     for line in error.details() {
         writeln!(text, "  {line}").expect("a string takes all");
@@ -164,20 +173,20 @@ pub fn text(error: &CliError) -> String {
 }
 
 /// Prints a failure and returns its status.
-pub fn failure(error: &CliError) -> ExitCode {
+pub(super) fn failure(error: &CliError) -> ExitCode {
     eprint!("{}", text(error));
     ExitCode::from(error.status())
 }
 
 /// Prints what clap found; `--help` and `--version` are no failures.
-pub fn usage(error: &clap::Error) -> ExitCode {
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
     // Whoever reads the help through `head` has read enough.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
 }
 
 /// No lab, or too many to choose from.
-pub fn which_lab(labs: &[LabName]) -> CliError {
+pub(super) fn which_lab(labs: &[LabName]) -> CliError {
     match labs {
         [] => CliError::usage("there is no lab", "make one: `ovsns up FILE`"),
         labs => {

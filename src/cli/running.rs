@@ -25,7 +25,7 @@ async fn lab_to_change(engine: &mut Engine, named: Option<&str>) -> Result<LabNa
 }
 
 /// Changes a lab by its file, and says what that came to.
-pub async fn change(
+pub(super) async fn change(
     command: &str,
     named: Option<&str>,
     edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
@@ -55,23 +55,23 @@ pub async fn change(
 }
 
 /// The things of one kind: `nodes` or `switches`.
-pub fn things<'a>(file: &'a mut Json, kind: &str) -> &'a mut Map<String, Json> {
+pub(super) fn things<'a>(file: &'a mut Json, kind: &str) -> &'a mut Map<String, Json> {
     file[kind].as_object_mut().expect("a lab's file has them")
 }
 
 /// The links.
-pub fn links(file: &mut Json) -> &mut Vec<Json> {
+pub(super) fn links(file: &mut Json) -> &mut Vec<Json> {
     file["links"].as_array_mut().expect("a lab's file has them")
 }
 
 /// The two endpoints of a link in a file.
-pub fn endpoints(link: &Json) -> [&str; 2] {
+pub(super) fn endpoints(link: &Json) -> [&str; 2] {
     let end = |index: usize| link["endpoints"][index].as_str().unwrap_or_default();
     [end(0), end(1)]
 }
 
 /// Takes away the links that `gone` says, and the interfaces they were on.
-pub fn remove_links(file: &mut Json, gone: impl Fn(&Json) -> bool) -> usize {
+pub(super) fn remove_links(file: &mut Json, gone: impl Fn(&Json) -> bool) -> usize {
     let (removed, kept): (Vec<_>, Vec<_>) = links(file).drain(..).partition(|link| gone(link));
     *links(file) = kept;
     for link in &removed {

@@ -9,9 +9,9 @@ use crate::model::file;
 /// line `# yaml-language-server: $schema=ovsns.schema.json`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns schema > ovsns.schema.json")]
-pub struct Args {}
+pub(super) struct Args {}
 
-pub fn run(_: &Args) -> Result<Ending, CliError> {
+pub(super) fn run(_: &Args) -> Result<Ending, CliError> {
     show::json(&file::json_schema());
     Ok(Ending::Well)
 }

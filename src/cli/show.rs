@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 /// Prints a result. Whoever closes the pipe has read enough.
-pub fn out(text: &str) {
+pub(super) fn out(text: &str) {
     let mut stdout = io::stdout().lock();
     let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     if let Err(error) = printed {
@@ -21,25 +21,25 @@ pub fn out(text: &str) {
 }
 
 /// Prints a line of a result.
-pub fn line(text: &str) {
+pub(super) fn line(text: &str) {
     out(&format!("{text}\n"));
 }
 
 /// Prints a result for programs.
-pub fn json(value: &impl Serialize) {
+pub(super) fn json(value: &impl Serialize) {
     let text = serde_json::to_string_pretty(value).expect("our own types are JSON");
     line(&text);
 }
 
 /// Says something that is no result.
-pub fn talk(text: &str) {
+pub(super) fn talk(text: &str) {
     eprintln!("{text}");
 }
 
 /// Rows in columns, without lines; the first row is the head.
-pub fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING.into());
+    table.load_style(presets::NOTHING);
     for row in rows {
         table.add_row(row);
     }
@@ -51,11 +51,11 @@ pub fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// Shows how far the work has come, on a terminal and only if it is long.
-pub struct Meter(ProgressBar);
+pub(super) struct Meter(ProgressBar);
 
 impl Meter {
     /// A meter for a piece of work of that name.
-    pub fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos} of {len} steps")
             .expect("a good template");
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
@@ -65,7 +65,7 @@ impl Meter {
     }
 
     /// Takes note.
-    pub fn set(&mut self, done: usize, total: usize) {
+    pub(super) fn set(&mut self, done: usize, total: usize) {
         if self.0.is_hidden() && Duration::from_millis(300) < self.0.elapsed() {
             // Hidden all the same where standard error is no terminal.
             self.0.set_draw_target(ProgressDrawTarget::stderr());

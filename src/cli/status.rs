@@ -11,7 +11,7 @@ use super::{CliError, Ending, input, link, node, show, switch};
 /// learned. What differs is shown as the steps that would mend it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns status two-nodes")]
-pub struct Args {
+pub(super) struct Args {
     /// The lab [default: the only one]
     #[arg(value_name = "LAB")]
     lab: Option<String>,
@@ -23,7 +23,7 @@ pub struct Args {
     json: bool,
 }
 
-pub async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let named = args.lab.as_deref().or(args.lab_option.as_deref());
     let mut engine = input::engine("ovsns status").await?;
     let lab = input::one_lab(&mut engine, named).await?;

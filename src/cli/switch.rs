@@ -9,7 +9,7 @@ use crate::model::names::SwitchName;
 
 /// Add, remove or list switches of a running lab
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     Add(AddArgs),
     Rm(RmArgs),
     List(ListArgs),
@@ -20,7 +20,7 @@ pub enum Command {
 /// Undo with `ovsns switch rm SWITCH`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns switch add s2 --stp")]
-pub struct AddArgs {
+pub(super) struct AddArgs {
     /// The switch's name
     switch: String,
     /// Speak spanning tree, so that loops are cut
@@ -37,7 +37,7 @@ pub struct AddArgs {
 /// Remove a switch and its links from a running lab
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns switch rm s2")]
-pub struct RmArgs {
+pub(super) struct RmArgs {
     /// The switch
     switch: String,
     /// The lab [default: the only one, or `default`]
@@ -48,7 +48,7 @@ pub struct RmArgs {
 /// List the switches of a lab
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns switch list --json")]
-pub struct ListArgs {
+pub(super) struct ListArgs {
     /// The lab [default: the only one]
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
@@ -57,7 +57,7 @@ pub struct ListArgs {
     json: bool,
 }
 
-pub async fn run(command: &Command) -> Result<Ending, CliError> {
+pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
     match command {
         Command::Add(args) => add(args).await?,
         Command::Rm(args) => rm(args).await?,
@@ -110,7 +110,7 @@ async fn rm(args: &RmArgs) -> Result<(), CliError> {
 }
 
 /// A row a switch.
-pub fn table(view: &LabView) -> Vec<Vec<String>> {
+pub(super) fn table(view: &LabView) -> Vec<Vec<String>> {
     let head = ["SWITCH", "BACKEND", "STATE", "PORTS", "STP", "DEVICE", "MAC", "MTU"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for switch in &view.switches {

@@ -13,8 +13,10 @@ use crate::model::topology::Lab;
 /// run changes nothing. If a step fails, all is taken back. Undo with `ovsns
 /// down`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: ovsns up examples/two-nodes.yaml\n         ovsns up --topo tree,2,3")]
-pub struct Args {
+#[command(
+    after_help = "Example: ovsns up examples/two-nodes.yaml\n         ovsns up --topo tree,2,3"
+)]
+pub(super) struct Args {
     #[command(flatten)]
     source: Source,
     /// Only say what would be done
@@ -22,7 +24,7 @@ pub struct Args {
     dry_run: bool,
 }
 
-pub async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let lab = args.source.lab()?;
     if args.dry_run {
         return plan::show(&lab, false).await;
@@ -44,7 +46,7 @@ pub async fn run(args: &Args) -> Result<Ending, CliError> {
 }
 
 /// `2 nodes, 1 switch, 2 links`
-pub fn contents(lab: &Lab) -> String {
+pub(super) fn contents(lab: &Lab) -> String {
     let (nodes, switches, links) = (lab.nodes.len(), lab.switches.len(), lab.links.len());
     format!(
         "{}, {}, {}",

@@ -14,110 +14,110 @@ use crate::switch::{Counters, Traffic};
 
 /// One lab.
 #[derive(Debug, Serialize)]
-pub struct LabView {
-    pub lab: String,
+pub(super) struct LabView {
+    pub(super) lab: String,
     /// `up`, `drifted`, `cut off`, or `unremembered`.
-    pub state: &'static str,
+    pub(super) state: &'static str,
     /// The command that was killed in the middle of a change.
-    pub cut_off: Option<String>,
+    pub(super) cut_off: Option<String>,
     /// What `ovsns up` would do to mend it.
-    pub drift: Vec<String>,
-    pub switches: Vec<SwitchView>,
-    pub nodes: Vec<NodeView>,
-    pub links: Vec<LinkView>,
+    pub(super) drift: Vec<String>,
+    pub(super) switches: Vec<SwitchView>,
+    pub(super) nodes: Vec<NodeView>,
+    pub(super) links: Vec<LinkView>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct SwitchView {
-    pub name: String,
-    pub backend: String,
-    pub device: String,
-    pub mac: String,
-    pub mtu: u32,
-    pub up: bool,
-    pub stp: bool,
-    pub forward_delay_s: u32,
-    pub ageing_s: u32,
-    pub multicast_snooping: bool,
-    pub vlan_filtering: bool,
-    pub ports: Vec<PortView>,
+pub(super) struct SwitchView {
+    pub(super) name: String,
+    pub(super) backend: String,
+    pub(super) device: String,
+    pub(super) mac: String,
+    pub(super) mtu: u32,
+    pub(super) up: bool,
+    pub(super) stp: bool,
+    pub(super) forward_delay_s: u32,
+    pub(super) ageing_s: u32,
+    pub(super) multicast_snooping: bool,
+    pub(super) vlan_filtering: bool,
+    pub(super) ports: Vec<PortView>,
     /// The forwarding table.
-    pub learned: Vec<LearnedView>,
+    pub(super) learned: Vec<LearnedView>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct PortView {
-    pub device: String,
+pub(super) struct PortView {
+    pub(super) device: String,
     /// What is at the other end, such as `n1:eth0`; nothing where the port is
     /// somebody else's.
-    pub across: Option<String>,
-    pub isolated: bool,
-    pub vlan: Option<u16>,
-    pub trunks: Vec<u16>,
-    pub native: Option<u16>,
-    pub counters: CountersView,
+    pub(super) across: Option<String>,
+    pub(super) isolated: bool,
+    pub(super) vlan: Option<u16>,
+    pub(super) trunks: Vec<u16>,
+    pub(super) native: Option<u16>,
+    pub(super) counters: CountersView,
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct CountersView {
-    pub rx_packets: u64,
-    pub rx_bytes: u64,
-    pub tx_packets: u64,
-    pub tx_bytes: u64,
-    pub dropped: u64,
+pub(super) struct CountersView {
+    pub(super) rx_packets: u64,
+    pub(super) rx_bytes: u64,
+    pub(super) tx_packets: u64,
+    pub(super) tx_bytes: u64,
+    pub(super) dropped: u64,
 }
 
 #[derive(Debug, Serialize)]
-pub struct LearnedView {
-    pub mac: String,
-    pub port: String,
-    pub across: Option<String>,
-    pub vlan: Option<u16>,
+pub(super) struct LearnedView {
+    pub(super) mac: String,
+    pub(super) port: String,
+    pub(super) across: Option<String>,
+    pub(super) vlan: Option<u16>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct NodeView {
-    pub name: String,
-    pub netns: String,
-    pub interfaces: Vec<InterfaceView>,
-    pub routes: Vec<RouteView>,
+pub(super) struct NodeView {
+    pub(super) name: String,
+    pub(super) netns: String,
+    pub(super) interfaces: Vec<InterfaceView>,
+    pub(super) routes: Vec<RouteView>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct InterfaceView {
-    pub name: String,
-    pub device: String,
-    pub mac: String,
-    pub mtu: u32,
-    pub up: bool,
-    pub carrier: bool,
+pub(super) struct InterfaceView {
+    pub(super) name: String,
+    pub(super) device: String,
+    pub(super) mac: String,
+    pub(super) mtu: u32,
+    pub(super) up: bool,
+    pub(super) carrier: bool,
     /// With our mark.
-    pub addresses: Vec<String>,
+    pub(super) addresses: Vec<String>,
     /// Added by others.
-    pub foreign_addresses: Vec<String>,
+    pub(super) foreign_addresses: Vec<String>,
     /// The switch or interface at the other end.
-    pub to: Option<String>,
+    pub(super) to: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct RouteView {
-    pub to: String,
-    pub via: Option<String>,
-    pub device: String,
-    pub metric: u32,
+pub(super) struct RouteView {
+    pub(super) to: String,
+    pub(super) via: Option<String>,
+    pub(super) device: String,
+    pub(super) metric: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LinkView {
-    pub ends: [String; 2],
-    pub mtu: u32,
+pub(super) struct LinkView {
+    pub(super) ends: [String; 2],
+    pub(super) mtu: u32,
     /// Whether both ends are up and have carrier.
-    pub up: bool,
+    pub(super) up: bool,
 }
 
 impl LabView {
     /// Looks at a lab, with what its switches have counted and learned.
-    pub async fn look(engine: &mut Engine, lab: &LabName) -> Result<Self, EngineError> {
+    pub(super) async fn look(engine: &mut Engine, lab: &LabName) -> Result<Self, EngineError> {
         let status = engine.status(lab).await?;
         let mut switches = Vec::new();
         for seen in status.world.fabric.switches.values() {

@@ -16,7 +16,7 @@ use crate::model::world::{Fabric, Questions, World};
 use crate::plan::{self, Abilities, Plan, Refusal, Stage, Wanted};
 use crate::switch::{self, Switch, SwitchError};
 use apply::{Cause, Failure};
-use state::{LabState, State, StateError};
+use state::{Held, LabState, State, StateError};
 
 /// How often what is left to do after a second look is done again, before
 /// somebody else is taken to be working against us.
@@ -156,9 +156,41 @@ impl Engine {
     /// Makes the world match `lab`, or leaves it as it was.
     pub async fn up(&mut self, lab: &Lab, progress: Progress<'_>) -> Result<Done, EngineError> {
         let held = self.state.lock(&lab.name, &self.command)?;
+        self.up_held(held, lab, progress).await
+    }
+
+    /// Makes the world match what `edit` makes of the lab as remembered. The
+    /// lab is locked meanwhile, so that of two changes at once none is lost.
+    ///
+    /// # Errors
+    /// What `edit` says, or what `up` does.
+    pub async fn change<E: From<EngineError>>(
+        &mut self,
+        name: &LabName,
+        edit: impl FnOnce(Option<Lab>) -> Result<Lab, E>,
+        progress: Progress<'_>,
+    ) -> Result<(Lab, Done), E> {
+        let held = self.state.lock(name, &self.command).map_err(EngineError::from)?;
+        let remembered = self.state.read(name).map_err(EngineError::from).map(|state| state.lab);
+        let lab = match remembered.map_err(E::from).and_then(edit) {
+            Ok(lab) => lab,
+            Err(error) => {
+                held.release_unused();
+                return Err(error);
+            }
+        };
+        let done = self.up_held(held, &lab, progress).await?;
+        Ok((lab, done))
+    }
+
+    async fn up_held(
+        &mut self,
+        held: Held,
+        lab: &Lab,
+        progress: Progress<'_>,
+    ) -> Result<Done, EngineError> {
         let wanted = Wanted::new(lab, self.backend());
-        let first = self.difference(lab, &wanted).await;
-        let (done, before) = match first {
+        let (done, before) = match self.difference(lab, &wanted).await {
             Ok(found) => found,
             Err(error) => {
                 // A lab that was refused leaves no directory behind.
@@ -185,8 +217,7 @@ impl Engine {
             }
         }
         held.remember(lab)?;
-        let lines = left.lines();
-        Err(EngineError::NotKept { lab: lab.name.clone(), lines })
+        Err(EngineError::NotKept { lab: lab.name.clone(), lines: left.lines() })
     }
 
     /// Removes the lab, and only it.

@@ -78,10 +78,7 @@ pub async fn examine() -> Result<Vec<Finding>, KernelError> {
 fn veth_info(peer: &str) -> Vec<LinkInfo> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(peer.to_owned()));
-    vec![
-        LinkInfo::Kind(InfoKind::Veth),
-        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(message))),
-    ]
+    vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(message)))]
 }
 
 fn bridge_info(info: Vec<InfoBridge>) -> Vec<LinkInfo> {

@@ -1,17 +1,16 @@
 //! Running a command in a node: the process becomes the command, so that its
 //! terminal, its signals and its exit status need no passing on.
 
-use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::OsString;
 use std::fs;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::execvp;
 
 use super::error::KernelError;
 use super::netns;
@@ -84,17 +83,15 @@ fn lay_over(directory: &Path) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Becomes the command. Returns only if that cannot be.
-///
-/// # Errors
-/// ENOENT where there is no such command (a shell's 127), anything else where
-/// it cannot be run (126).
-pub fn become_command(command: &[std::ffi::OsString]) -> Result<Infallible, KernelError> {
-    let shown = command.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    let asked = || format!("run `{shown}`");
-    let words: Result<Vec<CString>, _> =
-        command.iter().map(|word| CString::new(word.as_bytes())).collect();
-    let words = words.map_err(|_| KernelError::new(asked(), Errno::EINVAL))?;
-    let program = words.first().ok_or_else(|| KernelError::new(asked(), Errno::ENOENT))?;
-    execvp(program, &words).map_err(|errno| KernelError::new(asked(), errno))
+/// Becomes the command, with some words more in its environment. Returns only
+/// if that cannot be: ENOENT where there is no such command (a shell's 127),
+/// anything else where it cannot be run (126).
+pub fn become_command(command: &[OsString], environment: &[(&str, &str)]) -> KernelError {
+    let Some((program, arguments)) = command.split_first() else {
+        return KernelError::new("run a command", Errno::ENOENT);
+    };
+    // Unlike execvp(3) alone this puts back what Rust's start has changed: a
+    // command of ours must die of a closed pipe like any other.
+    let error = Command::new(program).args(arguments).envs(environment.iter().copied()).exec();
+    KernelError::from_io(format!("run `{}`", program.to_string_lossy()), &error)
 }

@@ -4,6 +4,7 @@
 //! `switch::linux` the only writers to netlink. They do what a step says and
 //! decide nothing: what to do is found in `plan`.
 
+pub mod doctor;
 pub mod error;
 pub mod fake;
 pub mod host;

@@ -119,10 +119,8 @@ impl Netlink {
                 return Ok(found);
             }
         }
-        match flags & NLM_F_DUMP {
-            0 => Err(closed()),
-            _ => Ok(found),
-        }
+        // An acknowledgement ends the stream without a message of its own.
+        Ok(found)
     }
 
     /// Changes a link, found by its name.

@@ -185,16 +185,23 @@ impl Pinger {
                 () = readable(self.v4.as_ref()) => self.read(true)?,
                 () = readable(self.v6.as_ref()) => self.read(false)?,
                 () = tokio::time::sleep_until(expiry) => self.expire(),
-                permit = self.permits.clone().acquire_owned(), if !self.waiting.is_empty() => {
-                    let permit = permit.expect("never closed");
-                    self.send_next(permit)?;
-                }
+                permit = self.may_send(), if !self.waiting.is_empty() => self.send_next(permit),
             }
         }
     }
 
-    fn send_next(&mut self, permit: OwnedSemaphorePermit) -> Result<(), KernelError> {
-        let Some((index, to)) = self.waiting.pop_front() else { return Ok(()) };
+    /// Waits for a turn and for room in the sockets.
+    async fn may_send(&self) -> OwnedSemaphorePermit {
+        let permit = self.permits.clone().acquire_owned().await.expect("never closed");
+        for socket in [&self.v4, &self.v6].into_iter().flatten() {
+            // An error shows again when the socket is written.
+            let _ = socket.writable().await;
+        }
+        permit
+    }
+
+    fn send_next(&mut self, permit: OwnedSemaphorePermit) {
+        let Some((index, to)) = self.waiting.pop_front() else { return };
         let token = self.next_token;
         self.next_token += 1;
         let sequence = u16::try_from(token & 0xffff).expect("masked");
@@ -217,15 +224,11 @@ impl Pinger {
             // resolved. It empties with the answers and with time.
             Err(Errno::EAGAIN | Errno::ENOBUFS) => {
                 outcome.sent -= 1;
-                if self.under_way.is_empty() {
-                    return Err(KernelError::new("send an echo request", Errno::ENOBUFS));
-                }
                 self.waiting.push_back((index, to));
             }
             // No route, no such network, filtered: an answer of its own kind.
             Err(errno) => outcome.refused = Some(errno),
         }
-        Ok(())
     }
 
     fn read(&mut self, is_v4: bool) -> Result<(), KernelError> {

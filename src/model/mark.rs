@@ -231,15 +231,16 @@ pub fn birth_mac(device: &IfName) -> Mac {
     derived_mac(&["birth", device.as_str()])
 }
 
-/// Set in the number of every link group of ours.
-pub const GROUP_BIT: u32 = 0x8000_0000;
+/// Set in the number of every link group of ours. Not the highest bit: `ip`
+/// would show the number as negative.
+pub const GROUP_BIT: u32 = 0x4000_0000;
 
 /// The link group (`IFLA_GROUP`) of a lab's links, set as they are made, by
 /// which they are deleted all at once. Never 0, where every other link is;
-/// the high bit is set, so that it is far from numbers that people choose.
+/// [`GROUP_BIT`] is set, so that it is far from numbers that people choose.
 pub fn group(lab: &LabName) -> u32 {
     let hash = digest(&["group", lab.as_str()]);
-    u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) | GROUP_BIT
+    (u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) >> 2) | GROUP_BIT
 }
 
 fn derived_mac(words: &[&str]) -> Mac {
@@ -320,7 +321,7 @@ mod tests {
     #[test]
     fn device_names_are_short_readable_and_stable() {
         let bridge = mark(Thing::Switch(SwitchName::new("b.1.1").expect("a good name")));
-        assert_eq!(bridge.device().as_str(), "b.1.1.8sidhy5w");
+        assert_eq!(bridge.device().as_str(), "b.1.1.64rgczie");
         let long = mark(Thing::Port(format!("{}:eth0", "n".repeat(63))));
         assert_eq!(long.device().as_str().len(), 15);
     }
