@@ -228,7 +228,7 @@ impl Engine {
     ) -> Result<Plan, EngineError> {
         let held = self.state.lock(lab, &self.command)?;
         let remembered = held.is_remembered();
-        let plan = plan::down(lab, &self.observe(&Questions::about(lab)).await?, &self.abilities());
+        let plan = self.plan_down(lab).await?;
         if plan.is_empty() {
             held.forget()?;
             return if remembered { Ok(plan) } else { Err(EngineError::NoLab(lab.clone())) };
@@ -237,25 +237,25 @@ impl Engine {
         // Teardown goes on past failures: one thing that cannot be deleted is
         // no reason to keep the others.
         let mut cause = None;
+        let mut rest = plan.clone();
         for _ in 0..ROUNDS_MAX {
-            let world = self.observe(&Questions::about(lab)).await?;
-            let rest = plan::down(lab, &world, &self.abilities());
+            cause = self.apply_all(&rest, progress).await.or(cause);
+            rest = self.plan_down(lab).await?;
             if rest.is_empty() {
                 held.forget()?;
                 return Ok(plan);
             }
-            cause = self.apply_all(&rest, progress).await.or(cause);
         }
+        let (lab, left) = (lab.clone(), rest.lines());
+        Err(match cause {
+            Some(source) => EngineError::Left { lab, left, source },
+            None => EngineError::NotKept { lab, lines: left },
+        })
+    }
+
+    async fn plan_down(&mut self, lab: &LabName) -> Result<Plan, EngineError> {
         let world = self.observe(&Questions::about(lab)).await?;
-        let rest = plan::down(lab, &world, &self.abilities());
-        match cause {
-            _ if rest.is_empty() => {
-                held.forget()?;
-                Ok(plan)
-            }
-            Some(source) => Err(EngineError::Left { lab: lab.clone(), left: rest.lines(), source }),
-            None => Err(EngineError::NotKept { lab: lab.clone(), lines: rest.lines() }),
-        }
+        Ok(plan::down(lab, &world, &self.abilities()))
     }
 
     /// Every lab that something is left of: on this machine by its marks, or

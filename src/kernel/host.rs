@@ -18,11 +18,12 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::{AsyncSocket, TokioSocket, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
 
 use super::Host;
 use super::error::{KernelError, StepError};
-use super::netlink::Netlink;
+use super::netlink::{BlockingNetlink, Netlink};
 use super::netns;
 use super::observe;
 use super::worker::{Where, Worker};
@@ -154,8 +155,10 @@ impl LinuxHost {
             .inside(Where::Fresh, {
                 let (name, mark) = (name.clone(), mark.clone());
                 move || -> Result<Netlink, KernelError> {
-                    quiet_birth()?;
-                    let netlink = mark_loopback(&mark)?;
+                    mark_loopback(&mark)?;
+                    let socket = TokioSocket::new(NETLINK_ROUTE)
+                        .map_err(|e| KernelError::from_io("open a netlink socket", &e))?;
+                    let netlink = Netlink::new(socket)?;
                     netns::name_mine(&name, &mark)?;
                     Ok(netlink)
                 }
@@ -288,23 +291,6 @@ fn sockets_max() -> usize {
     usize::try_from(soft / 2).unwrap_or(usize::MAX).clamp(1, 65_536)
 }
 
-/// Parameters for the devices still to come, in the namespace of the calling
-/// thread: they must be there before the devices are.
-fn quiet_birth() -> Result<(), KernelError> {
-    // Duplicate address detection keeps an address unusable for more than a
-    // second, and nothing here can be a duplicate. It is per device or for
-    // all: the stricter of the two counts, and `all` is 0 by default.
-    write_sysctl("net.ipv6.conf.default.accept_dad", "0").or_else(without_ipv6)?;
-    // Without this the kernel deletes the second address of a subnet when the
-    // first is deleted.
-    write_sysctl("net.ipv4.conf.all.promote_secondaries", "1")
-}
-
-/// A kernel without IPv6 has no duplicates to detect.
-fn without_ipv6(error: KernelError) -> Result<(), KernelError> {
-    if error.errno == Errno::ENOENT { Ok(()) } else { Err(error) }
-}
-
 /// Writes a kernel parameter of the namespace of the calling thread.
 ///
 /// Like `sysctl -w KEY=VALUE`.
@@ -315,34 +301,15 @@ fn write_sysctl(key: &str, value: &str) -> Result<(), KernelError> {
 }
 
 /// Raises the loopback of the calling thread's namespace with our mark as its
-/// alias, and returns the socket. Blocking, because this thread waits for
-/// nothing else; the answer comes within microseconds.
-fn mark_loopback(mark: &str) -> Result<Netlink, KernelError> {
-    use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-    use netlink_sys::{AsyncSocket, Socket, TokioSocket, protocols::NETLINK_ROUTE};
-    let asked = || "raise the loopback of a new node".to_owned();
-    let fail = |e: io::Error| KernelError::from_io(asked(), &e);
+/// alias.
+fn mark_loopback(mark: &str) -> Result<(), KernelError> {
     let mut link = LinkMessage::default();
     link.header.flags = LinkFlags::Up;
     link.header.change_mask = LinkFlags::Up;
     link.attributes.push(LinkAttribute::IfName("lo".into()));
     link.attributes.push(LinkAttribute::IfAlias(mark.to_owned()));
-    let mut message = NetlinkMessage::from(RouteNetlinkMessage::SetLink(link));
-    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    let socket = Socket::new(NETLINK_ROUTE).map_err(fail)?;
-    socket.send(&bytes, 0).map_err(fail)?;
-    let (answer, _) = socket.recv_from_full().map_err(fail)?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
-        .map_err(|_| KernelError::new(asked(), Errno::EBADMSG))?;
-    match answer.payload {
-        NetlinkPayload::Error(error) if error.code.is_some() => {
-            Err(KernelError::new(asked(), Errno::from_raw(error.raw_code().abs())))
-        }
-        _ => Netlink::new(TokioSocket::new(NETLINK_ROUTE).map_err(fail)?),
-    }
+    let message = RouteNetlinkMessage::SetLink(link);
+    BlockingNetlink::new()?.change(message, "raise the loopback of a new node")
 }
 
 /// One end of a pair, as it is born.

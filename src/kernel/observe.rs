@@ -18,7 +18,7 @@ use nix::errno::Errno;
 
 use super::error::KernelError;
 use super::host::{LinuxHost, PROTOCOL};
-use super::netlink::Netlink;
+use super::netlink::{BlockingNetlink, Netlink};
 use super::netns;
 use super::worker::{Where, Worker};
 use crate::model::mark::{GROUP_BIT, Mac, Mark, Thing, birth_mac, group, netns as netns_name};
@@ -48,14 +48,21 @@ pub struct Link {
 ///
 /// Like `ip -d link show`.
 pub async fn links(netlink: &Netlink) -> Result<Vec<Link>, KernelError> {
+    Ok(read_links(netlink.dump(all_links(), "list links").await?))
+}
+
+fn all_links() -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    let dump = netlink.dump(RouteNetlinkMessage::GetLink(message), "list links").await?;
+    RouteNetlinkMessage::GetLink(message)
+}
+
+fn read_links(dump: Vec<RouteNetlinkMessage>) -> Vec<Link> {
     let links = dump.into_iter().filter_map(|message| match message {
         RouteNetlinkMessage::NewLink(link) => Some(read_link(link)),
         _ => None,
     });
-    Ok(links.collect())
+    links.collect()
 }
 
 fn read_link(message: LinkMessage) -> Link {
@@ -194,56 +201,58 @@ pub(super) async fn lab(
         }
     }
     let ours = format!("{lab}.");
-    for name in netns::list()? {
-        let Some(node) = name.strip_prefix(&ours).and_then(|n| NodeName::new(n).ok()) else {
-            continue;
-        };
-        let mark = Mark { lab: lab.clone(), thing: Thing::Node(node.clone()) };
-        let asked = questions.sysctls.get(&node);
-        match node_called(host, &name, &mark, asked).await? {
-            Called::Ours(seen) => drop(view.nodes.insert(node, seen)),
-            Called::Stub => drop(view.stubs.insert(node)),
-            Called::NotOurs => drop(view.taken.namespaces.insert(name)),
+    let is_ours =
+        |name: &String| name.strip_prefix(&ours).is_some_and(|node| NodeName::new(node).is_ok());
+    let names = netns::list()?.into_iter().filter(is_ours).collect();
+    let visit = {
+        let questions = questions.clone();
+        move |name: &str| look_inside(name, &questions)
+    };
+    for (name, seen) in host.worker().tour(names, visit).await? {
+        let node = name.strip_prefix(&ours).and_then(|node| NodeName::new(node).ok());
+        let node = node.expect("filtered just above");
+        match seen {
+            Ok(Some(seen)) => drop(view.nodes.insert(node, seen)),
+            Ok(None) => drop(view.taken.namespaces.insert(name)),
+            // The file is no namespace. Cut off, or somebody's own.
+            Err(error) if error.errno == Errno::EINVAL => {
+                let mark = mark_of(lab, &node).to_string();
+                if netns::stub_mark(&name).is_some_and(|text| text == mark) {
+                    view.stubs.insert(node);
+                } else {
+                    view.taken.namespaces.insert(name);
+                }
+            }
+            // Deleted since it was listed.
+            Err(error) if error.errno == Errno::ENOENT => {}
+            Err(error) => return Err(error),
         }
     }
     view.unknown_sysctls = unknown_sysctls(questions);
     Ok(view)
 }
 
-/// What a name below `/run/netns` leads to.
-enum Called {
-    Ours(SeenNode),
-    Stub,
-    NotOurs,
+fn mark_of(lab: &LabName, node: &NodeName) -> Mark {
+    Mark { lab: lab.clone(), thing: Thing::Node(node.clone()) }
 }
 
-async fn node_called(
-    host: &mut LinuxHost,
-    name: &str,
-    mark: &Mark,
-    sysctls: Option<&BTreeSet<String>>,
-) -> Result<Called, KernelError> {
-    let netlink = match host.netlink_in(name).await {
-        Ok(netlink) => netlink,
-        // The file is no namespace. Cut off, or somebody's own.
-        Err(error) if error.errno == Errno::EINVAL => {
-            let stub = netns::stub_mark(name).is_some_and(|text| text == mark.to_string());
-            return Ok(if stub { Called::Stub } else { Called::NotOurs });
-        }
-        // Deleted since it was listed.
-        Err(error) if error.errno == Errno::ENOENT => return Ok(Called::NotOurs),
-        Err(error) => return Err(error),
-    };
-    let links = links(&netlink).await?;
+/// What is in the namespace of the calling thread, called `name`; nothing if
+/// it does not carry the mark of that node.
+fn look_inside(name: &str, questions: &Questions) -> Result<Option<SeenNode>, KernelError> {
+    let lab = &questions.lab;
+    let node = name.split_once('.').and_then(|(_, node)| NodeName::new(node).ok());
+    let Some(node) = node else { return Ok(None) };
+    let netlink = BlockingNetlink::new()?;
+    let links = read_links(netlink.dump(&all_links(), "list links")?);
     let loopback = links.iter().find(|link| link.name == "lo");
-    if loopback.is_none_or(|lo| lo.seen.alias != mark.to_string()) {
-        return Ok(Called::NotOurs);
+    if loopback.is_none_or(|lo| lo.seen.alias != mark_of(lab, &node).to_string()) {
+        return Ok(None);
     }
     let mut seen = SeenNode::default();
     let mut names: BTreeMap<u32, IfName> = BTreeMap::new();
     for link in links {
         // Whoever works in a node may have made bridges and tunnels there.
-        let ours = link.group == group(&mark.lab) || link.is_of(&mark.lab);
+        let ours = link.group == group(lab) || link.is_of(lab);
         match IfName::new(&link.name) {
             Ok(device) if ours && link.kind == Some(InfoKind::Veth) => {
                 names.insert(link.index, device.clone());
@@ -252,22 +261,19 @@ async fn node_called(
             _ => drop(seen.foreign.insert(link.name)),
         }
     }
-    addresses(&netlink, &names, &mut seen).await?;
-    routes(&netlink, &names, &mut seen).await?;
-    if let Some(keys) = sysctls {
-        let (place, keys) = (Where::In(netns::open(name)?), keys.clone());
-        seen.sysctls = host.worker().inside(place, move || read_sysctls(keys)).await?;
-    }
-    Ok(Called::Ours(seen))
+    addresses(&netlink, &names, &mut seen)?;
+    routes(&netlink, &names, &mut seen)?;
+    seen.sysctls = read_sysctls(questions.sysctls.get(&node));
+    Ok(Some(seen))
 }
 
-async fn addresses(
-    netlink: &Netlink,
+fn addresses(
+    netlink: &BlockingNetlink,
     names: &BTreeMap<u32, IfName>,
     seen: &mut SeenNode,
 ) -> Result<(), KernelError> {
     let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    for message in netlink.dump(all, "list addresses").await? {
+    for message in netlink.dump(&all, "list addresses")? {
         let RouteNetlinkMessage::NewAddress(message) = message else { continue };
         let Some(device) = names.get(&message.header.index) else { continue };
         let (mut peer, mut local, mut ours) = (None, None, false);
@@ -291,13 +297,13 @@ async fn addresses(
     Ok(())
 }
 
-async fn routes(
-    netlink: &Netlink,
+fn routes(
+    netlink: &BlockingNetlink,
     names: &BTreeMap<u32, IfName>,
     seen: &mut SeenNode,
 ) -> Result<(), KernelError> {
     let all = RouteNetlinkMessage::GetRoute(RouteMessage::default());
-    for message in netlink.dump(all, "list routes").await? {
+    for message in netlink.dump(&all, "list routes")? {
         let RouteNetlinkMessage::NewRoute(message) = message else { continue };
         let ours = message.header.protocol == RouteProtocol::Other(PROTOCOL);
         let Some(route) = read_route(&message, names) else { continue };
@@ -345,12 +351,12 @@ pub(super) fn sysctl_path(key: &str) -> PathBuf {
 
 /// Reads kernel parameters of the namespace of the calling thread; those that
 /// cannot be read are left out.
-fn read_sysctls(keys: BTreeSet<String>) -> BTreeMap<String, String> {
-    let read = |key: String| {
-        let value = fs::read_to_string(sysctl_path(&key)).ok()?;
-        Some((key, value.trim_end().to_owned()))
+fn read_sysctls(keys: Option<&BTreeSet<String>>) -> BTreeMap<String, String> {
+    let read = |key: &String| {
+        let value = fs::read_to_string(sysctl_path(key)).ok()?;
+        Some((key.clone(), value.trim_end().to_owned()))
     };
-    keys.into_iter().filter_map(read).collect()
+    keys.into_iter().flatten().filter_map(read).collect()
 }
 
 /// Parameters that were asked for and that this kernel has in no namespace:

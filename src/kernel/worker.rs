@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::error::KernelError;
 use super::netlink::Netlink;
+use super::netns;
 
 type Job = Box<dyn FnOnce(&File) + Send>;
 
@@ -85,6 +86,36 @@ impl Worker {
         let gone = |_| KernelError::new("reach the namespace thread", nix::errno::Errno::ESRCH);
         self.jobs.send(Box::new(job)).map_err(|e| gone(e.to_string()))?;
         answer.await.map_err(|e| gone(e.to_string()))?
+    }
+
+    /// Runs `visit` in each of the named namespaces, in one go: a turn of its
+    /// own for each would cost more than most visits.
+    ///
+    /// Like `ip -all netns exec`, for a piece of code.
+    pub async fn tour<T: Send + 'static>(
+        &self,
+        names: Vec<String>,
+        visit: impl Fn(&str) -> Result<T, KernelError> + Send + 'static,
+    ) -> Result<Vec<(String, Result<T, KernelError>)>, KernelError> {
+        let (reply, answer) = oneshot::channel();
+        let job = move |home: &File| {
+            let visit_one = |name: &str| {
+                let netns = netns::open(name)?;
+                setns(netns.as_fd(), CloneFlags::CLONE_NEWNET)
+                    .map_err(|e| KernelError::new(format!("enter namespace `{name}`"), e))?;
+                visit(name)
+            };
+            let visited = names.into_iter().map(|name| {
+                let seen = visit_one(&name);
+                (name, seen)
+            });
+            let visited: Vec<_> = visited.collect();
+            setns(home.as_fd(), CloneFlags::CLONE_NEWNET).expect("home is still there");
+            let _ = reply.send(visited);
+        };
+        let gone = |_| KernelError::new("reach the namespace thread", nix::errno::Errno::ESRCH);
+        self.jobs.send(Box::new(job)).map_err(|e| gone(e.to_string()))?;
+        answer.await.map_err(|e| gone(e.to_string()))
     }
 
     /// A route netlink socket made in a namespace, to be used from here.

@@ -13,6 +13,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
+
 use super::refuse::{Abilities, Refusal, refusals};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
 use super::wanted::{Wanted, WantedLink, WantedNode};
@@ -355,7 +357,9 @@ fn addresses(
         let seen = seen.filter(|_| !links.is_stray(node, device));
         let ours = seen.and_then(|seen| seen.addresses.get(device));
         let theirs = seen.and_then(|seen| seen.foreign_addresses.get(device));
-        let has = |set: Option<&BTreeSet<_>>, address| set.is_some_and(|s| s.contains(address));
+        let has = |set: Option<&BTreeSet<IpNet>>, address: &IpNet| {
+            set.is_some_and(|s| s.contains(address))
+        };
         for address in wanted.iter().filter(|a| !has(ours, a) && !has(theirs, a)) {
             steps.push(Step::AddAddress {
                 node: node.clone(),
@@ -363,7 +367,19 @@ fn addresses(
                 address: *address,
             });
         }
-        for address in ours.into_iter().flatten().filter(|a| !wanted.contains(a)) {
+        let old = ours.into_iter().flatten().filter(|address| !wanted.contains(address));
+        let old: Vec<&IpNet> = old.collect();
+        // Without this the kernel deletes the second address of a subnet when
+        // the first is deleted.
+        if old.iter().any(|old| old.addr().is_ipv4()) {
+            steps.push(Step::SetSysctl {
+                node: node.clone(),
+                key: "net.ipv4.conf.all.promote_secondaries".to_owned(),
+                before: None,
+                after: "1".to_owned(),
+            });
+        }
+        for address in old {
             steps.push(Step::DeleteAddress {
                 node: node.clone(),
                 device: device.clone(),
