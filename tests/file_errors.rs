@@ -146,6 +146,19 @@ links:
     insta::assert_snapshot!(error(text));
 }
 
+/// A link with one end is no cable, and wants no network of its own.
+#[test]
+fn an_unknown_end_is_told_once() {
+    let text = "\
+prefixes: [192.168.0.0/30]
+nodes: { n1: {}, n2: {} }
+links:
+  - endpoints: [n1, nowhere]
+  - endpoints: [n2, nobody]
+";
+    insta::assert_snapshot!(error(text));
+}
+
 #[test]
 fn an_unquoted_range() {
     insta::assert_snapshot!(error("links:\n  - endpoints: [h[1-3], s1]\n"));

@@ -11,10 +11,10 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::addresses::{self, Host, Place};
-use super::holds::{Destination, Written, listed};
+use super::holds::{Destination, Written, Wrong, listed};
 use super::loops::{self, Bridge, Sets, Trunk};
 use super::mark::{Mac, Thing};
-use super::names::{BadName, InterfaceName, LabName, NodeName, SwitchName};
+use super::names::{BadName, IfName, InterfaceName, LabName, NodeName, SwitchName};
 use super::nearest::nearest;
 use super::problem::{At, Found, Position, quoted};
 use super::ranges::Pattern;
@@ -103,6 +103,14 @@ enum EndDraft {
     Switch(usize),
     /// The interface is `None` only until `name_interfaces`.
     Node(usize, Option<InterfaceName>),
+}
+
+/// What addresses are given to.
+struct Network {
+    places: Vec<Place>,
+    hosts: Vec<Host>,
+    /// The node and the interface of each host.
+    owners: Vec<(usize, InterfaceName)>,
 }
 
 struct Draft<'s, 'f> {
@@ -249,63 +257,60 @@ impl<'s> Draft<'s, '_> {
         let mut told = false;
         let mut ends = Vec::new();
         for text in pattern.value.names() {
-            let end = match self.end(&text) {
-                Ok(end) => end.map(|value| At { at: pattern.at, value }),
-                Err((message, hint)) => {
-                    if !std::mem::replace(&mut told, true) {
-                        self.found.add(pattern.at, message).hint = hint;
-                    }
-                    None
-                }
-            };
+            let end = self.end(&text);
+            if end.is_none()
+                && !told
+                && let Some(wrong) = self.why_no_end(&text)
+            {
+                self.found.add(pattern.at, wrong.message).hint = wrong.hint;
+                told = true;
+            }
             self.links_unsure |= end.is_none();
-            ends.push(end);
+            ends.push(end.map(|value| At { at: pattern.at, value }));
         }
         ends
     }
 
-    /// The end that `text` names; `None` if why not has been said elsewhere.
-    fn end(&self, text: &str) -> Result<Option<EndDraft>, (String, Option<String>)> {
-        let (name, interface) = match text.split_once(':') {
-            Some((name, interface)) => (name, Some(interface)),
-            None => (text, None),
-        };
-        match self.things.get(name) {
-            Some(Named::Bad) => Ok(None),
-            Some(Named::Switch(switch)) => match interface {
-                None => Ok(Some(EndDraft::Switch(*switch))),
-                Some(_) => Err((
-                    format!("`{name}` is a switch; its ports have no names in a file"),
-                    Some(format!("write `{name}`")),
-                )),
-            },
-            Some(Named::Node(node)) => match interface.map(InterfaceName::parse).transpose() {
-                Ok(interface) => Ok(Some(EndDraft::Node(*node, interface))),
-                Err(wrong) => Err((wrong.message, wrong.hint)),
-            },
-            None => {
-                if let Err(bad) = NodeName::new(name) {
-                    return Err((of_an_end(bad).to_string(), None));
-                }
-                if self.names_unsure {
-                    return Ok(None);
-                }
-                let known = || {
-                    let nodes = self.nodes.iter().map(|node| node.name.as_str());
-                    nodes.chain(self.switches.iter().map(|switch| switch.name.as_str()))
-                };
-                let near = if self.found.has_plenty() { None } else { nearest(name, known()) };
-                Err(match near {
-                    Some(near) => (
-                        format!("no node or switch is called `{name}`; did you mean `{near}`?"),
-                        None,
-                    ),
-                    None => (
-                        format!("no node or switch is called `{name}`"),
-                        Some(format!("add it under `nodes` or `switches`: `{name}: {{}}`")),
-                    ),
-                })
+    /// The end that `text` names, if it names one.
+    fn end(&self, text: &str) -> Option<EndDraft> {
+        let (name, interface) = split_end(text);
+        match (self.things.get(name)?, interface) {
+            (Named::Switch(switch), None) => Some(EndDraft::Switch(*switch)),
+            (Named::Switch(_), Some(_)) | (Named::Bad, _) => None,
+            (Named::Node(node), None) => Some(EndDraft::Node(*node, None)),
+            (Named::Node(node), Some(interface)) => {
+                Some(EndDraft::Node(*node, Some(InterfaceName::parse(interface).ok()?)))
             }
+        }
+    }
+
+    /// Why `text` names no end; `None` if that has been said elsewhere.
+    fn why_no_end(&self, text: &str) -> Option<Wrong> {
+        let (name, interface) = split_end(text);
+        match self.things.get(name) {
+            Some(Named::Bad) => None,
+            Some(Named::Switch(_)) => Some(
+                Wrong::new(format!("`{name}` is a switch; its ports have no names in a file"))
+                    .hint(format!("write `{name}`")),
+            ),
+            Some(Named::Node(_)) => InterfaceName::parse(interface?).err(),
+            None => match NodeName::new(name) {
+                Err(bad) => Some(of_an_end(bad).into()),
+                Ok(_) if self.names_unsure => None,
+                Ok(_) => Some(self.unknown(name)),
+            },
+        }
+    }
+
+    fn unknown(&self, name: &str) -> Wrong {
+        let message = format!("no node or switch is called `{name}`");
+        let nodes = self.nodes.iter().map(|node| node.name.as_str());
+        let known = nodes.chain(self.switches.iter().map(|switch| switch.name.as_str()));
+        let near = if self.found.has_plenty() { None } else { nearest(name, known) };
+        match near {
+            Some(near) => Wrong::new(format!("{message}; did you mean `{near}`?")),
+            None => Wrong::new(message)
+                .hint(format!("add it under `nodes` or `switches`: `{name}: {{}}`")),
         }
     }
 
@@ -491,7 +496,7 @@ impl<'s> Draft<'s, '_> {
     /// Puts together who shares a network, and gives addresses to those that
     /// name none.
     fn give_addresses(&mut self) {
-        let (places, hosts, owners) = self.places_and_hosts();
+        let Network { places, hosts, owners } = self.network();
         let lab: Vec<_> = match &self.spec.prefixes {
             Some(prefixes) => prefixes.iter().map(|net| net.value).collect(),
             None => addresses::default_prefixes().into(),
@@ -504,8 +509,8 @@ impl<'s> Draft<'s, '_> {
         }
     }
 
-    #[allow(clippy::type_complexity)]
-    fn places_and_hosts(&self) -> (Vec<Place>, Vec<Host>, Vec<(usize, InterfaceName)>) {
+    /// The places and hosts of all links that have both their ends.
+    fn network(&self) -> Network {
         let mut segments = Sets::new(self.switches.len());
         for link in &self.links {
             if let [Some(a), Some(b)] = &link.ends
@@ -521,7 +526,7 @@ impl<'s> Draft<'s, '_> {
         }
         let (mut places, mut hosts, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         let mut of_segment: HashMap<usize, usize> = HashMap::new();
-        for link in &self.links {
+        for link in self.links.iter().filter(|link| link.ends.iter().all(Option::is_some)) {
             let switch = link.ends.iter().flatten().find_map(|end| match end.value {
                 EndDraft::Switch(switch) => Some(switch),
                 EndDraft::Node(..) => None,
@@ -557,7 +562,7 @@ impl<'s> Draft<'s, '_> {
                 owners.push((*node, name.clone()));
             }
         }
-        (places, hosts, owners)
+        Network { places, hosts, owners }
     }
 
     /// Writes the draft down as a lab, which is one if there is no problem.
@@ -658,7 +663,7 @@ impl<'s> Draft<'s, '_> {
                     None => (mark.mac(), interface.at),
                 };
                 clash(&mut macs, mac, &thing, "MAC address", at, self.found);
-                let fits = name.as_str().len() <= super::names::IfName::BYTES_MAX;
+                let fits = name.as_str().len() <= IfName::BYTES_MAX;
                 let device = if fits { name.to_string() } else { mark.device().to_string() };
                 clash(&mut devices, device, &thing, "device", interface.at, self.found);
             }
@@ -886,6 +891,14 @@ fn port(spec: &LinkSpec) -> PortSettings {
     PortSettings {
         isolated: spec.isolated.is_some_and(|isolated| isolated.value),
         vlan: trunk.or(spec.vlan.map(|vlan| Vlan::Access(id(vlan.value)))),
+    }
+}
+
+/// `n1:eth0` is an interface of a node, `n1` is any of its interfaces.
+fn split_end(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(':') {
+        Some((name, interface)) => (name, Some(interface)),
+        None => (text, None),
     }
 }
 

@@ -23,21 +23,16 @@ const TOLD_MAX: usize = 5;
 
 /// Adds a problem for each loop that nothing cuts.
 pub(super) fn check(bridges: &[Bridge<'_>], trunks: &[Trunk], found: &mut Found) {
-    let (forest, closing) = Forest::grow(bridges.len(), trunks);
-    let mut told = 0;
-    for trunk in closing {
-        let around = forest.around(trunk);
-        let deaf: Vec<_> = around.iter().filter(|s| !bridges[**s].stp).collect();
-        if deaf.is_empty() {
-            continue;
-        }
-        told += 1;
-        if TOLD_MAX < told {
+    let (forest, closing) = Forest::grow(bridges, trunks);
+    for (told, trunk) in closing.into_iter().enumerate() {
+        if told == TOLD_MAX {
             found.add(trunk.at, "and more loops of switches");
             return;
         }
+        let around = forest.around(trunk);
+        let deaf = around.iter().filter(|switch| !bridges[**switch].stp);
         let names: Vec<_> = around.iter().map(|switch| bridges[*switch].name).collect();
-        let mut deaf: Vec<_> = deaf.iter().map(|s| format!("`{}`", bridges[**s].name)).collect();
+        let mut deaf: Vec<_> = deaf.map(|s| format!("`{}`", bridges[*s].name)).collect();
         let switches = match deaf.len() {
             1..=4 => super::holds::listed(&deaf, "and"),
             _ => {
@@ -70,12 +65,23 @@ struct Forest {
 }
 
 impl Forest {
-    /// The forest, and the links that are not in it. Each of those closes one
-    /// loop, and those loops together make all there are.
-    fn grow(switches: usize, trunks: &[Trunk]) -> (Self, Vec<&Trunk>) {
+    /// The forest, and the links that are not in it and close a loop which
+    /// nothing cuts. All loops there are can be put together from those that
+    /// one link closes, so there is no need to look at others.
+    fn grow<'t>(bridges: &[Bridge<'_>], trunks: &'t [Trunk]) -> (Self, Vec<&'t Trunk>) {
+        let switches = bridges.len();
         let mut sets = Sets::new(switches);
-        let (kept, closing): (Vec<_>, Vec<_>) =
+        let (kept, mut closing): (Vec<_>, Vec<_>) =
             trunks.iter().partition(|trunk| sets.join(trunk.ends[0], trunk.ends[1]));
+        // There is one way through the forest from one end of such a link to
+        // the other. If it leads through switches with STP alone, then it
+        // does so too with all others gone.
+        let mut cutting = Sets::new(switches);
+        let speaks = |switch: &usize| bridges[*switch].stp;
+        for trunk in kept.iter().filter(|trunk| trunk.ends.iter().all(speaks)) {
+            cutting.join(trunk.ends[0], trunk.ends[1]);
+        }
+        closing.retain(|Trunk { ends: [a, b], .. }| cutting.root(*a) != cutting.root(*b));
         let mut near = vec![Vec::new(); switches];
         for Trunk { ends: [a, b], .. } in kept {
             near[*a].push(*b);
