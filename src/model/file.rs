@@ -164,3 +164,391 @@ fn put<T: serde::Serialize>(file: &mut Json, key: &str, value: Option<&T>) {
         file[key] = serde_json::to_value(value).expect("names and numbers are JSON");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::mark::Thing;
+
+    /// A lab in a few lines: settings aside, what is where.
+    fn shown(lab: &Lab) -> String {
+        let mut lines = Vec::new();
+        for (name, node) in &lab.nodes {
+            for (interface, Interface { addresses, .. }) in &node.interfaces {
+                let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+                lines.push(format!("{name}:{interface} {}", addresses.join(" ")));
+            }
+        }
+        lines.extend(lab.links.iter().map(|link| format!("{} -- {}", link.ends[0], link.ends[1])));
+        lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+    }
+
+    #[track_caller]
+    fn lab(yaml: &str) -> Lab {
+        read(yaml.as_bytes(), "lab.yaml", Some("lab"))
+            .unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[track_caller]
+    fn check(yaml: &str, expected: &str) {
+        let expected: Vec<_> = expected.lines().map(str::trim).collect();
+        assert_eq!(shown(&lab(yaml)), expected.join("\n"), "{yaml}");
+    }
+
+    #[test]
+    fn ends_without_an_interface_take_the_next_free_one() {
+        check(
+            "{nodes: {a: {}, b: {}}, prefixes: [], links: [{endpoints: [a, b]}, {endpoints: [b, a]}]}",
+            "a:eth0
+             a:eth1
+             b:eth0
+             b:eth1
+             a:eth0 -- b:eth0
+             b:eth1 -- a:eth1",
+        );
+        // One that was declared is free until a link names it; a link further
+        // down that names one keeps it.
+        check(
+            "{nodes: {a: {interfaces: {eth0: {}, wan: {}}}, b: {}, c: {}}, prefixes: [],
+              links: [{endpoints: [a, b]}, {endpoints: [a:eth1, b]}, {endpoints: [a, c]}, {endpoints: [a:wan, c]}]}",
+            "a:eth0
+             a:eth1
+             a:eth2
+             a:wan
+             b:eth0
+             b:eth1
+             c:eth0
+             c:eth1
+             a:eth0 -- b:eth0
+             a:eth1 -- b:eth1
+             a:eth2 -- c:eth0
+             a:wan -- c:eth1",
+        );
+    }
+
+    #[test]
+    fn ranges_in_keys_and_ends() {
+        check(
+            "{switches: {s: {}, 't[1-2]': {}}, nodes: {'h[08-10]': {}}, prefixes: [],
+              links: [{endpoints: ['h[08-10]', s]}, {endpoints: ['t[1-2]', s]}, {endpoints: ['h[08,10]:up', 't[1-2]']}]}",
+            "h08:eth0
+             h08:up
+             h09:eth0
+             h10:eth0
+             h10:up
+             h08:eth0 -- s
+             h09:eth0 -- s
+             h10:eth0 -- s
+             t1 -- s
+             t2 -- s
+             h08:up -- t1
+             h10:up -- t2",
+        );
+    }
+
+    #[test]
+    fn addresses_are_given_where_none_are_named() {
+        check(
+            "{switches: {s: {}, t: {}}, nodes: {a: {}, b: {interfaces: {eth0: {addresses: []}}}, r: {}, z: {}},
+              links: [{endpoints: [a, s]}, {endpoints: [b, s]}, {endpoints: [r, s]}, {endpoints: [r, t]},
+                      {endpoints: [r, z]}]}",
+            "a:eth0 10.0.0.1/16 fd00:6f76::1/64
+             b:eth0
+             r:eth0 10.0.0.2/16 fd00:6f76::2/64
+             r:eth1 10.1.0.1/16 fd00:6f76:0:1::1/64
+             r:eth2 10.128.0.1/30 fd00:6f76:0:8000::1/64
+             z:eth0 10.128.0.2/30 fd00:6f76:0:8000::2/64
+             a:eth0 -- s
+             b:eth0 -- s
+             r:eth0 -- s
+             r:eth1 -- t
+             r:eth2 -- z:eth0",
+        );
+    }
+
+    #[test]
+    fn a_segment_spans_switches_and_has_their_prefixes() {
+        check(
+            "{switches: {s: {}, t: {prefixes: [172.16.9.0/24]}, u: {}}, nodes: {a: {}, b: {}, c: {}},
+              prefixes: [192.168.0.0/16],
+              links: [{endpoints: [c, u]}, {endpoints: [a, s]}, {endpoints: [b, t]}, {endpoints: [s, t]}]}",
+            "a:eth0 172.16.9.1/24
+             b:eth0 172.16.9.2/24
+             c:eth0 192.168.0.1/16
+             c:eth0 -- u
+             a:eth0 -- s
+             b:eth0 -- t
+             s -- t",
+        );
+    }
+
+    #[test]
+    fn a_small_mtu_leaves_ipv6_out() {
+        check(
+            "{nodes: {a: {}, b: {}}, links: [{endpoints: [a, b], mtu: 1279}]}",
+            "a:eth0 10.128.0.1/30
+             b:eth0 10.128.0.2/30
+             a:eth0 -- b:eth0",
+        );
+    }
+
+    #[test]
+    fn a_router_says_so_in_its_sysctls() {
+        let of = |yaml: &str| lab(yaml).nodes.into_values().next().expect("one node").sysctls;
+        let sysctls = of("nodes: { r: { forwarding: true } }");
+        let sysctls: Vec<_> = sysctls.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(sysctls, ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]);
+        assert!(of("nodes: { r: {} }").is_empty());
+    }
+
+    #[test]
+    fn links_between_the_same_switches_are_numbered() {
+        let lab = lab("{switches: {'s[1-3]': {stp: true}}, links: [{endpoints: [s1, s2]}, \
+             {endpoints: [s2, s1]}, {endpoints: [s2, s3]}, {endpoints: [s1, s2]}]}");
+        let numbers: Vec<_> = lab.links.iter().map(|link| link.parallel).collect();
+        assert_eq!(numbers, [0, 1, 0, 2]);
+    }
+
+    #[test]
+    fn the_files_name_goes_before_the_fallback() {
+        let named = |yaml: &str| lab(yaml).name.to_string();
+        assert_eq!(named("{name: mine, nodes: }"), "mine");
+        assert_eq!(named("nodes:"), "lab");
+    }
+
+    /// Names of devices are made from forty bits of a hash, and another
+    /// switch may insist on just those.
+    #[test]
+    fn devices_called_alike_are_a_problem() {
+        let device =
+            lab("switches: { s1: {} }").mark(Thing::Switch("s1".parse().expect("a name"))).device();
+        let yaml = format!("switches: {{ a: {{ device: {device} }}, s1: {{}} }}");
+        let problems = read(yaml.as_bytes(), "", Some("lab")).expect_err("they clash");
+        let [problem] = problems.problems() else { panic!("{problems}") };
+        let expected = format!("`{device}` would be the device of `a` and of `s1`");
+        assert_eq!(problem.message, expected);
+    }
+
+    mod schema {
+        use std::path::Path;
+
+        use super::super::super::holds::Key;
+        use super::*;
+        use crate::model::yaml::{Kind, Tree};
+
+        /// YAML as an editor sees it, by the core schema.
+        fn json_of(tree: &Tree) -> Json {
+            match &tree.kind {
+                Kind::List(items) => items.iter().map(json_of).collect(),
+                Kind::Map(entries) => entries
+                    .iter()
+                    .map(|entry| (entry.key.value.clone(), json_of(&entry.value)))
+                    .collect::<Map<_, _>>()
+                    .into(),
+                Kind::Scalar { .. } if tree.is_null() => Json::Null,
+                Kind::Scalar { text, quoted: false } => match text.as_str() {
+                    "true" => true.into(),
+                    "false" => false.into(),
+                    text => text.parse::<i64>().map_or_else(
+                        |_| text.parse::<f64>().map_or_else(|_| text.into(), Json::from),
+                        Json::from,
+                    ),
+                },
+                Kind::Scalar { text, quoted: true } => text.as_str().into(),
+            }
+        }
+
+        /// A validator of the keywords that our schema uses, and no others.
+        fn valid(root: &Json, schema: &Json, value: &Json) -> bool {
+            let schema = schema.as_object().expect("a schema is an object");
+            schema.iter().all(|(keyword, rule)| match keyword.as_str() {
+                "$schema" | "$defs" | "title" | "description" | "examples" => true,
+                "$ref" => {
+                    let pointer = rule.as_str().and_then(|r| r.strip_prefix('#')).expect("#/...");
+                    valid(root, root.pointer(pointer).expect("every $ref leads somewhere"), value)
+                }
+                "type" => match rule {
+                    Json::Array(types) => types.iter().any(|rule| is_of_type(value, rule)),
+                    rule => is_of_type(value, rule),
+                },
+                "enum" => rule.as_array().expect("an array").contains(value),
+                "pattern" => value.as_str().is_none_or(|text| matches(rule, text)),
+                "minLength" => value.as_str().is_none_or(|t| rule.as_u64() <= Some(t.len() as u64)),
+                "maxLength" => value.as_str().is_none_or(|t| Some(t.len() as u64) <= rule.as_u64()),
+                "minimum" => value.as_f64().is_none_or(|number| rule.as_f64() <= Some(number)),
+                "maximum" => value.as_f64().is_none_or(|number| Some(number) <= rule.as_f64()),
+                "minItems" => {
+                    value.as_array().is_none_or(|a| rule.as_u64() <= Some(a.len() as u64))
+                }
+                "maxItems" => {
+                    value.as_array().is_none_or(|a| Some(a.len() as u64) <= rule.as_u64())
+                }
+                "items" => {
+                    value.as_array().is_none_or(|a| a.iter().all(|item| valid(root, rule, item)))
+                }
+                "required" => value.as_object().is_none_or(|object| {
+                    let keys = rule.as_array().expect("an array");
+                    keys.iter().all(|key| object.contains_key(key.as_str().expect("a text")))
+                }),
+                "properties" => value.as_object().is_none_or(|object| {
+                    let rule_of = |key: &str| rule.get(key);
+                    object
+                        .iter()
+                        .all(|(key, v)| rule_of(key).is_none_or(|rule| valid(root, rule, v)))
+                }),
+                "patternProperties" => value.as_object().is_none_or(|object| {
+                    let (pattern, rule) =
+                        rule.as_object().and_then(|r| r.iter().next()).expect("one");
+                    let pattern = pattern.as_str().into();
+                    object.iter().all(|(key, v)| !matches(&pattern, key) || valid(root, rule, v))
+                }),
+                "additionalProperties" => value.as_object().is_none_or(|object| {
+                    assert_eq!(rule, &Json::Bool(false));
+                    let known = schema.get("properties").and_then(Json::as_object);
+                    let pattern = schema.get("patternProperties").and_then(Json::as_object);
+                    let pattern: Option<Json> =
+                        pattern.map(|p| p.keys().next().expect("one").as_str().into());
+                    object.keys().all(|key| {
+                        known.is_some_and(|known| known.contains_key(key))
+                            || pattern.as_ref().is_some_and(|pattern| matches(pattern, key))
+                    })
+                }),
+                keyword => panic!("a new keyword: {keyword}"),
+            })
+        }
+
+        fn is_of_type(value: &Json, rule: &Json) -> bool {
+            match rule.as_str().expect("the name of a type") {
+                "null" => value.is_null(),
+                "boolean" => value.is_boolean(),
+                "string" => value.is_string(),
+                "integer" => value.is_i64() || value.is_u64(),
+                "number" => value.is_number(),
+                "array" => value.is_array(),
+                "object" => value.is_object(),
+                other => panic!("a new type: {other}"),
+            }
+        }
+
+        fn matches(pattern: &Json, text: &str) -> bool {
+            let pattern = pattern.as_str().expect("a pattern is a text");
+            regex_lite::Regex::new(pattern).expect("a pattern that works").is_match(text)
+        }
+
+        fn tree(yaml: &[u8]) -> Tree {
+            yaml::parse(yaml, &mut Found::default()).expect("it is YAML")
+        }
+
+        fn examples() -> Vec<(String, Vec<u8>)> {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+            let files = std::fs::read_dir(folder).expect("there are examples");
+            let paths = files.map(|file| file.expect("readable").path());
+            paths
+                .map(|path| {
+                    let stem = path.file_stem().expect("a name").to_str().expect("UTF-8");
+                    (stem.to_owned(), std::fs::read(&path).expect("readable"))
+                })
+                .collect()
+        }
+
+        #[test]
+        fn every_example_is_a_lab_and_fits() {
+            let schema = json_schema();
+            let examples = examples();
+            assert!(5 <= examples.len());
+            for (name, yaml) in examples {
+                let lab = read(&yaml, &name, None).unwrap_or_else(|problems| panic!("{problems}"));
+                assert_eq!(lab.name.as_str(), name, "an example is called like its file");
+                assert!(valid(&schema, &schema, &json_of(&tree(&yaml))), "{name}");
+                assert!(valid(&schema, &schema, &to_file(&lab)), "{name}");
+            }
+        }
+
+        #[test]
+        fn every_key_is_in_the_schema_with_its_help() {
+            let schema = json_schema();
+            check::<LabSpec>(&schema);
+            check::<SwitchSpec>(&schema["$defs"]["switch"]);
+            check::<NodeSpec>(&schema["$defs"]["node"]);
+            check::<InterfaceSpec>(&schema["$defs"]["interface"]);
+            check::<RouteSpec>(&schema["$defs"]["route"]);
+            check::<LinkSpec>(&schema["$defs"]["link"]);
+
+            #[track_caller]
+            fn check<S: Object>(definition: &Json) {
+                let properties = definition["properties"].as_object().expect("properties");
+                assert_eq!(properties.len(), S::KEYS.len());
+                for Key { name, help, .. } in S::KEYS {
+                    assert_eq!(properties[*name]["description"], *help);
+                    assert!(help.ends_with('.'), "{help}");
+                }
+            }
+        }
+
+        /// What the table refuses by itself, the schema refuses, and nothing
+        /// else. (That a name is nobody's is more than a schema can know.)
+        #[test]
+        fn schema_and_table_agree() {
+            check("nodes: { n1: {}, 'h[1-3].x': {}, n2: }", true);
+            check("nodes: { 'n 1': {} }", false);
+            check("nodes: { -n: {} }", false);
+            check("nodes: { 'h[a]': {} }", false);
+            check("nodes: []", false);
+            check("nodes:", true);
+            check("links:", false);
+            check("links: []", true);
+            check("name: a.b", false);
+            check("name: [a]", false);
+            check("uplinks: {}", false);
+            check("prefixes: [10.0.0.0/8, 'fd00::/48']", true);
+            check("prefixes: [ten]", false);
+            check("switches: { s: { backend: ovs, mtu: 9000, stp: true, ageing: 0 } }", true);
+            check("switches: { s: { backend: best } }", false);
+            check("switches: { s: { mtu: 67 } }", false);
+            check("switches: { s: { mtu: 65536 } }", false);
+            check("switches: { s: { mtu: '1500' } }", false);
+            check("switches: { s: { mtu: 1500.5 } }", false);
+            check("switches: { s: { stp: yes } }", false);
+            check("switches: { s: { forward_delay: 31 } }", false);
+            check("switches: { s: { device: br0, mac: '02:00:00:00:00:01' } }", true);
+            check("switches: { s: { device: a/b } }", false);
+            check("switches: { s: { mac: '02:00:00:00:00' } }", false);
+            check("nodes: { n: { sysctls: { net.ipv4.ip_forward: 1, net.core.x: a b } } }", true);
+            check("nodes: { n: { sysctls: { kernel.x: 1 } } }", false);
+            check("nodes: { n: { sysctls: { net.ipv4.ip_forward: true } } }", false);
+            check("nodes: { n: { sysctls: { net.ipv4.ip_forward: [1] } } }", false);
+            check("nodes: { n: { interfaces: { eth0: { addresses: [10.0.0.1] } } } }", false);
+            check("nodes: { n: { routes: [{ to: default, via: 10.0.0.1, metric: 5 }] } }", true);
+            check("nodes: { n: { routes: [{ via: 10.0.0.1 }] } }", false);
+            check("nodes: { n: { routes: [{ to: default, via: here }] } }", false);
+            check("nodes: { n: { routes: [] , forwarding: false } }", true);
+            check("links: [{ endpoints: [a, 'h[1-3,7]:eth0'], isolated: true, vlan: 4094 }]", true);
+            check("links: [{ endpoints: [a, b, c] }]", false);
+            check("links: [{ endpoints: [a] }]", false);
+            check("links: [{ endpoints: a }]", false);
+            check("{ nodes: { a: , b: }, links: [{ endpoints: [a, 'b:c:d'] }] }", false);
+            check("links: [{ mtu: 1500 }]", false);
+            check("links: [{ endpoints: [a, b], vlan: 4095 }]", false);
+            check("links: [{ endpoints: [a, b], trunks: [1, 2], native: 3 }]", true);
+            check("links: [{ endpoints: [a, b], trunks: 1 }]", false);
+
+            #[track_caller]
+            fn check(yaml: &str, expected: bool) {
+                let (tree, schema) = (tree(yaml.as_bytes()), json_schema());
+                assert_eq!(valid(&schema, &schema, &json_of(&tree)), expected, "schema: {yaml}");
+                let mut found = Found::default();
+                let spec = Of::<LabSpec>::read(&tree, "lab", &mut found).expect("a mapping");
+                let name = LabName::default_lab();
+                check::lab(&spec, name, &mut found);
+                let problems = found.into_result("", "").err();
+                let problems = problems.iter().flat_map(Problems::problems);
+                let told: Vec<_> = problems
+                    .map(|problem| problem.message.as_str())
+                    .filter(|message| !message.starts_with("no node or switch is called"))
+                    .filter(|message| !message.contains("is on no"))
+                    .collect();
+                assert_eq!(told.is_empty(), expected, "table: {yaml}: {told:?}");
+            }
+        }
+    }
+}
