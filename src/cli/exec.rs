@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::input::{NodeWords, allowed};
-use super::{CliError, Ending};
+use super::{CliError, Ending, show};
 use crate::kernel::permissions::Capability;
 use crate::kernel::worker::Worker;
 use crate::kernel::{inside, netns, observe};
@@ -56,7 +56,9 @@ pub(super) fn shell(args: &ShellArgs) -> Result<Ending, CliError> {
 fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, CliError> {
     allowed(&[Capability::SysAdmin])?;
     let (lab, netns) = find(words)?;
-    inside::enter(&netns)?;
+    for not_laid_over in inside::enter(&netns)? {
+        show::talk(&format!("warning: {not_laid_over}"));
+    }
     let names = [("OVSNS_LAB", lab.as_str()), ("OVSNS_NODE", words.node.as_str())];
     let source = inside::become_command(command, &names);
     let status = if source.errno == nix::errno::Errno::ENOENT { 127 } else { 126 };

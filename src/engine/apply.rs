@@ -1,13 +1,13 @@
 //! Doing the steps of a plan, in order.
 
-use super::{Engine, Progress, total};
+use super::{Engine, EngineError, Progress, total};
 use crate::kernel::StepError;
 use crate::plan::undo::Done;
 use crate::plan::{Plan, Stage};
 use crate::switch::SwitchError;
 
 /// Why a step was not done.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Cause {
     /// The kernel refused it.
     #[error(transparent)]
@@ -15,9 +15,18 @@ pub enum Cause {
     /// A switch refused it.
     #[error(transparent)]
     Switch(#[from] SwitchError),
+    /// All was done, but it could not be seen how it turned out.
+    #[error("could not see how it turned out")]
+    Look(#[source] Box<EngineError>),
     /// The plan is for a backend that is not here.
     #[error("there is no `{0}` backend here")]
     NoBackend(String),
+}
+
+impl Cause {
+    pub(super) fn look(error: EngineError) -> Self {
+        Self::Look(Box::new(error))
+    }
 }
 
 /// A plan that stopped in the middle.
@@ -30,40 +39,39 @@ pub(super) struct Failure {
 }
 
 impl Engine {
-    /// Does all steps, or stops at the first that fails.
+    /// Does all steps, or stops at the first that fails. Each that is done is
+    /// added to `done`.
     pub(super) async fn apply(
         &mut self,
         plan: &Plan,
+        done: &mut Vec<Done>,
         progress: Progress<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Cause> {
         let total = total(&plan.stages);
-        let mut done = Vec::with_capacity(total);
+        let mut counted = 0;
         for stage in &plan.stages {
             match stage {
                 Stage::Host(steps) => {
                     for step in steps {
-                        if let Err(error) = self.host.perform(&plan.lab, step).await {
-                            return Err(Failure { cause: error.into(), done });
-                        }
+                        self.host.perform(&plan.lab, step).await?;
                         done.push(Done::Host(step.clone()));
-                        progress(done.len(), total);
+                        counted += 1;
+                        progress(counted, total);
                     }
                 }
                 Stage::Fabric(backend, steps) => {
                     let Some(switch) = self.switches.get_mut(backend) else {
-                        let cause = Cause::NoBackend(backend.to_string());
-                        return Err(Failure { cause, done });
+                        return Err(Cause::NoBackend(backend.to_string()));
                     };
-                    if let Err(error) = switch.commit(steps).await {
-                        // Set, but not forwarding yet: it has to be taken back
-                        // like all that was done.
-                        if let SwitchError::NotForwarding { .. } = error {
-                            done.extend(steps.iter().map(|s| Done::Fabric(*backend, s.clone())));
-                        }
-                        return Err(Failure { cause: error.into(), done });
+                    let committed = switch.commit(steps).await;
+                    // Set, but not forwarding yet, is done all the same, and
+                    // has to be taken back.
+                    if matches!(committed, Ok(()) | Err(SwitchError::NotForwarding { .. })) {
+                        done.extend(steps.iter().map(|s| Done::Fabric(*backend, s.clone())));
                     }
-                    done.extend(steps.iter().map(|s| Done::Fabric(*backend, s.clone())));
-                    progress(done.len(), total);
+                    committed?;
+                    counted += steps.len();
+                    progress(counted, total);
                 }
             }
         }

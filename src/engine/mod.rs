@@ -112,7 +112,7 @@ impl Engine {
     /// This machine. `command` is what others read who find a lab locked.
     pub async fn open(command: &str) -> Result<Self, EngineError> {
         let host = LinuxHost::new().await?;
-        let switches = switch::open(&host).await?;
+        let switches = switch::open(&host);
         let state = State::from_environment();
         Ok(Self { host: Box::new(host), switches, state, command: command.to_owned() })
     }
@@ -127,9 +127,14 @@ impl Engine {
         Self { host, switches, state, command: command.to_owned() }
     }
 
-    /// What each backend here can do.
-    pub fn abilities(&self) -> Vec<Abilities> {
-        self.switches.values().map(|switch| switch.abilities()).collect()
+    /// What each backend here can do; VLANs are tried only if asked `for_vlans`.
+    async fn abilities(&mut self, for_vlans: bool) -> Result<Vec<Abilities>, EngineError> {
+        let mut abilities = Vec::new();
+        for switch in self.switches.values_mut() {
+            let able = switch.abilities(for_vlans).await.map_err(EngineError::ObserveSwitches)?;
+            abilities.push(able);
+        }
+        Ok(abilities)
     }
 
     /// What a switch is made of that says `auto`.
@@ -204,13 +209,22 @@ impl Engine {
         }
         held.begin(&done.plan)?;
         let mut left = done.plan.clone();
+        let mut performed = Vec::new();
         for _ in 0..ROUNDS_MAX {
-            if let Err(failure) = self.apply(&left, progress).await {
-                let error = self.take_back(&lab.name, failure, &before).await;
-                held.abandon(matches!(error, EngineError::TakenBack { .. }))?;
-                return Err(error);
-            }
-            left = self.difference(lab, &wanted).await?.0.plan;
+            let applied = self.apply(&left, &mut performed, progress).await;
+            let looked = match applied {
+                Ok(()) => self.difference(lab, &wanted).await.map_err(Cause::look),
+                Err(cause) => Err(cause),
+            };
+            left = match looked {
+                Ok((done, _)) => done.plan,
+                Err(cause) => {
+                    let failure = Failure { cause, done: performed };
+                    let error = self.take_back(&lab.name, failure, &before).await;
+                    held.abandon(matches!(error, EngineError::TakenBack { .. }))?;
+                    return Err(error);
+                }
+            };
             if left.is_empty() {
                 held.remember(lab)?;
                 return Ok(done);
@@ -255,7 +269,7 @@ impl Engine {
 
     async fn plan_down(&mut self, lab: &LabName) -> Result<Plan, EngineError> {
         let world = self.observe(&Questions::about(lab)).await?;
-        Ok(plan::down(lab, &world, &self.abilities()))
+        Ok(plan::down(lab, &world, &self.abilities(false).await?))
     }
 
     /// Every lab that something is left of: on this machine by its marks, or
@@ -274,7 +288,7 @@ impl Engine {
             Some(lab) => {
                 let wanted = Wanted::new(lab, self.backend());
                 let world = self.observe(&questions(lab)).await?;
-                let abilities = self.abilities();
+                let abilities = self.abilities(wanted.has_vlans()).await?;
                 let drift = match plan::up(&lab.name, &wanted, &world, &abilities) {
                     Ok(plan) => plan.lines(),
                     Err(refusals) => refusals.iter().map(|r| format!("! {r}")).collect(),
@@ -282,8 +296,7 @@ impl Engine {
                 (world, drift)
             }
         };
-        let is_empty = plan::down(lab, &world, &self.abilities()).is_empty();
-        if wanted.is_none() && is_empty {
+        if wanted.is_none() && world.is_empty() {
             return Err(EngineError::NoLab(lab.clone()));
         }
         Ok(Status { world, lab: wanted, drift, cut_off })
@@ -333,8 +346,9 @@ impl Engine {
         wanted: &Wanted,
     ) -> Result<(Done, World), EngineError> {
         let world = self.observe(&questions(lab)).await?;
-        let was_there = !plan::down(&lab.name, &world, &self.abilities()).is_empty();
-        match plan::up(&lab.name, wanted, &world, &self.abilities()) {
+        let abilities = self.abilities(wanted.has_vlans()).await?;
+        let was_there = !world.is_empty();
+        match plan::up(&lab.name, wanted, &world, &abilities) {
             Ok(plan) => Ok((Done { plan, was_there }, world)),
             Err(refusals) => Err(EngineError::Refused { lab: lab.name.clone(), refusals }),
         }
@@ -343,17 +357,17 @@ impl Engine {
     /// Takes back what was done before `failure`.
     async fn take_back(&mut self, lab: &LabName, failure: Failure, before: &World) -> EngineError {
         let Failure { cause, done } = failure;
-        let fresh = plan::down(lab, before, &self.abilities()).is_empty();
-        let (stages, mut left) = if fresh {
-            // Nothing was there: what is there now is ours, and goes as `down`
-            // would have it, all links with one request.
-            match self.observe(&Questions::about(lab)).await {
-                Ok(world) => (plan::down(lab, &world, &self.abilities()).stages, Vec::new()),
-                Err(error) => (Vec::new(), vec![format!("unknown: {error}")]),
+        // Nothing was there: what is there now is ours, and goes as `down` would
+        // have it, all links with one request. If that cannot be seen, step by
+        // step, like what is taken back from a lab that was there.
+        let fresh = before.is_empty();
+        let seen = if fresh { self.plan_down(lab).await.ok() } else { None };
+        let (stages, mut left) = match seen {
+            Some(plan) => (plan.stages, Vec::new()),
+            None => {
+                let (stages, lost) = plan::undo::take_back(&done);
+                (stages, lost.iter().map(|step| step.line(lab)).collect())
             }
-        } else {
-            let (stages, lost) = plan::undo::take_back(&done);
-            (stages, lost.iter().map(|step| step.line(lab)).collect())
         };
         let back = Plan { lab: lab.clone(), stages };
         left.extend(self.apply_each(&back).await);

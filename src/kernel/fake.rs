@@ -133,9 +133,9 @@ impl Memory {
                 self.across.insert(b, a);
             }
             Step::DeleteVeth(veth) => {
-                self.delete_link(&veth.ends[0].at, &veth.ends[0].device)?;
+                gone(self.delete_link(&veth.ends[0].at, &veth.ends[0].device))?;
             }
-            Step::DeleteEnd { at, device } => self.delete_link(at, device)?,
+            Step::DeleteEnd { at, device } => gone(self.delete_link(at, device))?,
             Step::SweepLinks { devices, .. } => {
                 let bridges: BTreeSet<_> = devices.iter().collect();
                 self.fabric.switches.retain(|_, seen| !bridges.contains(&seen.spec.device));
@@ -224,6 +224,11 @@ impl Host for FakeMachine {
         }
         memory.perform(step).map_err(|errno| failed(lab, step, errno))
     }
+}
+
+/// A link that is gone already is as good as deleted.
+fn gone(deleted: Result<(), Errno>) -> Result<(), Errno> {
+    deleted.or_else(|errno| if errno == Errno::ENODEV { Ok(()) } else { Err(errno) })
 }
 
 fn failed(lab: &LabName, step: &Step, errno: Errno) -> StepError {

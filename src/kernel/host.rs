@@ -94,11 +94,9 @@ impl LinuxHost {
             Step::AddVeth(veth) => self.add_veth(lab, veth).await,
             Step::DeleteVeth(veth) => {
                 let [end, _] = &veth.ends;
-                self.netlink_at(lab, &end.at).await?.delete_link(&end.device).await
+                self.delete_end(lab, &end.at, &end.device).await
             }
-            Step::DeleteEnd { at, device } => {
-                self.netlink_at(lab, at).await?.delete_link(device).await
-            }
+            Step::DeleteEnd { at, device } => self.delete_end(lab, at, device).await,
             Step::SweepLinks { group, devices } => self.sweep(*group, devices).await,
             Step::SetLink { at, device, before, after } => {
                 let netlink = self.netlink_at(lab, at).await?;
@@ -218,6 +216,23 @@ impl LinuxHost {
         Ok(())
     }
 
+    /// Deletes one end of a pair, and the other with it. One that is gone
+    /// already was taken along by its other end, or by the end of a namespace,
+    /// which comes in the kernel's own time.
+    ///
+    /// Like `ip link delete DEVICE`.
+    async fn delete_end(
+        &mut self,
+        lab: &LabName,
+        at: &Place,
+        device: &IfName,
+    ) -> Result<(), KernelError> {
+        match self.netlink_at(lab, at).await?.delete_link(device).await {
+            Err(error) if error.errno == Errno::ENODEV => Ok(()),
+            other => other,
+        }
+    }
+
     /// Deletes all links of a group with one request: each costs a third of a
     /// millisecond so, and 18 one by one, because the kernel waits for its
     /// readers once (kernel 6.18, 1000 links).
@@ -233,7 +248,7 @@ impl LinuxHost {
         if strangers {
             for device in devices {
                 match self.here.delete_link(device).await {
-                    // Its other end was deleted before it, or it went away.
+                    // Its other end was deleted before it.
                     Err(error) if error.errno == Errno::ENODEV => {}
                     other => other?,
                 }

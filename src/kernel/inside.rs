@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use nix::errno::Errno;
@@ -25,8 +25,10 @@ const FILES: &str = "/etc/netns";
 /// Only for a process that will become the command: no thread may go on
 /// working for anybody else.
 ///
+/// Returns what could not be laid over, each as a clause.
+///
 /// Like the first half of `ip netns exec NAME COMMAND`.
-pub fn enter(name: &str) -> Result<(), KernelError> {
+pub fn enter(name: &str) -> Result<Vec<KernelError>, KernelError> {
     let fail = |asked: String| move |errno: Errno| KernelError::new(asked, errno);
     let netns = netns::open(name)?;
     setns(netns.as_fd(), CloneFlags::CLONE_NEWNET)
@@ -37,7 +39,7 @@ pub fn enter(name: &str) -> Result<(), KernelError> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
         .map_err(fail("keep mounts to ourselves".into()))?;
     show_devices(name)?;
-    lay_over(&Path::new(FILES).join(name))
+    Ok(lay_over(&Path::new(FILES).join(name)))
 }
 
 /// A sysfs shows the devices of the namespace it was mounted in.
@@ -66,21 +68,20 @@ fn show_devices(name: &str) -> Result<(), KernelError> {
 }
 
 /// Binds each file of `directory` over the one of `/etc` that it stands for.
-fn lay_over(directory: &Path) -> Result<(), KernelError> {
-    // Most namespaces have none.
-    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
-    for entry in entries {
-        let asked = || format!("read `{}`", directory.display());
-        let entry = entry.map_err(|e| KernelError::from_io(asked(), &e))?;
-        let over: PathBuf = Path::new("/etc").join(entry.file_name());
-        mount(Some(&entry.path()), &over, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(
-            |errno| {
-                let asked = format!("lay `{}` over `{}`", entry.path().display(), over.display());
-                KernelError::new(asked, errno)
-            },
-        )?;
+/// One that has none there is told and passed over, as `ip netns exec` does:
+/// the command is more important.
+fn lay_over(directory: &Path) -> Vec<KernelError> {
+    let mut failed = Vec::new();
+    // Most namespaces have no directory.
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (file, over) = (entry.path(), Path::new("/etc").join(entry.file_name()));
+        let bound = mount(Some(&file), &over, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+        if let Err(errno) = bound {
+            let asked = format!("lay `{}` over `{}`", file.display(), over.display());
+            failed.push(KernelError::new(asked, errno));
+        }
     }
-    Ok(())
+    failed
 }
 
 /// Becomes the command, with some words more in its environment. Returns only

@@ -82,7 +82,7 @@ pub fn prepare() -> Result<(), KernelError> {
 ///
 /// Like the second half of `ip netns add NAME`.
 pub fn name_mine(name: &str, mark: &str) -> Result<(), KernelError> {
-    let asked = || format!("name a namespace `{name}`");
+    let asked = || format!("name a namespace `{name}` in `{DIRECTORY}`");
     let fail = |e: io::Error| KernelError::from_io(asked(), &e);
     let file = path(name);
     // Written without a name and linked when it is complete: no moment in

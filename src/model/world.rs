@@ -23,6 +23,14 @@ pub struct World {
     pub fabric: Fabric,
 }
 
+impl World {
+    /// Whether nothing of the lab is there.
+    pub fn is_empty(&self) -> bool {
+        let HostView { nodes, stubs, ports, taken: _, unknown_sysctls: _ } = &self.host;
+        nodes.is_empty() && stubs.is_empty() && ports.is_empty() && self.fabric.switches.is_empty()
+    }
+}
+
 /// What the kernel has of one lab.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostView {

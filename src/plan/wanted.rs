@@ -52,6 +52,11 @@ impl Wanted {
         Self { nodes, links, switches }
     }
 
+    /// Whether a switch has to look at VLAN tags.
+    pub fn has_vlans(&self) -> bool {
+        self.switches.values().any(|spec| spec.vlan_filtering)
+    }
+
     /// The ports of all links, by device.
     pub fn ports(&self) -> BTreeMap<&IfName, &PortSpec> {
         self.links.values().flat_map(|link| &link.ports).map(|p| (&p.device, p)).collect()

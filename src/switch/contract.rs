@@ -11,7 +11,7 @@ use crate::model::mark::{Mark, Thing, birth_mac, group};
 use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::topology::{PortSettings, SwitchSettings, Vlan};
 use crate::model::world::{Fabric, PortSpec, SwitchSpec};
-use crate::plan::FabricStep;
+use crate::plan::{Abilities, FabricStep};
 
 /// What a promise is checked with.
 pub struct Subject<'a> {
@@ -25,13 +25,13 @@ pub struct Subject<'a> {
 
 impl Subject<'_> {
     /// A switch of the lab, as a plan would want it.
-    pub fn spec(&self, name: &str) -> SwitchSpec {
+    pub async fn spec(&mut self, name: &str) -> SwitchSpec {
         let name = SwitchName::new(name).expect("a good name");
         let mark = Mark { lab: self.lab.clone(), thing: Thing::Switch(name.clone()) };
         let device = mark.device();
         SwitchSpec {
             name,
-            backend: self.switch.abilities().backend,
+            backend: self.abilities().await.backend,
             mac: birth_mac(&device),
             device,
             mtu: 1500,
@@ -52,6 +52,10 @@ impl Subject<'_> {
             settings: PortSettings::default(),
             filtering: spec.vlan_filtering,
         }
+    }
+
+    async fn abilities(&mut self) -> Abilities {
+        self.switch.abilities(true).await.expect("a switch knows what it can do")
     }
 
     async fn observe(&mut self) -> Fabric {
@@ -77,7 +81,7 @@ pub async fn all(subject: &mut Subject<'_>) {
 /// A switch with two ports is seen with two ports, up, under its mark; and a
 /// switch that was deleted is not seen.
 pub async fn what_was_committed_is_observed(subject: &mut Subject<'_>) {
-    let spec = subject.spec("sw");
+    let spec = subject.spec("sw").await;
     let ports = [subject.port(&spec, 0), subject.port(&spec, 1)];
     subject
         .commit(&[
@@ -107,7 +111,7 @@ pub async fn what_was_committed_is_observed(subject: &mut Subject<'_>) {
 /// What was changed reads back changed, so that a second look finds nothing
 /// to do.
 pub async fn settings_are_observed_as_they_were_set(subject: &mut Subject<'_>) {
-    let spec = subject.spec("sw");
+    let spec = subject.spec("sw").await;
     let mut changed = spec.clone();
     changed.mtu = 1400;
     changed.mac = "02:00:00:00:12:34".parse().expect("a good address");
@@ -117,7 +121,7 @@ pub async fn settings_are_observed_as_they_were_set(subject: &mut Subject<'_>) {
     subject.commit(&[FabricStep::AddSwitch(spec.clone()), FabricStep::AddPort(port.clone())]).await;
     let set = FabricStep::SetSwitch { before: spec.clone(), after: changed.clone() };
     subject.commit(&[set]).await;
-    if subject.switch.abilities().isolation.is_ok() {
+    if subject.abilities().await.isolation.is_ok() {
         let before = port.clone();
         port.settings.isolated = true;
         subject.commit(&[FabricStep::SetPort { before, after: port.clone() }]).await;
@@ -130,10 +134,10 @@ pub async fn settings_are_observed_as_they_were_set(subject: &mut Subject<'_>) {
 
 /// A port is on one switch at a time.
 pub async fn a_port_moves_and_its_settings_with_it(subject: &mut Subject<'_>) {
-    let (from, to) = (subject.spec("from"), subject.spec("to"));
+    let (from, to) = (subject.spec("from").await, subject.spec("to").await);
     let before = subject.port(&from, 0);
     let mut after = subject.port(&to, 0);
-    after.settings.isolated = subject.switch.abilities().isolation.is_ok();
+    after.settings.isolated = subject.abilities().await.isolation.is_ok();
     subject
         .commit(&[
             FabricStep::AddSwitch(from.clone()),
@@ -157,7 +161,7 @@ pub async fn a_port_moves_and_its_settings_with_it(subject: &mut Subject<'_>) {
 /// All or nothing: a batch whose last step must fail leaves the switches as
 /// they were.
 pub async fn a_failed_commit_changes_nothing(subject: &mut Subject<'_>) {
-    let (kept, new) = (subject.spec("kept"), subject.spec("new"));
+    let (kept, new) = (subject.spec("kept").await, subject.spec("new").await);
     let port = subject.port(&kept, 0);
     subject.commit(&[FabricStep::AddSwitch(kept.clone()), FabricStep::AddPort(port.clone())]).await;
     let before = subject.observe().await;
@@ -193,7 +197,7 @@ fn subject_port(spec: &SwitchSpec, link: &IfName) -> PortSpec {
 
 /// A step and its undo, one after the other, are as if nothing had been.
 pub async fn every_step_is_taken_back_by_its_undo(subject: &mut Subject<'_>) {
-    let spec = subject.spec("sw");
+    let spec = subject.spec("sw").await;
     let port = subject.port(&spec, 0);
     let mut quiet = spec.clone();
     quiet.settings.multicast_snooping = false;
@@ -217,7 +221,7 @@ pub async fn every_step_is_taken_back_by_its_undo(subject: &mut Subject<'_>) {
 
 /// Whoever asks for traffic hears of every port.
 pub async fn counters_name_every_port(subject: &mut Subject<'_>) {
-    let spec = subject.spec("sw");
+    let spec = subject.spec("sw").await;
     let port = subject.port(&spec, 0);
     subject.commit(&[FabricStep::AddSwitch(spec.clone()), FabricStep::AddPort(port.clone())]).await;
     let traffic = subject.switch.traffic(&spec).await.expect("traffic can be read");
@@ -229,10 +233,10 @@ pub async fn counters_name_every_port(subject: &mut Subject<'_>) {
 /// VLANs read back as they were set. A switch that cannot do them says so in
 /// its abilities, and no plan asks.
 pub async fn what_is_able_to_do_vlans_keeps_them_apart(subject: &mut Subject<'_>) {
-    if subject.switch.abilities().vlan.is_err() {
+    if subject.abilities().await.vlan.is_err() {
         return;
     }
-    let mut spec = subject.spec("sw");
+    let mut spec = subject.spec("sw").await;
     spec.vlan_filtering = true;
     let mut access = subject.port(&spec, 0);
     access.settings.vlan = Some(Vlan::Access(10));

@@ -107,8 +107,8 @@ fn switch<'a>(memory: &'a mut Memory, spec: &SwitchSpec) -> Result<&'a mut SeenS
 
 #[async_trait]
 impl Switch for FakeSwitch {
-    fn abilities(&self) -> Abilities {
-        self.abilities.clone()
+    async fn abilities(&mut self, _for_vlans: bool) -> Result<Abilities, SwitchError> {
+        Ok(self.abilities.clone())
     }
 
     async fn observe(&mut self, _lab: &LabName) -> Result<Fabric, SwitchError> {

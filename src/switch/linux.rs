@@ -45,14 +45,14 @@ const TICKS_PER_S: u32 = 100;
 pub struct LinuxBridge {
     worker: Worker,
     netlink: Netlink,
-    vlan: Result<(), String>,
+    /// What the try said, once it was made.
+    vlan: Option<Result<(), String>>,
 }
 
 impl LinuxBridge {
-    /// Finds out what the kernel's bridge can do.
-    pub async fn open(host: &LinuxHost) -> Result<Self, KernelError> {
-        let vlan = try_vlan_filtering(host.worker()).await?;
-        Ok(Self { worker: host.worker().clone(), netlink: host.here().clone(), vlan })
+    /// Works through the sockets of `host`.
+    pub fn new(host: &LinuxHost) -> Self {
+        Self { worker: host.worker().clone(), netlink: host.here().clone(), vlan: None }
     }
 
     async fn perform(&mut self, step: &FabricStep) -> Result<(), KernelError> {
@@ -104,16 +104,20 @@ impl LinuxBridge {
         message.attributes = vec![
             LinkAttribute::IfName(spec.device.to_string()),
             LinkAttribute::Address(spec.mac.0.to_vec()),
-            LinkAttribute::Mtu(spec.mtu),
+            // Not the one that is wanted: the kernel takes an MTU for the user's
+            // will, which ports do not change, only when it is set to another
+            // value than it has, and after the birth.
+            LinkAttribute::Mtu(if spec.mtu == 68 { 69 } else { spec.mtu - 1 }),
             LinkAttribute::Group(spec.group),
             bridge_info(settings_info(&spec.settings, spec.vlan_filtering)),
         ];
         let asked = || format!("make bridge `{}`", spec.device);
         self.netlink.create(RouteNetlinkMessage::NewLink(message), asked).await?;
         let marked = async {
-            let alias = vec![LinkAttribute::IfAlias(spec.alias.clone())];
+            let mark =
+                vec![LinkAttribute::IfAlias(spec.alias.clone()), LinkAttribute::Mtu(spec.mtu)];
             let asked = || format!("mark bridge `{}`", spec.device);
-            self.netlink.set_link(&spec.device, None, alias, asked).await?;
+            self.netlink.set_link(&spec.device, None, mark, asked).await?;
             self.netlink.add_altname(&spec.device, &spec.altname).await
         };
         if let Err(error) = marked.await {
@@ -301,14 +305,18 @@ impl LinuxBridge {
 
 #[async_trait]
 impl Switch for LinuxBridge {
-    fn abilities(&self) -> Abilities {
-        Abilities {
+    async fn abilities(&mut self, for_vlans: bool) -> Result<Abilities, SwitchError> {
+        if for_vlans && self.vlan.is_none() {
+            let tried = try_vlan_filtering(&self.worker).await.map_err(SwitchError::Observe)?;
+            self.vlan = Some(tried);
+        }
+        Ok(Abilities {
             backend: Backend::Linux,
-            vlan: self.vlan.clone(),
+            vlan: self.vlan.clone().unwrap_or_else(|| Err("it was not tried".into())),
             isolation: Ok(()),
             ports_max: PORTS_MAX,
             swept_with_links: true,
-        }
+        })
     }
 
     async fn observe(&mut self, lab: &LabName) -> Result<Fabric, SwitchError> {

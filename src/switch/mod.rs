@@ -21,8 +21,10 @@ use crate::plan::{Abilities, FabricStep};
 /// A way of joining ports: the Linux bridge, or a fake in memory.
 #[async_trait]
 pub trait Switch: Send {
-    /// Says what this switch can do, so that a plan never asks for more.
-    fn abilities(&self) -> Abilities;
+    /// Says what this switch can do, so that a plan never asks for more. Some
+    /// things have to be tried, in a place of their own; whether VLANs work is
+    /// only tried `for_vlans`, since to a lab without any it does not matter.
+    async fn abilities(&mut self, for_vlans: bool) -> Result<Abilities, SwitchError>;
 
     /// Reads what is there of one lab. Changes nothing.
     async fn observe(&mut self, lab: &LabName) -> Result<Fabric, SwitchError>;
@@ -112,7 +114,7 @@ pub enum SwitchError {
 }
 
 /// Opens the backends of this machine.
-pub async fn open(host: &LinuxHost) -> Result<BTreeMap<Backend, Box<dyn Switch>>, KernelError> {
-    let linux: Box<dyn Switch> = Box::new(linux::LinuxBridge::open(host).await?);
-    Ok(BTreeMap::from([(Backend::Linux, linux)]))
+pub fn open(host: &LinuxHost) -> BTreeMap<Backend, Box<dyn Switch>> {
+    let linux: Box<dyn Switch> = Box::new(linux::LinuxBridge::new(host));
+    BTreeMap::from([(Backend::Linux, linux)])
 }
