@@ -1,1 +1,61 @@
-//! Private worlds.
+//! Private worlds: an integration test has a machine of its own.
+//!
+//! A *world* is a set of namespaces (network, mount, PID, UTS, IPC) with an
+//! empty network, its own `/proc` and `/sys` and nothing below `/run`. A test
+//! is a function that gets one, draws its lab, runs the product there and asks
+//! the kernel what came of it. When the function ends, however it ends, the
+//! kernel takes the whole world down: nothing a test made can outlive it.
+//!
+//! ```no_run
+//! use world::{Verdict, World, tests};
+//!
+//! /// n1 -- b.1.1 -- n2
+//! fn two_nodes(world: &World) -> Verdict {
+//!     world.ovsns("up examples/two-nodes.yaml").ok();
+//!     world.pings("two-nodes.n1", "10.0.0.2");
+//!     Ok(())
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     world::main(&[tests![two_nodes]])
+//! }
+//! ```
+//!
+//! The pieces: `runner` starts every test in a process of its own and keeps
+//! its deadline, `private` makes that process's world, `witness` is what a test
+//! does there, `inventory` writes down all there is, `trace` reads system calls,
+//! `tools` are small programs that run in nodes.
+
+mod inventory;
+mod private;
+mod runner;
+mod tools;
+mod trace;
+mod witness;
+
+pub use inventory::Inventory;
+pub use runner::{Skip, Test, Verdict, main};
+pub use tools::Tool;
+pub use trace::{Trace, Write};
+pub use witness::{Finished, Foreign, Running, World, until};
+
+/// Lists test functions under their own names: `tests![two_nodes, cable]`, or
+/// of a module, `tests![examples: two_nodes, cable]`. A test has 60 s, or what
+/// stands behind an `@`: `tests![crash: up_is_killed @ 300]`.
+#[macro_export]
+macro_rules! tests {
+    ($($name:ident $(@ $seconds:literal)?),* $(,)?) => {
+        &[$($crate::Test {
+            name: stringify!($name),
+            run: $name,
+            seconds_max: [60 $(, $seconds)?][<[u64]>::len(&[$($seconds)?])],
+        }),*] as &[$crate::Test]
+    };
+    ($module:ident: $($name:ident $(@ $seconds:literal)?),* $(,)?) => {
+        &[$($crate::Test {
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            run: $module::$name,
+            seconds_max: [60 $(, $seconds)?][<[u64]>::len(&[$($seconds)?])],
+        }),*] as &[$crate::Test]
+    };
+}

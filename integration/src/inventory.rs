@@ -1,0 +1,172 @@
+//! All there is in a world, written down so that two looks can be compared.
+//!
+//! Own file because "nothing was touched" is the promise most tests end with,
+//! and it is only worth what this looks at: links with every setting, their
+//! addresses, routes of all tables and rules in every named namespace, the
+//! namespaces' identities, mounts, kernel parameters and the files below
+//! `/run`. Neighbours and timers are left out: they change by themselves.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::private::SCRATCH;
+use crate::witness::finish;
+
+/// One look at everything. Lines, each naming one thing in full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    lines: Vec<String>,
+}
+
+/// What the kernel changes without being asked to.
+const VOLATILE: [&str; 14] = [
+    "hello_timer",
+    "tcn_timer",
+    "topology_change_timer",
+    "gc_timer",
+    "topology_change",
+    "topology_change_detected",
+    "message_age_timer",
+    "forward_delay_timer",
+    "hold_timer",
+    "message_age",
+    "config_pending",
+    "valid_life_time",
+    "preferred_life_time",
+    "multicast_router",
+];
+
+/// Directories that stay when they are empty, like `ip netns add`'s.
+const MAY_STAY_EMPTY: [&str; 3] = ["/run/netns", "/run/ovsns", "/run/ovsns/labs"];
+
+impl Inventory {
+    pub(crate) fn take() -> Self {
+        let mut lines = Vec::new();
+        network(&mut lines, "");
+        for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let inode = entry.metadata().map(|it| format!("{}:{}", it.dev(), it.ino()));
+            lines.push(format!("namespace {name} {inode:?}"));
+            // An entry that is no namespace (any more) has no network in it.
+            network(&mut lines, &name);
+        }
+        mounts(&mut lines);
+        files(&mut lines, Path::new("/run"));
+        for place in ["ipv4/conf/all", "ipv4/conf/default", "ipv6/conf/all", "ipv6/conf/default"] {
+            parameters(&mut lines, &Path::new("/proc/sys/net").join(place));
+        }
+        parameters(&mut lines, Path::new("/proc/sys/net/ipv4"));
+        parameters(&mut lines, Path::new("/proc/sys/net/bridge"));
+        lines.sort();
+        Self { lines }
+    }
+
+    /// Fails the test if this look differs from that one, and says in what.
+    #[track_caller]
+    pub fn must_equal(&self, before: &Self) {
+        let differences = self.differences(before);
+        assert!(differences.is_empty(), "not as it was before:\n{differences}");
+    }
+
+    /// What is here and was not there, and the other way round.
+    pub fn differences(&self, before: &Self) -> String {
+        let mut text = String::new();
+        for line in self.lines.iter().filter(|line| !before.lines.contains(line)) {
+            let _ = writeln!(text, "  now:    {line}");
+        }
+        for line in before.lines.iter().filter(|line| !self.lines.contains(line)) {
+            let _ = writeln!(text, "  before: {line}");
+        }
+        text
+    }
+
+    /// The lines that hold `text`.
+    pub fn with(&self, text: &str) -> Vec<&str> {
+        self.lines.iter().map(String::as_str).filter(|line| line.contains(text)).collect()
+    }
+}
+
+/// What `ip` shows of one network namespace; `""` is the world's own.
+fn network(lines: &mut Vec<String>, namespace: &str) {
+    for what in [
+        &["-d", "-j", "addr", "show"][..],
+        &["-j", "-4", "route", "show", "table", "all"],
+        &["-j", "-6", "route", "show", "table", "all"],
+        &["-j", "-4", "rule", "show"],
+        &["-j", "-6", "rule", "show"],
+    ] {
+        let mut command = Command::new("ip");
+        if !namespace.is_empty() {
+            command.args(["-n", namespace]);
+        }
+        let answer = finish(command.args(what));
+        if !answer.status.success() {
+            lines.push(format!("network {namespace:?}: {}", answer.stderr.trim()));
+            return;
+        }
+        // `ip -j` prints nothing at all where it has nothing to list.
+        let things: Vec<Value> = serde_json::from_str(&answer.stdout).unwrap_or_default();
+        for mut thing in things {
+            forget_the_volatile(&mut thing);
+            lines.push(format!("{} in {namespace:?}: {thing}", what[what.len() - 2]));
+        }
+    }
+}
+
+fn forget_the_volatile(thing: &mut Value) {
+    match thing {
+        Value::Object(entries) => {
+            entries.retain(|key, _| !VOLATILE.contains(&key.as_str()));
+            entries.values_mut().for_each(forget_the_volatile);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_the_volatile),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn mounts(lines: &mut Vec<String>) {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("this world's mounts");
+    for line in table.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let place = words[4];
+        // `ip netns add` mounts /run/netns over itself once and leaves it.
+        if place != "/run/netns" {
+            lines.push(format!("mount {place} {} {}", words[3], words[5..].join(" ")));
+        }
+    }
+}
+
+fn files(lines: &mut Vec<String>, directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        if path == Path::new(SCRATCH) {
+            continue;
+        }
+        let (mode, owner) = (metadata.permissions().mode(), metadata.uid());
+        if metadata.is_dir() {
+            if !MAY_STAY_EMPTY.contains(&&*path.to_string_lossy()) {
+                lines.push(format!("directory {} {mode:o} {owner}", path.display()));
+            }
+            files(lines, &path);
+        } else {
+            // Reading a namespace's file fails; its identity is noted apart.
+            let content = std::fs::read(&path).unwrap_or_default();
+            let text = String::from_utf8_lossy(&content);
+            lines.push(format!("file {} {mode:o} {owner} {text:?}", path.display()));
+        }
+    }
+}
+
+fn parameters(lines: &mut Vec<String>, directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        // Some can only be written, and directories are not read as files.
+        if let Ok(value) = std::fs::read_to_string(entry.path()) {
+            lines.push(format!("parameter {} {}", entry.path().display(), value.trim()));
+        }
+    }
+}

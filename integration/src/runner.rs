@@ -1,0 +1,197 @@
+//! Running tests: each in a process of its own, in a world of its own, with a
+//! deadline, under the face of libtest (filters, `--list`, the closing line).
+//!
+//! The process that a person starts never enters a namespace. It starts
+//! itself again for every test, collects what was printed, and at the end
+//! looks whether the machine is as it was before.
+
+use std::fmt::Write as _;
+use std::io::Read;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::{World, private, tools};
+
+/// First argument of a process that leaves the machine's namespaces.
+const LEAVE: &str = "--world-of";
+/// First argument of PID 1 in a world.
+pub(crate) const INSIDE: &str = "--inside-world-of";
+/// Exit status of a test that cannot run here.
+const SKIPPED: u8 = 77;
+/// What comes before the reason, on the last line such a test prints.
+const SKIP_LINE: &str = "cannot run here: ";
+
+/// Why a test cannot run on this machine: says what is missing.
+#[derive(Debug)]
+pub struct Skip(pub String);
+
+/// How a test that did not panic ended.
+pub type Verdict = Result<(), Skip>;
+
+/// One test.
+#[derive(Clone, Copy)]
+pub struct Test {
+    /// Its name, for people and filters.
+    pub name: &'static str,
+    /// What it does. It fails by panicking.
+    pub run: fn(&World) -> Verdict,
+    /// After so many seconds its world is ended and it has failed.
+    pub seconds_max: u64,
+}
+
+impl Test {
+    /// The same test with another deadline.
+    pub const fn within(self, seconds_max: u64) -> Self {
+        Self { seconds_max, ..self }
+    }
+}
+
+/// Runs the tests that the command line asks for, as `main` of a test program.
+pub fn main(groups: &[&[Test]]) -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let first = arguments.next().unwrap_or_default();
+    let second = arguments.next().unwrap_or_default();
+    match first.as_str() {
+        LEAVE => private::leave_the_machine(&second),
+        INSIDE => live(find(groups, &second)),
+        tools::FLAG => tools::main(&second, &arguments.collect::<Vec<_>>()),
+        _ => run_all(groups),
+    }
+}
+
+fn find<'a>(groups: &'a [&[Test]], name: &str) -> &'a Test {
+    groups
+        .iter()
+        .flat_map(|group| group.iter())
+        .find(|test| test.name == name)
+        .expect("the runner asks only for tests it has")
+}
+
+fn run_all(groups: &[&[Test]]) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = groups
+        .iter()
+        .flat_map(|group| group.iter().copied())
+        .map(|test| Trial::ignorable_test(test.name, move || in_a_world(&test)))
+        .collect();
+    let before = Machine::look();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let left = Machine::look().differences(&before);
+    if left.is_empty() {
+        return conclusion.exit_code();
+    }
+    eprintln!("error: the machine is not as it was before the tests\n{left}");
+    ExitCode::from(101)
+}
+
+/// Runs one test in a new process and a new world. Called on one of the
+/// harness's threads.
+fn in_a_world(test: &Test) -> Result<Completion, Failed> {
+    let (mut said, end) = std::io::pipe().map_err(|cause| format!("no pipe: {cause}"))?;
+    let program = std::env::current_exe().map_err(|cause| format!("who am I: {cause}"))?;
+    let mut child = Command::new(program)
+        .args([LEAVE, test.name])
+        .env_remove("OVSNS_STATE_DIR")
+        .env_remove("NO_COLOR")
+        .env("LC_ALL", "C.UTF-8")
+        // Where a test failed is in the message: the checks track their caller.
+        .env("RUST_BACKTRACE", "0")
+        .env("PATH", path_with_sbin())
+        .stdin(Stdio::null())
+        .stdout(end.try_clone().map_err(|cause| format!("no pipe: {cause}"))?)
+        .stderr(end)
+        .spawn()
+        .map_err(|cause| format!("could not start: {cause}"))?;
+
+    // The pipe ends when the last process of the world does.
+    let (finished, ended) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = said.read_to_end(&mut bytes);
+        let _ = finished.send(());
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    let late = match ended.recv_timeout(Duration::from_secs(test.seconds_max)) {
+        Ok(()) => false,
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+            // PID 1 of the world dies with this one, and the world with it.
+            let _ = child.kill();
+            true
+        }
+    };
+    let status = child.wait().map_err(|cause| format!("could not wait: {cause}"))?;
+    let said = reader.join().map_err(|_| "the reader of its output panicked")?;
+    if late {
+        return Err(format!("{said}no end after {} s: world ended", test.seconds_max).into());
+    }
+    match status.code() {
+        Some(0) => Ok(Completion::Completed),
+        Some(code) if code == i32::from(SKIPPED) => {
+            let reason = said.lines().rev().find_map(|line| line.strip_prefix(SKIP_LINE));
+            Ok(Completion::ignored_with(reason.unwrap_or("it does not say why")))
+        }
+        _ => Err(said.into()),
+    }
+}
+
+/// Debian keeps `ip` and `bridge` in directories that not every user's PATH has.
+fn path_with_sbin() -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
+}
+
+/// Is PID 1 of a new world: furnishes it, runs the test, says how it ended.
+fn live(test: &Test) -> ExitCode {
+    private::furnish();
+    match (test.run)(&World::new()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(skip) => exit_with_skip(&skip),
+    }
+}
+
+/// Says why a test cannot run, in the way that [`in_a_world`] understands.
+pub(crate) fn exit_with_skip(skip: &Skip) -> ExitCode {
+    println!("\n{SKIP_LINE}{}", skip.0.replace('\n', " "));
+    ExitCode::from(SKIPPED)
+}
+
+/// What the machine's own namespaces hold that tests could have left there.
+struct Machine {
+    lines: Vec<String>,
+}
+
+impl Machine {
+    fn look() -> Self {
+        let mut lines = Vec::new();
+        let links = Command::new("ip")
+            .args(["-o", "link", "show"])
+            .env("PATH", path_with_sbin())
+            .output()
+            .map(|output| output.stdout)
+            .unwrap_or_default();
+        lines.extend(String::from_utf8_lossy(&links).lines().map(|link| format!("link {link}")));
+        for place in ["/run/netns", "/run/ovsns"] {
+            // A place that is not there is one line fewer.
+            let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+            lines.extend(entries.map(|entry| format!("file {}", entry.path().display())));
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        lines.extend(mounts.lines().map(|mount| format!("mount {mount}")));
+        lines.sort();
+        Self { lines }
+    }
+
+    fn differences(&self, before: &Self) -> String {
+        let mut text = String::new();
+        for line in self.lines.iter().filter(|line| !before.lines.contains(line)) {
+            let _ = writeln!(text, "  now:  {line}");
+        }
+        for line in before.lines.iter().filter(|line| !self.lines.contains(line)) {
+            let _ = writeln!(text, "  gone: {line}");
+        }
+        text
+    }
+}

@@ -1,0 +1,164 @@
+//! Small programs that run in nodes: this test program itself, under another
+//! first argument, so that nothing has to be installed to send a datagram.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// First argument of a process that is a tool.
+pub(crate) const FLAG: &str = "--tool";
+
+/// A program that runs in a node.
+#[derive(Debug, Clone, Copy)]
+pub enum Tool {
+    /// `PORT COUNT [GROUP INTERFACE]`: says `ready`, then every UDP datagram
+    /// it hears as `ADDRESS TEXT`, and ends after so many; fails after 5 s of
+    /// silence. Joins a multicast group if there is one.
+    Hear,
+    /// `FROM TO PORT TEXT`: sends one UDP datagram; broadcast and multicast
+    /// leave by the interface that has the address FROM.
+    Say,
+    /// `ADDRESS PORT`: says `ready` and sends back what comes over TCP.
+    Echo,
+    /// `ADDRESS PORT`: one TCP connection over which a line goes out every
+    /// 5 ms and comes back. Says `N` for each, and at the end of its input
+    /// `most MS`: the longest that one line took. Fails when the connection does.
+    Drip,
+}
+
+impl Tool {
+    const ALL: [(&'static str, Self); 4] =
+        [("hear", Self::Hear), ("say", Self::Say), ("echo", Self::Echo), ("drip", Self::Drip)];
+
+    /// The tool as a command, inside a namespace if one is named.
+    pub fn command(self, namespace: Option<&str>, words: &str) -> Command {
+        let here = std::env::current_exe().expect("the path of this program");
+        let mut command = match namespace {
+            Some(namespace) => {
+                let mut ip = Command::new("ip");
+                ip.args(["netns", "exec", namespace]).arg(here);
+                ip
+            }
+            None => Command::new(here),
+        };
+        let (name, _) = Self::ALL[self as usize];
+        command.args([FLAG, name]).args(words.split_whitespace());
+        command
+    }
+}
+
+/// Is the tool `name`.
+pub(crate) fn main(name: &str, words: &[String]) -> ExitCode {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let Some((_, tool)) = Tool::ALL.into_iter().find(|(known, _)| *known == name) else {
+        eprintln!("no tool `{name}`");
+        return ExitCode::from(2);
+    };
+    let ended = match (tool, words.as_slice()) {
+        (Tool::Hear, [port, count, group @ ..]) => hear(number(port), number(count), group),
+        (Tool::Say, [from, to, port, text]) => say(address(from), address(to), number(port), text),
+        (Tool::Echo, [at, port]) => echo(SocketAddr::new(address(at), number(port))),
+        (Tool::Drip, [to, port]) => drip(SocketAddr::new(address(to), number(port))),
+        (Tool::Hear | Tool::Say | Tool::Echo | Tool::Drip, _) => panic!("`{name}`: {words:?}"),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            eprintln!("{name}: {cause}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| panic!("`{text}` is no number that fits"))
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap_or_else(|_| panic!("`{text}` is no address"))
+}
+
+fn hear(port: u16, count: usize, group: &[&str]) -> std::io::Result<()> {
+    let socket = match group {
+        [group, interface] => match address(group) {
+            IpAddr::V4(group) => {
+                let socket = UdpSocket::bind((group, port))?;
+                socket.join_multicast_v4(&group, &number::<Ipv4Addr>(interface))?;
+                socket
+            }
+            IpAddr::V6(group) => {
+                let socket = UdpSocket::bind((group, port))?;
+                let index = std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))?;
+                socket.join_multicast_v6(&group, number(index.trim()))?;
+                socket
+            }
+        },
+        _ => UdpSocket::bind(("0.0.0.0", port))?,
+    };
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    println!("ready");
+    let mut datagram = [0; 2048];
+    for _ in 0..count {
+        let (bytes, from) = socket.recv_from(&mut datagram)?;
+        println!("{} {}", from.ip(), String::from_utf8_lossy(&datagram[..bytes]));
+    }
+    Ok(())
+}
+
+fn say(from: IpAddr, to: IpAddr, port: u16, text: &str) -> std::io::Result<()> {
+    // Linux takes the interface of the source address for a group or a
+    // broadcast that no route covers.
+    let socket = UdpSocket::bind((from, 0))?;
+    socket.set_broadcast(from.is_ipv4())?;
+    socket.send_to(text.as_bytes(), (to, port))?;
+    Ok(())
+}
+
+fn echo(at: SocketAddr) -> std::io::Result<()> {
+    let listener = TcpListener::bind(at)?;
+    println!("ready");
+    for connection in listener.incoming() {
+        let mut connection = connection?;
+        connection.set_nodelay(true)?;
+        let mut bytes = [0; 4096];
+        loop {
+            let got = connection.read(&mut bytes)?;
+            if got == 0 {
+                break;
+            }
+            connection.write_all(&bytes[..got])?;
+        }
+    }
+    Ok(())
+}
+
+fn drip(to: SocketAddr) -> std::io::Result<()> {
+    let mut out = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+    out.set_nodelay(true)?;
+    out.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut back = BufReader::new(out.try_clone()?);
+    // The other end of our standard input says when it is enough.
+    let (end, enough) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        let _ = end.send(());
+    });
+    let mut most = Duration::ZERO;
+    for count in 0u64.. {
+        let start = Instant::now();
+        writeln!(out, "{count}")?;
+        let mut line = String::new();
+        back.read_line(&mut line)?;
+        if line.trim() != count.to_string() {
+            return Err(std::io::Error::other(format!("sent {count}, got {line:?}")));
+        }
+        most = most.max(start.elapsed());
+        println!("{count}");
+        if enough.recv_timeout(Duration::from_millis(5)).is_ok() {
+            break;
+        }
+    }
+    println!("most {}", most.as_millis());
+    Ok(())
+}
