@@ -84,6 +84,12 @@ impl Inventory {
         text
     }
 
+    /// What was there and is not here any more, or not as it was.
+    pub fn lost<'a>(&self, before: &'a Self) -> Vec<&'a str> {
+        let all = before.lines.iter().map(String::as_str);
+        all.filter(|line| !self.lines.iter().any(|now| now == line)).collect()
+    }
+
     /// The lines that hold `text`.
     pub fn with(&self, text: &str) -> Vec<&str> {
         self.lines.iter().map(String::as_str).filter(|line| line.contains(text)).collect()

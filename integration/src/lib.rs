@@ -24,17 +24,22 @@
 //! The pieces: `runner` starts every test in a process of its own and keeps
 //! its deadline, `private` makes that process's world, `witness` is what a test
 //! does there, `inventory` writes down all there is, `trace` reads system calls,
-//! `tools` are small programs that run in nodes.
+//! `monitor` hears every change, `terminal` is a person at a keyboard, `tools`
+//! are small programs that run in nodes.
 
 mod inventory;
+mod monitor;
 mod private;
 mod runner;
+mod terminal;
 mod tools;
 mod trace;
 mod witness;
 
 pub use inventory::Inventory;
+pub use monitor::Monitor;
 pub use runner::{Skip, Test, Verdict, main};
+pub use terminal::Terminal;
 pub use tools::Tool;
 pub use trace::{Trace, Write};
 pub use witness::{Finished, Foreign, Running, World, until};

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::private::{self, SCRATCH};
-use crate::{Inventory, Skip, Tool};
+use crate::{Inventory, Skip, Terminal, Tool};
 
 /// The machine of one test.
 pub struct World {
@@ -135,6 +135,11 @@ impl World {
         Running { child, command: text }
     }
 
+    /// Starts a command on a terminal.
+    pub fn terminal(&self, command: &Command) -> Terminal {
+        Terminal::start(command)
+    }
+
     /// Starts one of this package's own small programs in a namespace.
     pub fn tool(&self, namespace: &str, tool: Tool, words: &str) -> Running {
         self.start_command(&mut tool.command(Some(namespace), words))
@@ -192,6 +197,15 @@ impl World {
             return None;
         }
         answer.json().as_array()?.first().cloned()
+    }
+
+    /// One setting of a link as `ip -d -j link` has it: keys joined by dots,
+    /// such as `linkinfo.info_data.stp_state`.
+    #[track_caller]
+    pub fn setting(&self, namespace: &str, name: &str, keys: &str) -> Value {
+        let link = self.link(namespace, name);
+        let link = link.unwrap_or_else(|| panic!("no link `{name}` in `{namespace}`"));
+        keys.split('.').fold(link, |value, key| value[key].clone())
     }
 
     /// The addresses of a link, as `10.0.0.1/24`, without link-local ones.
@@ -346,29 +360,32 @@ impl Running {
     /// Awaits a line of its output that holds `text`; returns that line.
     #[track_caller]
     pub fn line_with(&mut self, text: &str) -> String {
+        self.lines_to(text).pop().expect("the line itself is the last")
+    }
+
+    /// Awaits a line of its output that holds `text`; returns all that was
+    /// not read before, to that line.
+    #[track_caller]
+    pub fn lines_to(&mut self, text: &str) -> Vec<String> {
         use std::io::Read;
         let stdout = self.child.stdout.as_mut().expect("a piped output");
+        let mut lines = Vec::new();
         let mut line = Vec::new();
-        let mut before = String::new();
         // A byte at a time: what follows stays in the pipe. The test's own
         // deadline bounds the wait.
         let mut byte = [0];
         while stdout.read(&mut byte).expect("readable output") == 1 {
-            let [byte] = byte;
-            if byte != b'\n' {
-                line.push(byte);
+            if byte != [b'\n'] {
+                line.extend(byte);
                 continue;
             }
-            let said = String::from_utf8_lossy(&line).into_owned();
-            if said.contains(text) {
-                return said;
-            }
-            before.push_str(&said);
-            before.push('\n');
+            lines.push(String::from_utf8_lossy(&line).into_owned());
             line.clear();
+            if lines.last().is_some_and(|line| line.contains(text)) {
+                return lines;
+            }
         }
-        let rest = String::from_utf8_lossy(&line);
-        panic!("`{}` never said {text:?}, but\n{before}{rest}", self.command);
+        panic!("`{}` never said {text:?}, but\n{}", self.command, lines.join("\n"));
     }
 
     /// Awaits its end.
@@ -422,7 +439,7 @@ pub(crate) fn finish(command: &mut Command) -> Finished {
     Finished { command: text, status, stdout: text_of(stdout), stderr: text_of(stderr) }
 }
 
-fn as_typed(command: &Command) -> String {
+pub(crate) fn as_typed(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
