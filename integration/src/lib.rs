@@ -38,7 +38,7 @@ mod witness;
 
 pub use inventory::Inventory;
 pub use monitor::Monitor;
-pub use runner::{Skip, Test, Verdict, main};
+pub use runner::{Skip, Test, Verdict, furnish, in_new_world, main, main_or};
 pub use terminal::Terminal;
 pub use tools::Tool;
 pub use trace::{Trace, Write};

@@ -51,15 +51,45 @@ impl Test {
 
 /// Runs the tests that the command line asks for, as `main` of a test program.
 pub fn main(groups: &[&[Test]]) -> ExitCode {
+    main_or(|name| live(find(groups, name)), || run_all(groups))
+}
+
+/// `main` of a program that starts itself again in worlds: there it does
+/// `inside` with the word it was started with, on the machine it does `outside`.
+pub fn main_or(
+    inside: impl FnOnce(&str) -> ExitCode,
+    outside: impl FnOnce() -> ExitCode,
+) -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let first = arguments.next().unwrap_or_default();
     let second = arguments.next().unwrap_or_default();
     match first.as_str() {
         LEAVE => private::leave_the_machine(&second),
-        INSIDE => live(find(groups, &second)),
+        INSIDE => inside(&second),
         tools::FLAG => tools::main(&second, &arguments.collect::<Vec<_>>()),
-        _ => run_all(groups),
+        _ => outside(),
     }
+}
+
+/// This program again, in a world of its own, with a word for it.
+pub fn in_new_world(word: &str) -> Command {
+    let program = std::env::current_exe().expect("the path of this program");
+    let mut command = Command::new(program);
+    command
+        .args([LEAVE, word])
+        .env_remove("OVSNS_STATE_DIR")
+        .env_remove("NO_COLOR")
+        .env("LC_ALL", "C.UTF-8")
+        // Where a test failed is in the message: the checks track their caller.
+        .env("RUST_BACKTRACE", "0")
+        .env("PATH", path_with_sbin());
+    command
+}
+
+/// Furnishes the world that this process is PID 1 of.
+pub fn furnish() -> World {
+    private::furnish();
+    World::new()
 }
 
 fn find<'a>(groups: &'a [&[Test]], name: &str) -> &'a Test {
@@ -91,15 +121,7 @@ fn run_all(groups: &[&[Test]]) -> ExitCode {
 /// harness's threads.
 fn in_a_world(test: &Test) -> Result<Completion, Failed> {
     let (mut said, end) = std::io::pipe().map_err(|cause| format!("no pipe: {cause}"))?;
-    let program = std::env::current_exe().map_err(|cause| format!("who am I: {cause}"))?;
-    let mut child = Command::new(program)
-        .args([LEAVE, test.name])
-        .env_remove("OVSNS_STATE_DIR")
-        .env_remove("NO_COLOR")
-        .env("LC_ALL", "C.UTF-8")
-        // Where a test failed is in the message: the checks track their caller.
-        .env("RUST_BACKTRACE", "0")
-        .env("PATH", path_with_sbin())
+    let mut child = in_new_world(test.name)
         .stdin(Stdio::null())
         .stdout(end.try_clone().map_err(|cause| format!("no pipe: {cause}"))?)
         .stderr(end)
@@ -145,8 +167,7 @@ fn path_with_sbin() -> String {
 
 /// Is PID 1 of a new world: furnishes it, runs the test, says how it ended.
 fn live(test: &Test) -> ExitCode {
-    private::furnish();
-    match (test.run)(&World::new()) {
+    match (test.run)(&furnish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(skip) => exit_with_skip(&skip),
     }
