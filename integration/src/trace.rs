@@ -67,6 +67,11 @@ impl World {
     /// argument of its `-e inject=`. Returns how it ended and whether the
     /// rule ever struck.
     pub fn tampered(&self, rule: &str, words: &str) -> (Finished, bool) {
+        self.tampered_program(rule, &format!("{} {words}", self.binary().display()))
+    }
+
+    /// The same with any program.
+    pub fn tampered_program(&self, rule: &str, words: &str) -> (Finished, bool) {
         let log = Path::new(SCRATCH).join("tampered");
         let calls = rule.split(':').next().expect("a rule begins with calls");
         let finished = finish(
@@ -75,7 +80,6 @@ impl World {
                 .arg(format!("trace={calls}"))
                 .args(["-e", &format!("inject={rule}"), "-o"])
                 .arg(&log)
-                .arg(self.binary())
                 .args(words.split_whitespace()),
         );
         let log = std::fs::read(&log).unwrap_or_default();

@@ -3,7 +3,7 @@
 
 use std::process::{Command, ExitCode};
 
-use world::{Skip, Verdict, World, tests, until};
+use world::{Skip, Tool, Verdict, World, tests, until};
 
 /// Set for this program to run the tests that must not pass.
 const BROKEN: &str = "WORLD_BROKEN";
@@ -21,6 +21,10 @@ fn main() -> ExitCode {
         what_is_left_on_the_machine_is_told,
         an_inventory_sees_every_kind_of_change,
         a_trace_sees_every_kind_of_write,
+        a_trace_can_be_tampered_with,
+        a_monitor_hears_changes,
+        a_terminal_has_keys_and_a_screen,
+        tools_talk,
     ]])
 }
 
@@ -162,5 +166,82 @@ fn a_trace_sees_every_kind_of_write(world: &World) -> Verdict {
     }
     let (_, trace) = world.traced_program("sh -c /bin/true;/bin/true");
     assert_eq!((trace.programs.len(), trace.forks), (3, 2), "{trace:?}");
+    Ok(())
+}
+
+fn a_trace_can_be_tampered_with(world: &World) -> Verdict {
+    world.needs("strace")?;
+    let (failed, struck) = world.tampered_program("mkdir:error=ENOSPC:when=1", "mkdir d");
+    assert!(struck && failed.status.code() == Some(1), "{failed}");
+    let (fine, struck) = world.tampered_program("mkdir:error=ENOSPC:when=2", "mkdir d");
+    assert!(!struck && fine.status.success(), "{fine}");
+    let (killed, struck) = world.tampered_program("rmdir:signal=KILL:when=1", "rmdir d");
+    assert!(struck && !killed.status.success(), "{killed}");
+    // It was killed before, not after.
+    world.run("rmdir d");
+    Ok(())
+}
+
+fn a_monitor_hears_changes(world: &World) -> Verdict {
+    world.run("ip netns add a");
+    let (own, inside) = (world.monitor(""), world.monitor("a"));
+    world.run("ip -n a link set lo up");
+    assert_eq!(own.heard(world), [""; 0]);
+    let heard = inside.heard(world);
+    assert!(heard.iter().any(|line| line.contains("lo:") && line.contains("UP")), "{heard:?}");
+    Ok(())
+}
+
+fn a_terminal_has_keys_and_a_screen(world: &World) -> Verdict {
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "trap 'echo caught; exit 43' INT; echo $A ready; while sleep 0.02; do :; done",
+    ]);
+    let mut terminal = world.terminal(command.env("A", "now"));
+    terminal.shows("now ready");
+    terminal.press("\x03");
+    terminal.finish().code(43).says("caught");
+    Ok(())
+}
+
+/// a -- bridge0 -- b
+fn tools_talk(world: &World) -> Verdict {
+    world.sh("
+        ip link add bridge0 type bridge
+        ip link set bridge0 up
+        for n in a b; do
+            ip netns add $n
+            ip link add to-$n type veth peer name eth0 netns $n
+            ip link set to-$n master bridge0 up
+            ip -n $n link set eth0 up
+        done
+        ip -n a addr add 10.0.0.1/24 broadcast + dev eth0
+        ip -n b addr add 10.0.0.2/24 broadcast + dev eth0
+        ip -n a addr add fd00::1/64 dev eth0 nodad
+        ip -n b addr add fd00::2/64 dev eth0 nodad
+    ");
+    world.settled();
+    for (from, to, listen) in [
+        ("10.0.0.1", "10.0.0.255", "5000 1"),
+        ("10.0.0.1", "255.255.255.255", "5000 1"),
+        ("10.0.0.1", "239.1.2.3", "5000 1 239.1.2.3 10.0.0.2"),
+        ("fd00::1", "ff15::1234", "5000 1 ff15::1234 eth0"),
+    ] {
+        let mut ear = world.tool("b", Tool::Hear, listen);
+        ear.line_with("ready");
+        world.tool("a", Tool::Say, &format!("{from} {to} 5000 hello")).finish().ok();
+        ear.finish().ok().says(&format!("{from} hello"));
+    }
+    let mut echo = world.tool("b", Tool::Echo, "10.0.0.2 4000");
+    echo.line_with("ready");
+    let mut drip = world.tool("a", Tool::Drip, "10.0.0.2 4000");
+    drip.line_with("20");
+    drip.finish().ok().says("most ");
+    // A connection that breaks is told.
+    let mut drip = world.tool("a", Tool::Drip, "10.0.0.2 4000");
+    drip.line_with("20");
+    drop(echo);
+    drip.finish().code(1);
     Ok(())
 }
