@@ -5,9 +5,7 @@ use std::ffi::OsString;
 use super::input::{NodeWords, allowed};
 use super::{CliError, Ending, show};
 use crate::kernel::permissions::Capability;
-use crate::kernel::worker::Worker;
-use crate::kernel::{inside, netns, observe};
-use crate::model::mark::{Thing, netns as netns_name};
+use crate::kernel::{inside, netns};
 
 /// Run a command in a node
 ///
@@ -67,38 +65,29 @@ fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, Cli
 
 /// The namespace of the node that is meant, and its lab.
 fn find(words: &NodeWords) -> Result<(String, String), CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(CliError::Runtime)?.block_on(async {
-        let worker = Worker::start()?;
-        let mut found = Vec::new();
-        for name in netns::list()? {
-            let Some((lab, node)) = name.split_once('.') else { continue };
-            let is_meant = node == words.node.as_str()
-                && words.lab.as_ref().is_none_or(|named| named.as_str() == lab);
-            if !is_meant {
-                continue;
-            }
-            if let Some(mark) = observe::node_mark(&worker, &name).await?
-                && let Thing::Node(node) = &mark.thing
-            {
-                found.push((mark.lab.to_string(), netns_name(&mark.lab, node)));
-            }
+    let mut found = Vec::new();
+    for name in netns::list()? {
+        let Some((lab, node)) = name.split_once('.') else { continue };
+        let is_meant = node == words.node.as_str()
+            && words.lab.as_ref().is_none_or(|named| named.as_str() == lab);
+        if is_meant && let Some(mark) = inside::mark_of(&name)? {
+            found.push((mark.lab.to_string(), name));
         }
-        match found.len() {
-            1 => Ok(found.swap_remove(0)),
-            0 => Err(CliError::usage(
-                format!("there is no node `{}`{}", words.node, in_lab(words)),
-                "`ovsns node list` shows the nodes",
-            )),
-            _ => {
-                let labs: Vec<_> = found.iter().map(|(lab, _)| format!("`{lab}`")).collect();
-                Err(CliError::usage(
-                    format!("several labs have a node `{}`: {}", words.node, labs.join(", ")),
-                    format!("say which, such as `{}/{}`", found[0].0, words.node),
-                ))
-            }
+    }
+    match found.len() {
+        1 => Ok(found.swap_remove(0)),
+        0 => Err(CliError::usage(
+            format!("there is no node `{}`{}", words.node, in_lab(words)),
+            "`ovsns node list` shows the nodes",
+        )),
+        _ => {
+            let labs: Vec<_> = found.iter().map(|(lab, _)| format!("`{lab}`")).collect();
+            Err(CliError::usage(
+                format!("several labs have a node `{}`: {}", words.node, labs.join(", ")),
+                format!("say which, such as `{}/{}`", found[0].0, words.node),
+            ))
         }
-    })
+    }
 }
 
 fn in_lab(words: &NodeWords) -> String {

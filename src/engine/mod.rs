@@ -268,7 +268,7 @@ impl Engine {
     }
 
     async fn plan_down(&mut self, lab: &LabName) -> Result<Plan, EngineError> {
-        let world = self.observe(&Questions::about(lab)).await?;
+        let world = self.observe(&Questions::whose(lab)).await?;
         Ok(plan::down(lab, &world, &self.abilities(false).await?))
     }
 
@@ -388,7 +388,7 @@ fn questions(lab: &Lab) -> Questions {
         .filter(|(_, node)| !node.sysctls.is_empty())
         .map(|(name, node)| (name.clone(), node.sysctls.keys().cloned().collect()))
         .collect();
-    Questions { lab: lab.name.clone(), sysctls }
+    Questions { sysctls, ..Questions::about(&lab.name) }
 }
 
 /// The stages of a plan, for `apply`.

@@ -13,10 +13,23 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::error::KernelError;
-use super::netns;
+use super::{netns, observe};
+use crate::model::mark::Mark;
 
 /// Where files for namespaces are kept, as `ip netns exec` has it.
 const FILES: &str = "/etc/netns";
+
+/// The mark of the node in the namespace called `name`, if it is one of ours.
+/// The calling thread moves into that namespace, and stays there.
+pub fn mark_of(name: &str) -> Result<Option<Mark>, KernelError> {
+    let netns = netns::open(name)?;
+    match setns(netns.as_fd(), CloneFlags::CLONE_NEWNET) {
+        Ok(()) => observe::mark_here(name),
+        // A file that is no namespace.
+        Err(Errno::EINVAL) => Ok(None),
+        Err(errno) => Err(KernelError::new(format!("enter namespace `{name}`"), errno)),
+    }
+}
 
 /// Moves this process into the namespace called `name`. It gets a mount
 /// namespace of its own, in which `/sys` shows the namespace's devices and

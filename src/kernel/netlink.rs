@@ -197,7 +197,17 @@ impl BlockingNetlink {
 
     /// Asks for a change of something that is there.
     pub fn change(&self, message: RouteNetlinkMessage, asked: &str) -> Result<(), KernelError> {
-        self.request(message, NLM_F_REQUEST | NLM_F_ACK, asked).map(drop)
+        self.get(message, asked).map(drop)
+    }
+
+    /// Asks for one thing; the answer is what the kernel says before it
+    /// acknowledges.
+    pub fn get(
+        &self,
+        message: RouteNetlinkMessage,
+        asked: &str,
+    ) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
+        self.request(message, NLM_F_REQUEST | NLM_F_ACK, asked)
     }
 
     /// Asks for all of a table, again if it changed meanwhile.

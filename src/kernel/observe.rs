@@ -20,7 +20,6 @@ use super::error::KernelError;
 use super::host::{LinuxHost, PROTOCOL};
 use super::netlink::{BlockingNetlink, Netlink};
 use super::netns;
-use super::worker::{Where, Worker};
 use crate::model::mark::{GROUP_BIT, Mac, Mark, Thing, birth_mac, group, netns as netns_name};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::world::{HostView, KernelRoute, Questions, SeenDevice, SeenNode};
@@ -54,6 +53,12 @@ pub async fn links(netlink: &Netlink) -> Result<Vec<Link>, KernelError> {
 fn all_links() -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    RouteNetlinkMessage::GetLink(message)
+}
+
+fn the_loopback() -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName("lo".into()));
     RouteNetlinkMessage::GetLink(message)
 }
 
@@ -134,19 +139,11 @@ impl Link {
     }
 }
 
-/// The mark of the node in the namespace called `name`, if it is one of ours:
-/// the mark and the name must agree.
-pub async fn node_mark(worker: &Worker, name: &str) -> Result<Option<Mark>, KernelError> {
-    let netlink = match worker.netlink(Where::In(netns::open(name)?)).await {
-        Err(error) if error.errno == Errno::EINVAL => return Ok(None),
-        other => other?,
-    };
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName("lo".into()));
-    let asked = || format!("look at the loopback of namespace `{name}`");
-    let answer = netlink.get(RouteNetlinkMessage::GetLink(message), asked).await?;
-    let RouteNetlinkMessage::NewLink(loopback) = answer else { return Ok(None) };
-    let mark = Mark::parse(&read_link(loopback).seen.alias);
+/// The mark of the node in the namespace of the calling thread, called `name`,
+/// if it is one of ours: the mark and the name must agree.
+pub(super) fn mark_here(name: &str) -> Result<Option<Mark>, KernelError> {
+    let found = BlockingNetlink::new()?.get(the_loopback(), "look at the loopback")?;
+    let mark = read_links(found).pop().and_then(|lo| Mark::parse(&lo.seen.alias));
     Ok(mark.filter(|mark| match &mark.thing {
         Thing::Node(node) => netns_name(&mark.lab, node) == name,
         Thing::Switch(_) | Thing::Interface(..) | Thing::Port(_) => false,
@@ -158,22 +155,21 @@ pub(super) async fn labs(host: &LinuxHost) -> Result<BTreeSet<LabName>, KernelEr
     let links = links(host.here()).await?;
     let marks = links.iter().filter_map(|link| Mark::parse(&link.seen.alias));
     let mut labs: BTreeSet<LabName> = marks.map(|mark| mark.lab).collect();
-    for name in netns::list()? {
-        let Some(lab) = name.split_once('.').and_then(|(lab, _)| LabName::new(lab).ok()) else {
-            continue;
-        };
-        // One node is enough to know a lab.
-        if labs.contains(&lab) {
-            continue;
-        }
-        let stub = || netns::stub_mark(&name).and_then(|text| Mark::parse(&text));
-        let mark = match node_mark(host.worker(), &name).await {
-            Ok(mark) => mark.or_else(stub),
-            // Deleted since it was listed.
-            Err(error) if error.errno == Errno::ENOENT => None,
+    // One node is enough to know a lab, but only the mark says that it is one.
+    let unknown = |name: &String| {
+        let lab = name.split_once('.').and_then(|(lab, _)| LabName::new(lab).ok());
+        lab.is_some_and(|lab| !labs.contains(&lab))
+    };
+    let names = netns::list()?.into_iter().filter(unknown).collect();
+    for (name, mark) in host.worker().tour(names, mark_here).await? {
+        let mark = match mark {
+            Ok(mark) => mark,
+            // The file is no namespace, or was deleted since it was listed.
+            Err(error) if matches!(error.errno, Errno::EINVAL | Errno::ENOENT) => None,
             Err(error) => return Err(error),
         };
-        labs.extend(mark.map(|mark| mark.lab));
+        let stub = || netns::stub_mark(&name).and_then(|text| Mark::parse(&text));
+        labs.extend(mark.or_else(stub).map(|mark| mark.lab));
     }
     Ok(labs)
 }
@@ -243,12 +239,20 @@ fn look_inside(name: &str, questions: &Questions) -> Result<Option<SeenNode>, Ke
     let node = name.split_once('.').and_then(|(_, node)| NodeName::new(node).ok());
     let Some(node) = node else { return Ok(None) };
     let netlink = BlockingNetlink::new()?;
-    let links = read_links(netlink.dump(&all_links(), "list links")?);
+    let links = if questions.inside {
+        netlink.dump(&all_links(), "list links")?
+    } else {
+        netlink.get(the_loopback(), "look at the loopback")?
+    };
+    let links = read_links(links);
     let loopback = links.iter().find(|link| link.name == "lo");
     if loopback.is_none_or(|lo| lo.seen.alias != mark_of(lab, &node).to_string()) {
         return Ok(None);
     }
     let mut seen = SeenNode::default();
+    if !questions.inside {
+        return Ok(Some(seen));
+    }
     let mut names: BTreeMap<u32, IfName> = BTreeMap::new();
     for link in links {
         // Whoever works in a node may have made bridges and tunnels there.

@@ -111,6 +111,9 @@ pub struct KernelRoute {
 pub struct Questions {
     /// The lab.
     pub lab: LabName,
+    /// Whether to look into the nodes, or only at whose they are: to take a
+    /// lab down, what is in a node does not matter.
+    pub inside: bool,
     /// Kernel parameters to read, by node.
     pub sysctls: BTreeMap<NodeName, BTreeSet<String>>,
 }
@@ -118,7 +121,12 @@ pub struct Questions {
 impl Questions {
     /// Asks for all that carries the lab's mark and no kernel parameters.
     pub fn about(lab: &LabName) -> Self {
-        Self { lab: lab.clone(), sysctls: BTreeMap::new() }
+        Self { lab: lab.clone(), inside: true, sysctls: BTreeMap::new() }
+    }
+
+    /// Asks which things carry the lab's mark, and no more about them.
+    pub fn whose(lab: &LabName) -> Self {
+        Self { inside: false, ..Self::about(lab) }
     }
 }
 
