@@ -177,13 +177,7 @@ impl Engine {
     ) -> Result<(Lab, Done), E> {
         let held = self.state.lock(name, &self.command).map_err(EngineError::from)?;
         let remembered = self.state.read(name).map_err(EngineError::from).map(|state| state.lab);
-        let lab = match remembered.map_err(E::from).and_then(edit) {
-            Ok(lab) => lab,
-            Err(error) => {
-                held.release_unused();
-                return Err(error);
-            }
-        };
+        let lab = edit(remembered?)?;
         let done = self.up_held(held, &lab, progress).await?;
         Ok((lab, done))
     }
@@ -195,14 +189,7 @@ impl Engine {
         progress: Progress<'_>,
     ) -> Result<Done, EngineError> {
         let wanted = Wanted::new(lab, self.backend());
-        let (done, before) = match self.difference(lab, &wanted).await {
-            Ok(found) => found,
-            Err(error) => {
-                // A lab that was refused leaves no directory behind.
-                held.release_unused();
-                return Err(error);
-            }
-        };
+        let (done, before) = self.difference(lab, &wanted).await?;
         if done.plan.is_empty() {
             held.remember(lab)?;
             return Ok(done);
@@ -221,7 +208,9 @@ impl Engine {
                 Err(cause) => {
                     let failure = Failure { cause, done: performed };
                     let error = self.take_back(&lab.name, failure, &before).await;
-                    held.abandon(matches!(error, EngineError::TakenBack { .. }))?;
+                    if matches!(error, EngineError::TakenBack { .. }) {
+                        held.abandon()?;
+                    }
                     return Err(error);
                 }
             };
@@ -241,11 +230,11 @@ impl Engine {
         progress: Progress<'_>,
     ) -> Result<Plan, EngineError> {
         let held = self.state.lock(lab, &self.command)?;
-        let remembered = held.is_remembered();
+        let was_there = held.was_there();
         let plan = self.plan_down(lab).await?;
         if plan.is_empty() {
             held.forget()?;
-            return if remembered { Ok(plan) } else { Err(EngineError::NoLab(lab.clone())) };
+            return if was_there { Ok(plan) } else { Err(EngineError::NoLab(lab.clone())) };
         }
         held.begin(&plan)?;
         // Teardown goes on past failures: one thing that cannot be deleted is
@@ -308,12 +297,9 @@ impl Engine {
         let mut removed = Vec::new();
         for lab in self.labs().await? {
             if self.state.read(&lab)?.lab.is_none() {
-                match self.down(&lab, progress).await {
-                    Ok(_) => removed.push(format!("lab {lab}")),
-                    // Only an empty directory was left, and it is gone now.
-                    Err(EngineError::NoLab(_)) => removed.push(format!("directory of lab {lab}")),
-                    Err(error) => return Err(error),
-                }
+                let plan = self.down(&lab, progress).await?;
+                let what = if plan.is_empty() { "directory of lab" } else { "lab" };
+                removed.push(format!("{what} {lab}"));
             }
         }
         let orphans = self.host.delete_orphans().await?;

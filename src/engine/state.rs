@@ -129,9 +129,23 @@ impl State {
     /// to wait.
     pub fn lock(&self, lab: &LabName, command: &str) -> Result<Held, StateError> {
         let directory = self.of(lab);
+        let was_there = directory.exists();
+        let locked = self.lock_in(&directory, lab, command);
+        if locked.is_err() && !was_there {
+            prune(&directory);
+        }
+        locked.map(|lock| Held { directory, was_there, command: command.to_owned(), _lock: lock })
+    }
+
+    fn lock_in(
+        &self,
+        directory: &Path,
+        lab: &LabName,
+        command: &str,
+    ) -> Result<Flock<File>, StateError> {
         let path = directory.join("lock");
         loop {
-            make_directory(&directory)?;
+            make_directory(directory)?;
             let opened = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -166,23 +180,26 @@ impl State {
             let name = format!("`{command}` (process {})\n", std::process::id());
             let write = lock.set_len(0).and_then(|()| lock.write_all(name.as_bytes()));
             write.map_err(|source| file("write", &path, source))?;
-            return Ok(Held { directory, command: command.to_owned(), _lock: lock });
+            return Ok(lock);
         }
     }
 }
 
-/// A lab that this process has for itself.
+/// A lab that this process has for itself. If nothing is remembered of it in
+/// the end, nothing is left of its directory.
 #[derive(Debug)]
 pub struct Held {
     directory: PathBuf,
+    was_there: bool,
     command: String,
     _lock: Flock<File>,
 }
 
 impl Held {
-    /// Whether there is a memory of the lab.
-    pub fn is_remembered(&self) -> bool {
-        self.directory.join("lab.json").exists()
+    /// Whether there was a directory of the lab before, with a memory in it or
+    /// left by a command that was cut off.
+    pub fn was_there(&self) -> bool {
+        self.was_there
     }
 
     /// Writes down what is about to be done.
@@ -205,41 +222,37 @@ impl Held {
         remove(&self.directory.join("journal.json"))
     }
 
-    /// Forgets the change that failed; if it was taken back and there was no
-    /// lab before, forgets the lab, too.
-    pub fn abandon(self, taken_back: bool) -> Result<(), StateError> {
-        if taken_back {
-            remove(&self.directory.join("journal.json"))?;
-            self.release_unused();
-        }
-        Ok(())
-    }
-
-    /// Lets go of a lab of which nothing is remembered.
-    pub fn release_unused(self) {
-        let used = ["lab.json", "journal.json"].iter().any(|f| self.directory.join(f).exists());
-        if !used {
-            // Nothing depends on it: an empty directory is found by `gc`.
-            let _ = self.forget();
-        }
+    /// Forgets the change that was taken back.
+    pub fn abandon(self) -> Result<(), StateError> {
+        remove(&self.directory.join("journal.json"))
     }
 
     /// Forgets the lab, now that it is gone.
     pub fn forget(self) -> Result<(), StateError> {
-        for name in ["lab.json", "journal.json", "lock"] {
-            remove(&self.directory.join(name))?;
+        remove(&self.directory.join("lab.json"))?;
+        remove(&self.directory.join("journal.json"))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let used = ["lab.json", "journal.json"].iter().any(|f| self.directory.join(f).exists());
+        if !used {
+            // The lock file is deleted while it is held: who waits for it sees
+            // that it has no name any more, and looks again. If it cannot be
+            // deleted, an empty directory is left, which hurts nobody.
+            let _ = fs::remove_file(self.directory.join("lock"));
+            prune(&self.directory);
         }
-        // The last lab takes the directories along. They are not empty when
-        // there are others, or when somebody keeps something there.
-        let mut directory = self.directory.as_path();
-        for _ in 0..3 {
-            if fs::remove_dir(directory).is_err() {
-                break;
-            }
-            let Some(parent) = directory.parent() else { break };
-            directory = parent;
+    }
+}
+
+/// Deletes the directory of a lab and those above it, as far as they are empty.
+fn prune(directory: &Path) {
+    for directory in directory.ancestors().take(3) {
+        if fs::remove_dir(directory).is_err() {
+            break;
         }
-        Ok(())
     }
 }
 

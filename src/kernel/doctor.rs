@@ -90,7 +90,7 @@ async fn add(netlink: &Netlink, name: &str, info: Vec<LinkInfo>) -> Result<(), K
     message.attributes =
         vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::LinkInfo(info)];
     let asked = || format!("make `{name}`");
-    netlink.create(RouteNetlinkMessage::NewLink(message), asked).await
+    netlink.create(RouteNetlinkMessage::NewLink(message), asked)
 }
 
 fn finding(
@@ -131,7 +131,7 @@ async fn marked_addresses(netlink: &Netlink) -> Result<Finding, KernelError> {
     use netlink_packet_route::address::AddressMessage;
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
-    message.header.index = netlink.index_of("lo").await?;
+    message.header.index = netlink.index_of("lo")?;
     message.header.prefix_len = 32;
     let address = std::net::Ipv4Addr::new(127, 99, 99, 99).into();
     message.attributes = vec![
@@ -140,9 +140,9 @@ async fn marked_addresses(netlink: &Netlink) -> Result<Finding, KernelError> {
         AddressAttribute::Protocol(AddressProtocol::from(PROTOCOL)),
     ];
     let asked = || "try a marked address".to_owned();
-    netlink.create(RouteNetlinkMessage::NewAddress(message), asked).await?;
+    netlink.create(RouteNetlinkMessage::NewAddress(message), asked)?;
     let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    let kept = netlink.dump(all, "list addresses").await?.iter().any(|message| match message {
+    let kept = netlink.dump(&all, "list addresses")?.iter().any(|message| match message {
         RouteNetlinkMessage::NewAddress(message) => message
             .attributes
             .contains(&AddressAttribute::Protocol(AddressProtocol::from(PROTOCOL))),

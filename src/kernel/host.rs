@@ -18,12 +18,11 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::{AsyncSocket, TokioSocket, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
 
 use super::Host;
 use super::error::{KernelError, StepError};
-use super::netlink::{BlockingNetlink, Netlink};
+use super::netlink::Netlink;
 use super::netns;
 use super::observe;
 use super::worker::{Where, Worker};
@@ -90,46 +89,46 @@ impl LinuxHost {
     async fn do_step(&mut self, lab: &LabName, step: &Step) -> Result<(), KernelError> {
         match step {
             Step::AddNode { node } => self.add_node(lab, node).await,
-            Step::DeleteNode { node } => self.delete_node(lab, node).await,
+            Step::DeleteNode { node } => self.delete_node(lab, node),
             Step::AddVeth(veth) => self.add_veth(lab, veth).await,
             Step::DeleteVeth(veth) => {
                 let [end, _] = &veth.ends;
                 self.delete_end(lab, &end.at, &end.device).await
             }
             Step::DeleteEnd { at, device } => self.delete_end(lab, at, device).await,
-            Step::SweepLinks { group, devices } => self.sweep(*group, devices).await,
+            Step::SweepLinks { group, devices } => self.sweep(*group, devices),
             Step::SetLink { at, device, before, after } => {
                 let netlink = self.netlink_at(lab, at).await?;
-                set_link(&netlink, device, before, after).await
+                set_link(&netlink, device, before, after)
             }
             Step::AddAltname { at, device, altname } => {
-                self.netlink_at(lab, at).await?.add_altname(device, altname).await
+                self.netlink_at(lab, at).await?.add_altname(device, altname)
             }
             Step::AddAddress { node, device, address } => {
                 let netlink = self.netlink_in(&netns_name(lab, node)).await?;
-                let message = address_message(netlink.index_of(device.as_str()).await?, *address);
+                let message = address_message(netlink.index_of(device.as_str())?, *address);
                 let asked = || format!("give `{node}:{device}` the address `{address}`");
-                netlink.create(RouteNetlinkMessage::NewAddress(message), asked).await
+                netlink.create(RouteNetlinkMessage::NewAddress(message), asked)
             }
             Step::DeleteAddress { node, device, address } => {
                 let netlink = self.netlink_in(&netns_name(lab, node)).await?;
-                let message = address_message(netlink.index_of(device.as_str()).await?, *address);
+                let message = address_message(netlink.index_of(device.as_str())?, *address);
                 let asked = || format!("take the address `{address}` off `{node}:{device}`");
-                netlink.change(RouteNetlinkMessage::DelAddress(message), asked).await
+                netlink.change(RouteNetlinkMessage::DelAddress(message), asked)
             }
             Step::AddRoute { node, route } => {
                 let netlink = self.netlink_in(&netns_name(lab, node)).await?;
-                let index = netlink.index_of(route.device.as_str()).await?;
+                let index = netlink.index_of(route.device.as_str())?;
                 let asked = || format!("add the route to `{}` in node `{node}`", route.to);
                 let message = RouteNetlinkMessage::NewRoute(route_message(index, route));
-                netlink.create(message, asked).await
+                netlink.create(message, asked)
             }
             Step::DeleteRoute { node, route } => {
                 let netlink = self.netlink_in(&netns_name(lab, node)).await?;
-                let index = netlink.index_of(route.device.as_str()).await?;
+                let index = netlink.index_of(route.device.as_str())?;
                 let asked = || format!("delete the route to `{}` in node `{node}`", route.to);
                 let message = RouteNetlinkMessage::DelRoute(route_message(index, route));
-                netlink.change(message, asked).await
+                netlink.change(message, asked)
             }
             Step::SetSysctl { node, key, after, .. } => {
                 let place = Where::In(netns::open(&netns_name(lab, node))?);
@@ -153,10 +152,8 @@ impl LinuxHost {
             .inside(Where::Fresh, {
                 let (name, mark) = (name.clone(), mark.clone());
                 move || -> Result<Netlink, KernelError> {
-                    mark_loopback(&mark)?;
-                    let socket = TokioSocket::new(NETLINK_ROUTE)
-                        .map_err(|e| KernelError::from_io("open a netlink socket", &e))?;
-                    let netlink = Netlink::new(socket)?;
+                    let netlink = Netlink::new()?;
+                    mark_loopback(&netlink, &mark)?;
                     netns::name_mine(&name, &mark)?;
                     Ok(netlink)
                 }
@@ -174,7 +171,7 @@ impl LinuxHost {
     /// keep them alive.
     ///
     /// Like `ip netns delete NETNS`.
-    async fn delete_node(&mut self, lab: &LabName, node: &NodeName) -> Result<(), KernelError> {
+    fn delete_node(&mut self, lab: &LabName, node: &NodeName) -> Result<(), KernelError> {
         let name = netns_name(lab, node);
         self.inside.remove(&name);
         netns::delete(&name)
@@ -203,14 +200,14 @@ impl LinuxHost {
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]));
         let asked = || format!("make link `{}`", veth.link);
-        at_first.create(RouteNetlinkMessage::NewLink(message), asked).await?;
+        at_first.create(RouteNetlinkMessage::NewLink(message), asked)?;
         let marked = async {
             let at_second = self.netlink_at(lab, &second.at).await?;
-            mark_end(&at_first, first).await?;
-            mark_end(&at_second, second).await
+            mark_end(&at_first, first)?;
+            mark_end(&at_second, second)
         };
         if let Err(error) = marked.await {
-            at_first.delete_link(&first.device).await?;
+            at_first.delete_link(&first.device)?;
             return Err(error);
         }
         Ok(())
@@ -227,7 +224,7 @@ impl LinuxHost {
         at: &Place,
         device: &IfName,
     ) -> Result<(), KernelError> {
-        match self.netlink_at(lab, at).await?.delete_link(device).await {
+        match self.netlink_at(lab, at).await?.delete_link(device) {
             Err(error) if error.errno == Errno::ENODEV => Ok(()),
             other => other,
         }
@@ -238,8 +235,8 @@ impl LinuxHost {
     /// readers once (kernel 6.18, 1000 links).
     ///
     /// Like `ip link delete group GROUP`.
-    async fn sweep(&mut self, group: u32, devices: &[IfName]) -> Result<(), KernelError> {
-        let links = observe::links(&self.here).await?;
+    fn sweep(&mut self, group: u32, devices: &[IfName]) -> Result<(), KernelError> {
+        let links = observe::links(&self.here)?;
         // Somebody may have put a link of theirs into our group; then it is
         // one by one, and theirs stays.
         let strangers = links
@@ -247,7 +244,7 @@ impl LinuxHost {
             .any(|link| link.group == group && !devices.iter().any(|d| d.as_str() == link.name));
         if strangers {
             for device in devices {
-                match self.here.delete_link(device).await {
+                match self.here.delete_link(device) {
                     // Its other end was deleted before it.
                     Err(error) if error.errno == Errno::ENODEV => {}
                     other => other?,
@@ -258,7 +255,7 @@ impl LinuxHost {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::Group(group));
         let asked = || format!("delete the links of group {group:#x}");
-        match self.here.change(RouteNetlinkMessage::DelLink(message), asked).await {
+        match self.here.change(RouteNetlinkMessage::DelLink(message), asked) {
             // All gone already.
             Err(error) if error.errno == Errno::ENODEV => Ok(()),
             other => other,
@@ -277,12 +274,11 @@ impl Host for LinuxHost {
     }
 
     async fn delete_orphans(&mut self) -> Result<Vec<String>, KernelError> {
-        let orphans =
-            observe::links(&self.here).await?.into_iter().filter(observe::Link::is_orphan);
+        let orphans = observe::links(&self.here)?.into_iter().filter(observe::Link::is_orphan);
         let mut deleted = Vec::new();
         for link in orphans {
             let device = IfName::new(&link.name).expect("an orphan's name is one of ours");
-            match self.here.delete_link(&device).await {
+            match self.here.delete_link(&device) {
                 // Its other end was deleted before it.
                 Err(error) if error.errno == Errno::ENODEV => {}
                 other => other?,
@@ -317,14 +313,14 @@ fn write_sysctl(key: &str, value: &str) -> Result<(), KernelError> {
 
 /// Raises the loopback of the calling thread's namespace with our mark as its
 /// alias.
-fn mark_loopback(mark: &str) -> Result<(), KernelError> {
+fn mark_loopback(netlink: &Netlink, mark: &str) -> Result<(), KernelError> {
     let mut link = LinkMessage::default();
     link.header.flags = LinkFlags::Up;
     link.header.change_mask = LinkFlags::Up;
     link.attributes.push(LinkAttribute::IfName("lo".into()));
     link.attributes.push(LinkAttribute::IfAlias(mark.to_owned()));
     let message = RouteNetlinkMessage::SetLink(link);
-    BlockingNetlink::new()?.change(message, "raise the loopback of a new node")
+    netlink.change(message, || "raise the loopback of a new node".to_owned())
 }
 
 /// One end of a pair, as it is born.
@@ -345,18 +341,18 @@ fn end_message(veth: &Veth, end: &VethEnd, up: bool) -> LinkMessage {
 
 /// Sets an end's alias and altname. The alias is not honoured in the request
 /// that makes a link (kernel 6.18), nor is an altname.
-async fn mark_end(netlink: &Netlink, end: &VethEnd) -> Result<(), KernelError> {
+fn mark_end(netlink: &Netlink, end: &VethEnd) -> Result<(), KernelError> {
     let alias = vec![LinkAttribute::IfAlias(end.alias.clone())];
-    netlink.set_link(&end.device, None, alias, || format!("mark device `{}`", end.device)).await?;
+    netlink.set_link(&end.device, None, alias, || format!("mark device `{}`", end.device))?;
     match &end.altname {
-        Some(altname) => netlink.add_altname(&end.device, altname).await,
+        Some(altname) => netlink.add_altname(&end.device, altname),
         None => Ok(()),
     }
 }
 
 /// Like `ip link set DEVICE up|down mtu MTU address MAC alias MARK`, with what
 /// differs.
-async fn set_link(
+fn set_link(
     netlink: &Netlink,
     device: &IfName,
     before: &LinkState,
@@ -373,7 +369,7 @@ async fn set_link(
         attributes.push(LinkAttribute::IfAlias(after.alias.clone()));
     }
     let flags = (before.up != after.up).then_some(after.up);
-    netlink.set_link(device, flags, attributes, || format!("change device `{device}`")).await
+    netlink.set_link(device, flags, attributes, || format!("change device `{device}`"))
 }
 
 /// Like `ip address add ADDRESS dev DEVICE broadcast + nodad proto 111`.

@@ -3,14 +3,14 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use super::error::KernelError;
 use super::{netns, observe};
@@ -22,13 +22,7 @@ const FILES: &str = "/etc/netns";
 /// The mark of the node in the namespace called `name`, if it is one of ours.
 /// The calling thread moves into that namespace, and stays there.
 pub fn mark_of(name: &str) -> Result<Option<Mark>, KernelError> {
-    let netns = netns::open(name)?;
-    match setns(netns.as_fd(), CloneFlags::CLONE_NEWNET) {
-        Ok(()) => observe::mark_here(name),
-        // A file that is no namespace.
-        Err(Errno::EINVAL) => Ok(None),
-        Err(errno) => Err(KernelError::new(format!("enter namespace `{name}`"), errno)),
-    }
+    if netns::enter(name)? { observe::mark_here(name) } else { Ok(None) }
 }
 
 /// Moves this process into the namespace called `name`. It gets a mount
@@ -43,9 +37,9 @@ pub fn mark_of(name: &str) -> Result<Option<Mark>, KernelError> {
 /// Like the first half of `ip netns exec NAME COMMAND`.
 pub fn enter(name: &str) -> Result<Vec<KernelError>, KernelError> {
     let fail = |asked: String| move |errno: Errno| KernelError::new(asked, errno);
-    let netns = netns::open(name)?;
-    setns(netns.as_fd(), CloneFlags::CLONE_NEWNET)
-        .map_err(fail(format!("enter namespace `{name}`")))?;
+    if !netns::enter(name)? {
+        return Err(KernelError::new(format!("enter namespace `{name}`"), Errno::ENOENT));
+    }
     unshare(CloneFlags::CLONE_NEWNS).map_err(fail("make a mount namespace".into()))?;
     // What is mounted from here on is nobody else's business, but what others
     // mount outside still shows up here.
@@ -55,22 +49,15 @@ pub fn enter(name: &str) -> Result<Vec<KernelError>, KernelError> {
     Ok(lay_over(&Path::new(FILES).join(name)))
 }
 
-/// A sysfs shows the devices of the namespace it was mounted in.
+/// A sysfs shows the devices of the namespace it was mounted in; one of this
+/// namespace goes over the one that is there.
 fn show_devices(name: &str) -> Result<(), KernelError> {
     let fail = |errno| KernelError::new(format!("mount `/sys` of namespace `{name}`"), errno);
-    // The control groups are mounted below it and would be gone, too.
+    // The control groups are mounted below `/sys`, and would be covered, too.
     let cgroups = Path::new("/sys/fs/cgroup");
     let kept = fs::File::open(cgroups).ok();
-    let flags = MsFlags::empty();
-    match umount2("/sys", MntFlags::MNT_DETACH) {
-        // Where nothing is mounted there is nothing in the way. In a user
-        // namespace the kernel keeps what it mounted for us, and lays over.
-        Ok(()) | Err(Errno::EINVAL | Errno::EPERM) => {}
-        Err(errno) => return Err(fail(errno)),
-    }
-    mount(Some(name), "/sys", Some("sysfs"), flags, None::<&str>).map_err(fail)?;
+    mount(Some(name), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>).map_err(fail)?;
     if let Some(kept) = kept {
-        use std::os::fd::AsRawFd;
         let source = format!("/proc/self/fd/{}", kept.as_raw_fd());
         let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
         // A comfort that `ip netns exec` does not have; without it the

@@ -2,17 +2,16 @@
 //! that answer is no (`rtnetlink(7)`, `netlink(7)`).
 
 use std::io;
+use std::sync::{Arc, Mutex};
 
-use futures::StreamExt;
 use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST,
     NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, Prop};
-use netlink_sys::{AsyncSocket, Socket, TokioSocket, protocols::NETLINK_ROUTE};
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, Prop};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
-use rtnetlink::Handle;
 
 use super::error::KernelError;
 use crate::model::names::IfName;
@@ -20,111 +19,92 @@ use crate::model::names::IfName;
 /// How often a dump is asked for again when others change the table under it.
 const DUMPS_MAX: u32 = 20;
 
-/// A socket of one namespace.
+/// A socket of one namespace. Clones share it.
+///
+/// Its calls block, and nothing is lost by that: the kernel does all of the
+/// work while the request is being sent, in the thread that sends it, and the
+/// answer is there when the call returns. Through a task of its own each
+/// request cost twice as much, and a request that could not be sent ended the
+/// connection for all others.
 #[derive(Debug, Clone)]
 pub struct Netlink {
-    handle: Handle,
+    socket: Arc<Mutex<Numbered>>,
+}
+
+#[derive(Debug)]
+struct Numbered {
+    socket: Socket,
+    /// The number of the last request. An answer that was left behind when a
+    /// read failed carries another.
+    last: u32,
 }
 
 impl Netlink {
-    /// Drives `socket` on the current runtime until the last handle is gone.
-    pub fn new(mut socket: TokioSocket) -> Result<Self, KernelError> {
-        let fail = |e: io::Error| KernelError::from_io("set up a netlink socket", &e);
+    /// A socket in the namespace of the calling thread, for any thread.
+    pub fn new() -> Result<Self, KernelError> {
+        let fail = |e: io::Error| KernelError::from_io("open a netlink socket", &e);
+        let socket = Socket::new(NETLINK_ROUTE).map_err(fail)?;
         // Without these the kernel answers with a number and our own request.
-        socket.socket_mut().set_ext_ack(true).map_err(fail)?;
-        socket.socket_mut().set_cap_ack(true).map_err(fail)?;
-        let (connection, handle, _) = rtnetlink::from_socket(socket);
-        tokio::spawn(connection);
-        Ok(Self { handle })
+        socket.set_ext_ack(true).map_err(fail)?;
+        socket.set_cap_ack(true).map_err(fail)?;
+        Ok(Self { socket: Arc::new(Mutex::new(Numbered { socket, last: 0 })) })
     }
 
     /// Asks for a change of something that is there.
-    pub async fn change(
+    pub fn change(
         &self,
         message: RouteNetlinkMessage,
         asked: impl FnOnce() -> String,
     ) -> Result<(), KernelError> {
-        self.request(message, NLM_F_REQUEST | NLM_F_ACK, asked).await.map(drop)
+        self.request(message, NLM_F_ACK, asked).map(drop)
     }
 
     /// Asks for something new; it is an error if it exists.
-    pub async fn create(
+    pub fn create(
         &self,
         message: RouteNetlinkMessage,
         asked: impl FnOnce() -> String,
     ) -> Result<(), KernelError> {
-        let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-        self.request(message, flags, asked).await.map(drop)
+        self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, asked).map(drop)
     }
 
     /// Asks for one thing.
-    pub async fn get(
+    pub fn get(
         &self,
         message: RouteNetlinkMessage,
-        asked: impl FnOnce() -> String,
+        asked: impl Fn() -> String,
     ) -> Result<RouteNetlinkMessage, KernelError> {
-        let mut answers = self.request(message, NLM_F_REQUEST, String::new).await;
-        match &mut answers {
-            Ok(answers) if !answers.is_empty() => Ok(answers.swap_remove(0)),
-            Ok(_) => Err(KernelError::new(asked(), Errno::ENOENT)),
-            Err(error) => Err(KernelError { asked: asked(), ..error.clone() }),
-        }
+        let found = self.request(message, NLM_F_ACK, &asked)?.pop();
+        found.ok_or_else(|| KernelError::new(asked(), Errno::ENOENT))
     }
 
     /// Asks for all of a table, again if it changed meanwhile.
-    pub async fn dump(
+    pub fn dump(
         &self,
-        message: RouteNetlinkMessage,
+        message: &RouteNetlinkMessage,
         asked: &str,
     ) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
         for _ in 0..DUMPS_MAX {
-            let dumped = self
-                .request(message.clone(), NLM_F_REQUEST | NLM_F_DUMP, || asked.to_owned())
-                .await;
-            match dumped {
-                Err(error) if error.errno == Errno::EINTR => continue,
+            match self.request(message.clone(), NLM_F_DUMP, || asked.to_owned()) {
+                Err(error) if error.errno == Errno::EINTR => {}
                 other => return other,
             }
         }
         Err(KernelError::new(asked, Errno::EINTR))
     }
 
-    async fn request(
+    fn request(
         &self,
         message: RouteNetlinkMessage,
         flags: u16,
         asked: impl FnOnce() -> String,
     ) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
-        let mut message = NetlinkMessage::from(message);
-        message.header.flags = flags;
-        let closed = || KernelError::new("reach the kernel by netlink", Errno::EPIPE);
-        let mut answers = self.handle.clone().request(message).map_err(|_| closed())?;
-        let mut found = Vec::new();
-        while let Some(answer) = answers.next().await {
-            if answer.header.flags & NLM_F_DUMP_INTR != 0 {
-                return Err(KernelError::new(asked(), Errno::EINTR));
-            }
-            match answer.payload {
-                NetlinkPayload::InnerMessage(inner) => found.push(inner),
-                NetlinkPayload::Error(error) => match refused(&error) {
-                    None => return Ok(found),
-                    Some((errno, said)) => {
-                        return Err(KernelError { asked: asked(), errno, said });
-                    }
-                },
-                _ => {}
-            }
-            // One thing asked for, one thing answered, and no acknowledgement.
-            if flags == NLM_F_REQUEST {
-                return Ok(found);
-            }
-        }
-        // An acknowledgement ends the stream without a message of its own.
-        Ok(found)
+        let answered = self.socket.lock().expect("no request panics").request(message, flags);
+        answered.map_err(|(errno, said)| KernelError { asked: asked(), errno, said })
     }
 
     /// Changes a link, found by its name.
-    pub async fn set_link(
+    pub fn set_link(
         &self,
         device: &IfName,
         flags: Option<bool>,
@@ -138,128 +118,81 @@ impl Netlink {
         }
         message.attributes.push(LinkAttribute::IfName(device.to_string()));
         message.attributes.extend(attributes);
-        self.change(RouteNetlinkMessage::SetLink(message), asked).await
+        self.change(RouteNetlinkMessage::SetLink(message), asked)
     }
 
     /// Gives a link another name.
     ///
     /// Like `ip link property add dev DEVICE altname ALTNAME`.
-    pub async fn add_altname(&self, device: &IfName, altname: &str) -> Result<(), KernelError> {
+    pub fn add_altname(&self, device: &IfName, altname: &str) -> Result<(), KernelError> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(device.to_string()));
         let altnames = vec![Prop::AltIfName(altname.to_owned())];
         message.attributes.push(LinkAttribute::PropList(altnames));
         let asked = || format!("call device `{device}` also `{altname}`");
-        self.create(RouteNetlinkMessage::NewLinkProp(message), asked).await
+        self.create(RouteNetlinkMessage::NewLinkProp(message), asked)
     }
 
     /// Deletes a link, and a veth's other end with it.
     ///
     /// Like `ip link delete DEVICE`.
-    pub async fn delete_link(&self, device: &IfName) -> Result<(), KernelError> {
+    pub fn delete_link(&self, device: &IfName) -> Result<(), KernelError> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(device.to_string()));
         let asked = || format!("delete device `{device}`");
-        self.change(RouteNetlinkMessage::DelLink(message), asked).await
+        self.change(RouteNetlinkMessage::DelLink(message), asked)
     }
 
     /// The index of a link.
     ///
     /// Like `cat /sys/class/net/DEVICE/ifindex`.
-    pub async fn index_of(&self, device: &str) -> Result<u32, KernelError> {
+    pub fn index_of(&self, device: &str) -> Result<u32, KernelError> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(device.to_owned()));
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let asked = || format!("look up device `{device}`");
-        match self.get(RouteNetlinkMessage::GetLink(message), asked).await? {
+        match self.get(RouteNetlinkMessage::GetLink(message), asked)? {
             RouteNetlinkMessage::NewLink(link) => Ok(link.header.index),
             _ => Err(KernelError::new(asked(), Errno::EBADMSG)),
         }
     }
 }
 
-/// A socket that waits for its answers, for the thread that enters
-/// namespaces: it has nothing else to do, and the kernel answers while it
-/// asks. A dump of a node costs a tenth so of what it costs through the
-/// runtime's two tasks.
-pub struct BlockingNetlink {
-    socket: Socket,
-}
+type Refused = (Errno, Option<String>);
 
-impl BlockingNetlink {
-    /// A socket in the namespace of the calling thread.
-    pub fn new() -> Result<Self, KernelError> {
-        let fail = |e: io::Error| KernelError::from_io("open a netlink socket", &e);
-        let socket = Socket::new(NETLINK_ROUTE).map_err(fail)?;
-        socket.set_ext_ack(true).map_err(fail)?;
-        socket.set_cap_ack(true).map_err(fail)?;
-        Ok(Self { socket })
-    }
-
-    /// Asks for a change of something that is there.
-    pub fn change(&self, message: RouteNetlinkMessage, asked: &str) -> Result<(), KernelError> {
-        self.get(message, asked).map(drop)
-    }
-
-    /// Asks for one thing; the answer is what the kernel says before it
-    /// acknowledges.
-    pub fn get(
-        &self,
-        message: RouteNetlinkMessage,
-        asked: &str,
-    ) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
-        self.request(message, NLM_F_REQUEST | NLM_F_ACK, asked)
-    }
-
-    /// Asks for all of a table, again if it changed meanwhile.
-    pub fn dump(
-        &self,
-        message: &RouteNetlinkMessage,
-        asked: &str,
-    ) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
-        for _ in 0..DUMPS_MAX {
-            match self.request(message.clone(), NLM_F_REQUEST | NLM_F_DUMP, asked) {
-                Err(error) if error.errno == Errno::EINTR => {}
-                other => return other,
-            }
-        }
-        Err(KernelError::new(asked, Errno::EINTR))
-    }
-
+impl Numbered {
     fn request(
-        &self,
+        &mut self,
         message: RouteNetlinkMessage,
         flags: u16,
-        asked: &str,
-    ) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
-        let fail = |e: io::Error| KernelError::from_io(asked, &e);
-        let garbled = |_| KernelError::new(asked, Errno::EBADMSG);
+    ) -> Result<Vec<RouteNetlinkMessage>, Refused> {
+        let failed =
+            |e: io::Error| (Errno::from_raw(e.raw_os_error().unwrap_or(Errno::EIO as i32)), None);
+        self.last = self.last.wrapping_add(1);
         let mut message = NetlinkMessage::from(message);
-        message.header.flags = flags;
+        message.header.flags = NLM_F_REQUEST | flags;
+        message.header.sequence_number = self.last;
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).map_err(fail)?;
+        self.socket.send(&bytes, 0).map_err(failed)?;
         let (mut found, mut changed) = (Vec::new(), false);
         loop {
-            let (bytes, _) = self.socket.recv_from_full().map_err(fail)?;
+            let (bytes, _) = self.socket.recv_from_full().map_err(failed)?;
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
-                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest);
-                let answer = answer.map_err(garbled)?;
+                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                    .map_err(|_| (Errno::EBADMSG, None))?;
                 let length = (answer.header.length as usize).next_multiple_of(4);
                 rest = rest.get(length..).unwrap_or_default();
+                if answer.header.sequence_number != self.last {
+                    continue;
+                }
                 changed |= answer.header.flags & NLM_F_DUMP_INTR != 0;
                 match answer.payload {
                     NetlinkPayload::InnerMessage(inner) => found.push(inner),
-                    NetlinkPayload::Error(error) => match refused(&error) {
-                        None => return Ok(found),
-                        Some((errno, said)) => {
-                            return Err(KernelError { asked: asked.to_owned(), errno, said });
-                        }
-                    },
-                    NetlinkPayload::Done(_) if changed => {
-                        return Err(KernelError::new(asked, Errno::EINTR));
-                    }
+                    NetlinkPayload::Error(error) => return refused(&error).map_or(Ok(found), Err),
+                    NetlinkPayload::Done(_) if changed => return Err((Errno::EINTR, None)),
                     NetlinkPayload::Done(_) => return Ok(found),
                     _ => {}
                 }
@@ -269,7 +202,7 @@ impl BlockingNetlink {
 }
 
 /// What the kernel refused with; `None` if it did not refuse.
-fn refused(error: &ErrorMessage) -> Option<(Errno, Option<String>)> {
+fn refused(error: &ErrorMessage) -> Option<Refused> {
     let code = error.code?;
     Some((Errno::from_raw(code.get().abs()), words(&error.header)))
 }

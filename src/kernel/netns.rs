@@ -4,13 +4,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns};
 use nix::unistd::linkat;
 
 use super::error::KernelError;
@@ -47,6 +48,21 @@ pub fn list() -> Result<Vec<String>, KernelError> {
 /// The namespace called `name`, opened.
 pub fn open(name: &str) -> Result<File, KernelError> {
     File::open(path(name)).map_err(|e| KernelError::from_io(format!("open namespace `{name}`"), &e))
+}
+
+/// Moves the calling thread into the namespace called `name`; says `false`,
+/// and stays, if the name leads to no namespace, or nowhere any more.
+pub(super) fn enter(name: &str) -> Result<bool, KernelError> {
+    let netns = match open(name) {
+        Err(error) if error.errno == Errno::ENOENT => return Ok(false),
+        other => other?,
+    };
+    match setns(netns.as_fd(), CloneFlags::CLONE_NEWNET) {
+        Ok(()) => Ok(true),
+        // Somebody's plain file, or one of ours that was cut off.
+        Err(Errno::EINVAL) => Ok(false),
+        Err(errno) => Err(KernelError::new(format!("enter namespace `{name}`"), errno)),
+    }
 }
 
 /// Makes the directory ready, as `ip netns` does: a mount point of its own

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 
 use super::error::KernelError;
 use super::host::{LinuxHost, PROTOCOL};
-use super::netlink::{BlockingNetlink, Netlink};
+use super::netlink::Netlink;
 use super::netns;
 use crate::model::mark::{GROUP_BIT, Mac, Mark, Thing, birth_mac, group, netns as netns_name};
 use crate::model::names::{IfName, LabName, NodeName};
@@ -46,8 +46,8 @@ pub struct Link {
 /// Lists the links of the socket's namespace, without their counters.
 ///
 /// Like `ip -d link show`.
-pub async fn links(netlink: &Netlink) -> Result<Vec<Link>, KernelError> {
-    Ok(read_links(netlink.dump(all_links(), "list links").await?))
+pub fn links(netlink: &Netlink) -> Result<Vec<Link>, KernelError> {
+    Ok(read_links(netlink.dump(&all_links(), "list links")?))
 }
 
 fn all_links() -> RouteNetlinkMessage {
@@ -56,10 +56,15 @@ fn all_links() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
-fn the_loopback() -> RouteNetlinkMessage {
+/// The loopback, which every namespace has.
+fn loopback(netlink: &Netlink) -> Result<Link, KernelError> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName("lo".into()));
-    RouteNetlinkMessage::GetLink(message)
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let asked = || "look at the loopback of a namespace".to_owned();
+    let found = netlink.get(RouteNetlinkMessage::GetLink(message), asked)?;
+    let link = read_links(vec![found]).pop();
+    link.ok_or_else(|| KernelError::new(asked(), Errno::EBADMSG))
 }
 
 fn read_links(dump: Vec<RouteNetlinkMessage>) -> Vec<Link> {
@@ -142,8 +147,7 @@ impl Link {
 /// The mark of the node in the namespace of the calling thread, called `name`,
 /// if it is one of ours: the mark and the name must agree.
 pub(super) fn mark_here(name: &str) -> Result<Option<Mark>, KernelError> {
-    let found = BlockingNetlink::new()?.get(the_loopback(), "look at the loopback")?;
-    let mark = read_links(found).pop().and_then(|lo| Mark::parse(&lo.seen.alias));
+    let mark = Mark::parse(&loopback(&Netlink::new()?)?.seen.alias);
     Ok(mark.filter(|mark| match &mark.thing {
         Thing::Node(node) => netns_name(&mark.lab, node) == name,
         Thing::Switch(_) | Thing::Interface(..) | Thing::Port(_) => false,
@@ -152,7 +156,7 @@ pub(super) fn mark_here(name: &str) -> Result<Option<Mark>, KernelError> {
 
 /// Every lab that a link here or a named namespace carries the mark of.
 pub(super) async fn labs(host: &LinuxHost) -> Result<BTreeSet<LabName>, KernelError> {
-    let links = links(host.here()).await?;
+    let links = links(host.here())?;
     let marks = links.iter().filter_map(|link| Mark::parse(&link.seen.alias));
     let mut labs: BTreeSet<LabName> = marks.map(|mark| mark.lab).collect();
     // One node is enough to know a lab, but only the mark says that it is one.
@@ -162,12 +166,7 @@ pub(super) async fn labs(host: &LinuxHost) -> Result<BTreeSet<LabName>, KernelEr
     };
     let names = netns::list()?.into_iter().filter(unknown).collect();
     for (name, mark) in host.worker().tour(names, mark_here).await? {
-        let mark = match mark {
-            Ok(mark) => mark,
-            // The file is no namespace, or was deleted since it was listed.
-            Err(error) if matches!(error.errno, Errno::EINVAL | Errno::ENOENT) => None,
-            Err(error) => return Err(error),
-        };
+        let mark = mark.flatten();
         let stub = || netns::stub_mark(&name).and_then(|text| Mark::parse(&text));
         labs.extend(mark.or_else(stub).map(|mark| mark.lab));
     }
@@ -181,7 +180,7 @@ pub(super) async fn lab(
 ) -> Result<HostView, KernelError> {
     let lab = &questions.lab;
     let mut view = HostView::default();
-    for link in links(host.here()).await? {
+    for link in links(host.here())? {
         match IfName::new(&link.name) {
             Ok(name) if link.is_of(lab) => {
                 // Bridges are the business of `switch::linux`.
@@ -207,21 +206,13 @@ pub(super) async fn lab(
     for (name, seen) in host.worker().tour(names, visit).await? {
         let node = name.strip_prefix(&ours).and_then(|node| NodeName::new(node).ok());
         let node = node.expect("filtered just above");
+        let mark = mark_of(lab, &node).to_string();
         match seen {
-            Ok(Some(seen)) => drop(view.nodes.insert(node, seen)),
-            Ok(None) => drop(view.taken.namespaces.insert(name)),
-            // The file is no namespace. Cut off, or somebody's own.
-            Err(error) if error.errno == Errno::EINVAL => {
-                let mark = mark_of(lab, &node).to_string();
-                if netns::stub_mark(&name).is_some_and(|text| text == mark) {
-                    view.stubs.insert(node);
-                } else {
-                    view.taken.namespaces.insert(name);
-                }
+            Some(Some(seen)) => drop(view.nodes.insert(node, seen)),
+            None if netns::stub_mark(&name).is_some_and(|text| text == mark) => {
+                view.stubs.insert(node);
             }
-            // Deleted since it was listed.
-            Err(error) if error.errno == Errno::ENOENT => {}
-            Err(error) => return Err(error),
+            Some(None) | None => drop(view.taken.namespaces.insert(name)),
         }
     }
     view.unknown_sysctls = unknown_sysctls(questions);
@@ -238,15 +229,8 @@ fn look_inside(name: &str, questions: &Questions) -> Result<Option<SeenNode>, Ke
     let lab = &questions.lab;
     let node = name.split_once('.').and_then(|(_, node)| NodeName::new(node).ok());
     let Some(node) = node else { return Ok(None) };
-    let netlink = BlockingNetlink::new()?;
-    let links = if questions.inside {
-        netlink.dump(&all_links(), "list links")?
-    } else {
-        netlink.get(the_loopback(), "look at the loopback")?
-    };
-    let links = read_links(links);
-    let loopback = links.iter().find(|link| link.name == "lo");
-    if loopback.is_none_or(|lo| lo.seen.alias != mark_of(lab, &node).to_string()) {
+    let netlink = Netlink::new()?;
+    if loopback(&netlink)?.seen.alias != mark_of(lab, &node).to_string() {
         return Ok(None);
     }
     let mut seen = SeenNode::default();
@@ -254,7 +238,7 @@ fn look_inside(name: &str, questions: &Questions) -> Result<Option<SeenNode>, Ke
         return Ok(Some(seen));
     }
     let mut names: BTreeMap<u32, IfName> = BTreeMap::new();
-    for link in links {
+    for link in links(&netlink)? {
         // Whoever works in a node may have made bridges and tunnels there.
         let ours = link.group == group(lab) || link.is_of(lab);
         match IfName::new(&link.name) {
@@ -272,7 +256,7 @@ fn look_inside(name: &str, questions: &Questions) -> Result<Option<SeenNode>, Ke
 }
 
 fn addresses(
-    netlink: &BlockingNetlink,
+    netlink: &Netlink,
     names: &BTreeMap<u32, IfName>,
     seen: &mut SeenNode,
 ) -> Result<(), KernelError> {
@@ -302,7 +286,7 @@ fn addresses(
 }
 
 fn routes(
-    netlink: &BlockingNetlink,
+    netlink: &Netlink,
     names: &BTreeMap<u32, IfName>,
     seen: &mut SeenNode,
 ) -> Result<(), KernelError> {

@@ -11,7 +11,6 @@ use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread;
 
-use netlink_sys::{AsyncSocket, TokioSocket, protocols::NETLINK_ROUTE};
 use nix::sched::{CloneFlags, setns, unshare};
 use tokio::runtime;
 use tokio::sync::oneshot;
@@ -89,39 +88,33 @@ impl Worker {
     }
 
     /// Runs `visit` in each of the named namespaces, in one go: a turn of its
-    /// own for each would cost more than most visits.
+    /// own for each would cost more than most visits. `None` is the result for
+    /// a name that leads to no namespace, or nowhere any more.
     ///
     /// Like `ip -all netns exec`, for a piece of code.
     pub async fn tour<T: Send + 'static>(
         &self,
         names: Vec<String>,
         visit: impl Fn(&str) -> Result<T, KernelError> + Send + 'static,
-    ) -> Result<Vec<(String, Result<T, KernelError>)>, KernelError> {
+    ) -> Result<Vec<(String, Option<T>)>, KernelError> {
         let (reply, answer) = oneshot::channel();
         let job = move |home: &File| {
-            let visit_one = |name: &str| {
-                let netns = netns::open(name)?;
-                setns(netns.as_fd(), CloneFlags::CLONE_NEWNET)
-                    .map_err(|e| KernelError::new(format!("enter namespace `{name}`"), e))?;
-                visit(name)
+            let visit_one = |name: String| {
+                let entered = netns::enter(&name)?;
+                let seen = if entered { Some(visit(&name)?) } else { None };
+                Ok((name, seen))
             };
-            let visited = names.into_iter().map(|name| {
-                let seen = visit_one(&name);
-                (name, seen)
-            });
-            let visited: Vec<_> = visited.collect();
+            let visited: Result<Vec<_>, KernelError> = names.into_iter().map(visit_one).collect();
             setns(home.as_fd(), CloneFlags::CLONE_NEWNET).expect("home is still there");
             let _ = reply.send(visited);
         };
         let gone = |_| KernelError::new("reach the namespace thread", nix::errno::Errno::ESRCH);
         self.jobs.send(Box::new(job)).map_err(|e| gone(e.to_string()))?;
-        answer.await.map_err(|e| gone(e.to_string()))
+        answer.await.map_err(|e| gone(e.to_string()))?
     }
 
     /// A route netlink socket made in a namespace, to be used from here.
     pub async fn netlink(&self, place: Where) -> Result<Netlink, KernelError> {
-        let socket = self.inside(place, || TokioSocket::new(NETLINK_ROUTE)).await?;
-        let socket = socket.map_err(|e| KernelError::from_io("open a netlink socket", &e))?;
-        Netlink::new(socket)
+        self.inside(place, Netlink::new).await?
     }
 }

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
-use netlink_packet_core::NetlinkPayload;
+use futures::{FutureExt, StreamExt};
 use netlink_packet_route::link::{
     AfSpecBridge, BridgePortState, BridgeStpState, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort,
     InfoData, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkInfo,
@@ -38,6 +37,9 @@ pub const PORTS_MAX: usize = 1023;
 /// How much longer than two forward delays a port may take to forward.
 const FORWARDING_GRACE: Duration = Duration::from_secs(20);
 
+/// The longest forward delay that the kernel takes (`BR_MAX_FORWARD_DELAY`).
+const FORWARD_DELAY_S_MAX: u32 = 30;
+
 /// Times in the bridge's attributes are in hundredths of a second (`USER_HZ`).
 const TICKS_PER_S: u32 = 100;
 
@@ -55,41 +57,41 @@ impl LinuxBridge {
         Self { worker: host.worker().clone(), netlink: host.here().clone(), vlan: None }
     }
 
-    async fn perform(&mut self, step: &FabricStep) -> Result<(), KernelError> {
+    fn perform(&mut self, step: &FabricStep) -> Result<(), KernelError> {
         match step {
-            FabricStep::AddSwitch(spec) => self.add_switch(spec).await,
-            FabricStep::SetSwitch { before, after } => self.set_switch(before, after).await,
+            FabricStep::AddSwitch(spec) => self.add_switch(spec),
+            FabricStep::SetSwitch { before, after } => self.set_switch(before, after),
             FabricStep::RaiseSwitch(spec) => {
                 let asked = || format!("raise bridge `{}`", spec.device);
-                self.netlink.set_link(&spec.device, Some(true), Vec::new(), asked).await
+                self.netlink.set_link(&spec.device, Some(true), Vec::new(), asked)
             }
-            FabricStep::DeleteSwitch(spec) => self.netlink.delete_link(&spec.device).await,
+            FabricStep::DeleteSwitch(spec) => self.netlink.delete_link(&spec.device),
             FabricStep::AddPort(port) => {
-                self.plug(port).await?;
-                match self.set_new_port(port).await {
+                self.plug(port)?;
+                match self.set_new_port(port) {
                     Ok(()) => Ok(()),
                     Err(error) => {
-                        self.pull(port).await?;
+                        self.pull(port)?;
                         Err(error)
                     }
                 }
             }
             FabricStep::SetPort { before, after } => {
                 if before.bridge == after.bridge {
-                    return self.set_port(after, &before.settings, &after.settings).await;
+                    return self.set_port(after, &before.settings, &after.settings);
                 }
                 // A port that moves begins with nothing set.
-                self.plug(after).await?;
-                match self.set_new_port(after).await {
+                self.plug(after)?;
+                match self.set_new_port(after) {
                     Ok(()) => Ok(()),
                     Err(error) => {
-                        self.plug(before).await?;
-                        self.set_new_port(before).await?;
+                        self.plug(before)?;
+                        self.set_new_port(before)?;
                         Err(error)
                     }
                 }
             }
-            FabricStep::DeletePort(port) => self.pull(port).await,
+            FabricStep::DeletePort(port) => self.pull(port),
         }
     }
 
@@ -99,7 +101,7 @@ impl LinuxBridge {
     /// stp_state 0 forward_delay 200 ageing_time 30000 mcast_snooping 1`,
     /// `ip link set BRIDGE alias MARK` and `ip link property add dev BRIDGE
     /// altname NAME`.
-    async fn add_switch(&self, spec: &SwitchSpec) -> Result<(), KernelError> {
+    fn add_switch(&self, spec: &SwitchSpec) -> Result<(), KernelError> {
         let mut message = LinkMessage::default();
         message.attributes = vec![
             LinkAttribute::IfName(spec.device.to_string()),
@@ -112,16 +114,16 @@ impl LinuxBridge {
             bridge_info(settings_info(&spec.settings, spec.vlan_filtering)),
         ];
         let asked = || format!("make bridge `{}`", spec.device);
-        self.netlink.create(RouteNetlinkMessage::NewLink(message), asked).await?;
-        let marked = async {
+        self.netlink.create(RouteNetlinkMessage::NewLink(message), asked)?;
+        let marked = || {
             let mark =
                 vec![LinkAttribute::IfAlias(spec.alias.clone()), LinkAttribute::Mtu(spec.mtu)];
             let asked = || format!("mark bridge `{}`", spec.device);
-            self.netlink.set_link(&spec.device, None, mark, asked).await?;
-            self.netlink.add_altname(&spec.device, &spec.altname).await
+            self.netlink.set_link(&spec.device, None, mark, asked)?;
+            self.netlink.add_altname(&spec.device, &spec.altname)
         };
-        if let Err(error) = marked.await {
-            self.netlink.delete_link(&spec.device).await?;
+        if let Err(error) = marked() {
+            self.netlink.delete_link(&spec.device)?;
             return Err(error);
         }
         Ok(())
@@ -129,7 +131,7 @@ impl LinuxBridge {
 
     /// Like `ip link set BRIDGE address MAC mtu MTU type bridge ...`, with
     /// what differs.
-    async fn set_switch(&self, before: &SwitchSpec, after: &SwitchSpec) -> Result<(), KernelError> {
+    fn set_switch(&self, before: &SwitchSpec, after: &SwitchSpec) -> Result<(), KernelError> {
         let mut attributes = Vec::new();
         if before.mac != after.mac {
             attributes.push(LinkAttribute::Address(after.mac.0.to_vec()));
@@ -144,7 +146,7 @@ impl LinuxBridge {
             attributes.push(LinkAttribute::IfAlias(after.alias.clone()));
         }
         let asked = || format!("change bridge `{}`", after.device);
-        self.netlink.set_link(&after.device, None, attributes, asked).await?;
+        self.netlink.set_link(&after.device, None, attributes, asked)?;
         let same =
             before.settings == after.settings && before.vlan_filtering == after.vlan_filtering;
         if !same {
@@ -156,59 +158,59 @@ impl LinuxBridge {
                 bridge_info(settings_info(&after.settings, after.vlan_filtering)),
             ];
             let message = RouteNetlinkMessage::NewLink(message);
-            self.netlink.change(message, || format!("set bridge `{}`", after.device)).await?;
+            self.netlink.change(message, || format!("set bridge `{}`", after.device))?;
         }
         if before.altname != after.altname {
-            self.netlink.add_altname(&after.device, &after.altname).await?;
+            self.netlink.add_altname(&after.device, &after.altname)?;
         }
         Ok(())
     }
 
     /// Like `ip link set DEVICE master BRIDGE`.
-    async fn plug(&self, port: &PortSpec) -> Result<(), KernelError> {
-        let bridge = self.netlink.index_of(port.bridge.as_str()).await?;
+    fn plug(&self, port: &PortSpec) -> Result<(), KernelError> {
+        let bridge = self.netlink.index_of(port.bridge.as_str())?;
         let asked = || format!("plug `{}` into bridge `{}`", port.device, port.bridge);
         let master = vec![LinkAttribute::Controller(bridge)];
-        self.netlink.set_link(&port.device, None, master, asked).await
+        self.netlink.set_link(&port.device, None, master, asked)
     }
 
     /// Like `ip link set DEVICE nomaster`.
-    async fn pull(&self, port: &PortSpec) -> Result<(), KernelError> {
+    fn pull(&self, port: &PortSpec) -> Result<(), KernelError> {
         let asked = || format!("pull `{}` out of bridge `{}`", port.device, port.bridge);
         let none = vec![LinkAttribute::Controller(0)];
-        self.netlink.set_link(&port.device, None, none, asked).await
+        self.netlink.set_link(&port.device, None, none, asked)
     }
 
     /// Like `bridge link set dev DEVICE isolated on` and `bridge vlan add dev
     /// DEVICE vid ID pvid untagged`, with what differs.
-    async fn set_port(
+    fn set_port(
         &self,
         port: &PortSpec,
         before: &PortSettings,
         after: &PortSettings,
     ) -> Result<(), KernelError> {
         if before.isolated != after.isolated {
-            self.isolate(port, after.isolated).await?;
+            self.isolate(port, after.isolated)?;
         }
         if port.filtering && before.vlan != after.vlan {
-            self.set_vlans(port, &vlan_ranges(before.vlan.as_ref()), false).await?;
-            self.set_vlans(port, &vlan_ranges(after.vlan.as_ref()), true).await?;
+            self.set_vlans(port, &vlan_ranges(before.vlan.as_ref()), false)?;
+            self.set_vlans(port, &vlan_ranges(after.vlan.as_ref()), true)?;
         }
         Ok(())
     }
 
     /// Settings of a port that was just plugged in and has none.
-    async fn set_new_port(&self, port: &PortSpec) -> Result<(), KernelError> {
+    fn set_new_port(&self, port: &PortSpec) -> Result<(), KernelError> {
         if port.settings.isolated {
-            self.isolate(port, true).await?;
+            self.isolate(port, true)?;
         }
         if port.filtering {
-            self.set_vlans(port, &vlan_ranges(port.settings.vlan.as_ref()), true).await?;
+            self.set_vlans(port, &vlan_ranges(port.settings.vlan.as_ref()), true)?;
         }
         Ok(())
     }
 
-    async fn isolate(&self, port: &PortSpec, isolated: bool) -> Result<(), KernelError> {
+    fn isolate(&self, port: &PortSpec, isolated: bool) -> Result<(), KernelError> {
         let mut message = LinkMessage::default();
         let infos = vec![InfoBridgePort::Isolated(isolated)];
         message.attributes = vec![
@@ -219,16 +221,16 @@ impl LinuxBridge {
             ]),
         ];
         let asked = || format!("isolate port `{}`", port.device);
-        self.netlink.change(RouteNetlinkMessage::NewLink(message), asked).await
+        self.netlink.change(RouteNetlinkMessage::NewLink(message), asked)
     }
 
-    async fn set_vlans(
+    fn set_vlans(
         &self,
         port: &PortSpec,
         ranges: &[VlanRange],
         member: bool,
     ) -> Result<(), KernelError> {
-        let index = self.netlink.index_of(port.device.as_str()).await?;
+        let index = self.netlink.index_of(port.device.as_str())?;
         for range in ranges {
             let message = range.apply(LinkBridgeVlan::new(index)).build();
             let message = if member {
@@ -237,18 +239,23 @@ impl LinuxBridge {
                 RouteNetlinkMessage::DelLink(message)
             };
             let asked = || format!("set the VLANs of port `{}`", port.device);
-            self.netlink.change(message, asked).await?;
+            self.netlink.change(message, asked)?;
         }
         Ok(())
     }
 
-    /// Waits until no port of the bridge is on its way any more: under STP a
-    /// port listens and learns for a forward delay each before it forwards.
-    async fn forwarding(&self, spec: &SwitchSpec) -> Result<(), SwitchError> {
-        if !spec.settings.stp {
+    /// Waits until the ports that `steps` plugged in or raised forward.
+    ///
+    /// A port that has carrier is not at once known to the bridge as one that
+    /// has: the kernel passes the news on by a queue (`linkwatch`), and until
+    /// then drops every frame. Under STP it listens and learns for a forward
+    /// delay each after that.
+    async fn forwarding(&self, steps: &[FabricStep]) -> Result<(), SwitchError> {
+        let Some(delay_s) = steps.iter().filter_map(forward_delay_s).max() else { return Ok(()) };
+        if self.port_on_its_way(steps)?.is_none() {
             return Ok(());
         }
-        // Subscribed before the first look, so that no change falls between.
+        // Subscribed before the next look, so that no change falls between.
         let observe = SwitchError::Observe;
         let (connection, _handle, mut events) = self
             .worker
@@ -257,30 +264,28 @@ impl LinuxBridge {
             .map_err(observe)?
             .map_err(|e| observe(KernelError::from_io("listen for changes of links", &e)))?;
         let listening = tokio::spawn(connection);
-        let delay = Duration::from_secs(u64::from(spec.settings.forward_delay_s));
-        let limit = 2 * delay + FORWARDING_GRACE;
+        let limit = 2 * Duration::from_secs(u64::from(delay_s)) + FORWARDING_GRACE;
         let mut on_its_way = None;
         let settled = tokio::time::timeout(limit, async {
             loop {
-                on_its_way = self.port_on_its_way(spec).await?;
+                on_its_way = self.port_on_its_way(steps)?;
                 if on_its_way.is_none() {
                     return Ok(());
                 }
-                while let Some((event, _)) = events.next().await {
-                    if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(_)) =
-                        event.payload
-                    {
-                        break;
-                    }
+                // Something has to happen to a link first; then all that has
+                // happened by now is one look.
+                if events.next().await.is_none() {
+                    return Err(observe(KernelError::new("listen for changes", Errno::EPIPE)));
                 }
+                while events.next().now_or_never().flatten().is_some() {}
             }
         });
         let settled = settled.await;
         listening.abort();
         match (settled, on_its_way) {
             (Ok(settled), _) => settled,
-            (Err(_), Some((port, state))) => Err(SwitchError::NotForwarding {
-                switch: spec.name.to_string(),
+            (Err(_), Some((switch, port, state))) => Err(SwitchError::NotForwarding {
+                switch,
                 port,
                 state: format!("{state:?}").to_lowercase(),
                 seconds: limit.as_secs(),
@@ -289,17 +294,62 @@ impl LinuxBridge {
         }
     }
 
-    async fn port_on_its_way(
+    /// A port with carrier on a bridge that is up, which does not yet know
+    /// what it will be: its switch, its name and its state.
+    fn port_on_its_way(
         &self,
-        spec: &SwitchSpec,
-    ) -> Result<Option<(String, BridgePortState)>, SwitchError> {
-        let links = observe::links(&self.netlink).await.map_err(SwitchError::Observe)?;
-        let bridge = links.iter().find(|link| link.name == spec.device.as_str());
-        let bridge = bridge.map(|link| link.index);
-        let ports = links.iter().filter(|link| bridge.is_some() && link.master == bridge);
-        Ok(ports.filter_map(|link| Some((link.name.clone(), port_state(link)?))).find(
-            |(_, state)| matches!(state, BridgePortState::Listening | BridgePortState::Learning),
-        ))
+        steps: &[FabricStep],
+    ) -> Result<Option<(String, String, BridgePortState)>, SwitchError> {
+        let links = observe::links(&self.netlink).map_err(SwitchError::Observe)?;
+        let raised = |link: &&Link| link.kind == Some(InfoKind::Bridge) && link.seen.up;
+        let bridges: BTreeMap<u32, &str> =
+            links.iter().filter(raised).map(|link| (link.index, link.name.as_str())).collect();
+        let found = links.iter().find_map(|link| {
+            let bridge = bridges.get(&link.master?)?;
+            let step = steps.iter().find(|step| is_touched(step, bridge, &link.name))?;
+            let state = port_state(link).filter(|_| link.seen.up && link.seen.carrier)?;
+            let settled = matches!(state, BridgePortState::Forwarding | BridgePortState::Blocking);
+            (!settled).then(|| (switch_name(step), link.name.clone(), state))
+        });
+        Ok(found)
+    }
+}
+
+/// The forward delay of the switch on which a step makes ports forward, if it
+/// does; of a port alone the longest that there is.
+fn forward_delay_s(step: &FabricStep) -> Option<u32> {
+    match step {
+        FabricStep::RaiseSwitch(spec) => Some(spec.settings.forward_delay_s),
+        FabricStep::AddPort(_) | FabricStep::SetPort { .. } => Some(FORWARD_DELAY_S_MAX),
+        FabricStep::AddSwitch(_)
+        | FabricStep::SetSwitch { .. }
+        | FabricStep::DeleteSwitch(_)
+        | FabricStep::DeletePort(_) => None,
+    }
+}
+
+fn is_touched(step: &FabricStep, bridge: &str, port: &str) -> bool {
+    match step {
+        FabricStep::RaiseSwitch(spec) => spec.device.as_str() == bridge,
+        FabricStep::AddPort(added) | FabricStep::SetPort { after: added, .. } => {
+            added.bridge.as_str() == bridge && added.device.as_str() == port
+        }
+        FabricStep::AddSwitch(_)
+        | FabricStep::SetSwitch { .. }
+        | FabricStep::DeleteSwitch(_)
+        | FabricStep::DeletePort(_) => false,
+    }
+}
+
+fn switch_name(step: &FabricStep) -> String {
+    match step {
+        FabricStep::AddPort(port)
+        | FabricStep::DeletePort(port)
+        | FabricStep::SetPort { after: port, .. } => port.switch.to_string(),
+        FabricStep::AddSwitch(spec)
+        | FabricStep::RaiseSwitch(spec)
+        | FabricStep::DeleteSwitch(spec)
+        | FabricStep::SetSwitch { after: spec, .. } => spec.name.to_string(),
     }
 }
 
@@ -320,7 +370,7 @@ impl Switch for LinuxBridge {
     }
 
     async fn observe(&mut self, lab: &LabName) -> Result<Fabric, SwitchError> {
-        let links = observe::links(&self.netlink).await.map_err(SwitchError::Observe)?;
+        let links = observe::links(&self.netlink).map_err(SwitchError::Observe)?;
         let mut fabric = Fabric::default();
         let mut by_index = BTreeMap::new();
         for link in links.iter().filter(|l| l.kind == Some(InfoKind::Bridge) && l.is_of(lab)) {
@@ -330,7 +380,7 @@ impl Switch for LinuxBridge {
             }
         }
         let filtering = fabric.switches.values().any(|seen| seen.spec.vlan_filtering);
-        let vlans = if filtering { self.vlans().await? } else { BTreeMap::new() };
+        let vlans = if filtering { self.vlans()? } else { BTreeMap::new() };
         for link in &links {
             let Some(switch) = link.master.and_then(|index| by_index.get(&index)) else { continue };
             let Ok(device) = IfName::new(&link.name) else { continue };
@@ -345,10 +395,10 @@ impl Switch for LinuxBridge {
 
     async fn commit(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError> {
         for (done, step) in steps.iter().enumerate() {
-            let Err(source) = self.perform(step).await else { continue };
+            let Err(source) = self.perform(step) else { continue };
             let mut left = Vec::new();
             for undo in steps[..done].iter().rev().flat_map(|s| s.undo().unwrap_or_default()) {
-                if self.perform(&undo).await.is_err() {
+                if self.perform(&undo).is_err() {
                     left.push(undo.line());
                 }
             }
@@ -359,24 +409,19 @@ impl Switch for LinuxBridge {
                 SwitchError::Left { step, left, source }
             });
         }
-        for step in steps {
-            if let FabricStep::RaiseSwitch(spec) = step {
-                self.forwarding(spec).await?;
-            }
-        }
-        Ok(())
+        self.forwarding(steps).await
     }
 
     async fn traffic(&mut self, switch: &SwitchSpec) -> Result<Traffic, SwitchError> {
         let observed = SwitchError::Observe;
         // With counters, unlike `observe`.
         let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let links = self.netlink.dump(all, "list links").await.map_err(observed)?;
+        let links = self.netlink.dump(&all, "list links").map_err(observed)?;
         let links = links.into_iter().filter_map(|message| match message {
             RouteNetlinkMessage::NewLink(link) => Some(link),
             _ => None,
         });
-        let bridge = self.netlink.index_of(switch.device.as_str()).await.map_err(observed)?;
+        let bridge = self.netlink.index_of(switch.device.as_str()).map_err(observed)?;
         let mut traffic = Traffic::default();
         let mut names = BTreeMap::new();
         for link in links {
@@ -395,7 +440,7 @@ impl Switch for LinuxBridge {
         message.attributes.push(NeighbourAttribute::Controller(bridge));
         let message = RouteNetlinkMessage::GetNeighbour(message);
         let asked = "list what the bridges learned";
-        let learned = self.netlink.dump(message, asked).await.map_err(observed)?;
+        let learned = self.netlink.dump(&message, asked).map_err(observed)?;
         traffic.learned.extend(learned.iter().filter_map(|message| match message {
             RouteNetlinkMessage::NewNeighbour(entry) => read_learned(entry, bridge, &names),
             _ => None,
@@ -414,7 +459,7 @@ async fn try_vlan_filtering(worker: &Worker) -> Result<Result<(), String>, Kerne
         bridge_info(vec![InfoBridge::VlanFiltering(true)]),
     ];
     let asked = || "try a bridge".to_owned();
-    match netlink.create(RouteNetlinkMessage::NewLink(message), asked).await {
+    match netlink.create(RouteNetlinkMessage::NewLink(message), asked) {
         Ok(()) => Ok(Ok(())),
         Err(error) if error.errno == Errno::EOPNOTSUPP => Ok(Err(
             "this kernel's bridge has no VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)".into(),
@@ -631,12 +676,12 @@ impl LinuxBridge {
     /// The VLANs of all ports, by index.
     ///
     /// Like `bridge vlan show`.
-    async fn vlans(&self) -> Result<BTreeMap<u32, Vlans>, SwitchError> {
+    fn vlans(&self) -> Result<BTreeMap<u32, Vlans>, SwitchError> {
         let mut message = LinkMessage::default();
         message.header.interface_family = AddressFamily::Bridge;
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::Brvlan]));
         let message = RouteNetlinkMessage::GetLink(message);
-        let dump = self.netlink.dump(message, "list VLANs").await.map_err(SwitchError::Observe)?;
+        let dump = self.netlink.dump(&message, "list VLANs").map_err(SwitchError::Observe)?;
         let mut found: BTreeMap<u32, Vlans> = BTreeMap::new();
         for message in dump {
             let RouteNetlinkMessage::NewLink(link) = message else { continue };

@@ -29,8 +29,8 @@ pub trait Switch: Send {
     /// Reads what is there of one lab. Changes nothing.
     async fn observe(&mut self, lab: &LabName) -> Result<Fabric, SwitchError>;
 
-    /// Performs all of `steps`, or none of them. Returns when the switches
-    /// that were raised forward.
+    /// Performs all of `steps`, or none of them. Returns when every port that
+    /// was plugged in or raised, and has carrier, forwards.
     async fn commit(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError>;
 
     /// Reads what one switch has learned and counted. Changes nothing.
