@@ -64,14 +64,14 @@ impl World {
     }
 
     /// Runs `ovsns` with `words` and has `strace` interfere: `rule` is an
-    /// argument of its `-e inject=`. Returns how it ended and whether the
-    /// rule ever struck.
-    pub fn tampered(&self, rule: &str, words: &str) -> (Finished, bool) {
+    /// argument of its `-e inject=`. Returns how it ended and how often the
+    /// rule struck: it counts calls thread by thread.
+    pub fn tampered(&self, rule: &str, words: &str) -> (Finished, usize) {
         self.tampered_program(rule, &format!("{} {words}", self.binary().display()))
     }
 
     /// The same with any program.
-    pub fn tampered_program(&self, rule: &str, words: &str) -> (Finished, bool) {
+    pub fn tampered_program(&self, rule: &str, words: &str) -> (Finished, usize) {
         let log = Path::new(SCRATCH).join("tampered");
         let calls = rule.split(':').next().expect("a rule begins with calls");
         let finished = finish(
@@ -85,7 +85,7 @@ impl World {
         let log = std::fs::read(&log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let killed = finished.status.code().is_none() || log.contains("+++ killed by");
-        (finished, killed || log.contains("(INJECTED)"))
+        (finished, log.matches("(INJECTED)").count().max(usize::from(killed)))
     }
 }
 

@@ -172,11 +172,11 @@ fn a_trace_sees_every_kind_of_write(world: &World) -> Verdict {
 fn a_trace_can_be_tampered_with(world: &World) -> Verdict {
     world.needs("strace")?;
     let (failed, struck) = world.tampered_program("mkdir:error=ENOSPC:when=1", "mkdir d");
-    assert!(struck && failed.status.code() == Some(1), "{failed}");
+    assert!(struck == 1 && failed.status.code() == Some(1), "{failed}");
     let (fine, struck) = world.tampered_program("mkdir:error=ENOSPC:when=2", "mkdir d");
-    assert!(!struck && fine.status.success(), "{fine}");
+    assert!(struck == 0 && fine.status.success(), "{fine}");
     let (killed, struck) = world.tampered_program("rmdir:signal=KILL:when=1", "rmdir d");
-    assert!(struck && !killed.status.success(), "{killed}");
+    assert!(struck == 1 && !killed.status.success(), "{killed}");
     // It was killed before, not after.
     world.run("rmdir d");
     Ok(())

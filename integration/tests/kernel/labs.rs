@@ -1,0 +1,264 @@
+//! Labs: several at once, several commands at once, several kinds of users.
+
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use world::{Running, Verdict, World, until};
+
+use crate::{FOUR_NODES, TWO_NODES};
+
+/// n1 -- b.1.1 -- n2, twice, with the same names and addresses
+pub(crate) fn two_labs_side_by_side(world: &World) -> Verdict {
+    let foreign = world.foreign();
+    world.file("a.yaml", &TWO_NODES.replace("name: two-nodes", "name: a"));
+    world.file("b.yaml", &TWO_NODES.replace("name: two-nodes", "name: b"));
+    world.ovsns("up a.yaml").ok();
+    world.settled();
+    let only_a = world.inventory();
+    world.ovsns("up b.yaml").ok();
+    world.pings("a.n1", "10.0.0.2");
+    world.pings("b.n1", "10.0.0.2");
+    // They are apart: what a's n2 hears is not what b's n2 hears.
+    world.run("ip -n a.n2 link set eth0 down");
+    world.silence("a.n1", "10.0.0.2");
+    world.pings("b.n1", "10.0.0.2");
+    world.run("ip -n a.n2 link set eth0 up");
+
+    world.ovsns("exec n1 -- true").code(2).says("`a`").says("`b`").says("a/n1");
+    world.ovsns("exec b/n1 -- true").ok();
+    world.ovsns("exec --lab a n1 -- true").ok();
+    world.ovsns("down").code(2).says("a").says("b");
+    world.ovsns("down b").ok();
+    world.ovsns("up a.yaml").ok();
+    world.settled();
+    world.inventory().must_equal(&only_a);
+
+    world.ovsns("up b.yaml").ok();
+    world.ovsns("down --all").ok();
+    foreign.is_untouched(world);
+    world.ovsns("down --all").ok();
+    world.ovsns("down a").code(2).says("a");
+    Ok(())
+}
+
+/// n1, n2, n3 -- s1; n1 -- n4
+pub(crate) fn list_and_status_match_the_kernel(world: &World) -> Verdict {
+    assert_eq!(world.ovsns("list --json").ok().json(), Value::Array(Vec::new()));
+    world.file("four.yaml", FOUR_NODES);
+    world.ovsns("up four.yaml").ok();
+    world.run("ip netns exec four.n1 ping -n -c 3 -i 0.05 -W 2 10.0.0.2");
+    let list = world.ovsns("list --json").ok().json();
+    let labs = list.as_array().expect("a list of labs");
+    assert_eq!(labs.len(), 1, "{list}");
+    assert!(list.to_string().contains("\"four\""), "{list}");
+    world.ovsns("list").ok().says("four");
+
+    // Addresses and MACs are the kernel's, whatever the file said.
+    world.run("ip -n four.n3 addr add 198.51.100.3/24 dev eth0");
+    let status = world.ovsns("status four --json").ok().json().to_string();
+    for (namespace, interface) in
+        [("four.n1", "eth0"), ("four.n1", "eth1"), ("four.n2", "eth0"), ("four.n4", "eth0")]
+    {
+        let mac = world.setting(namespace, interface, "address");
+        assert!(status.contains(mac.as_str().expect("a MAC")), "no {mac}: {status}");
+        for address in world.addresses(namespace, interface) {
+            assert!(status.contains(&address), "no {address}: {status}");
+        }
+    }
+    assert!(status.contains("198.51.100.3/24"), "{status}");
+    let text = world.ovsns("status").ok();
+    for word in ["four", "n1", "n4", "s1", "10.0.0.1/24"] {
+        assert!(text.stdout.contains(word), "no {word}\n{text}");
+    }
+    // Drift from the file is told.
+    world.run("ip -n four.n2 addr del 10.0.0.2/24 dev eth0");
+    world.run("ip link set four:n3:eth0 down");
+    let text = world.ovsns("status four").says("n2").says("10.0.0.2/24");
+    assert!(text.stdout.contains("n3"), "{text}");
+    world.ovsns("status nobody").code(2).says("nobody");
+    Ok(())
+}
+
+/// n1, n2, n3 -- s1; n1 -- n4
+pub(crate) fn lists_match_the_kernel(world: &World) -> Verdict {
+    world.file("four.yaml", FOUR_NODES);
+    world.ovsns("up four.yaml").ok();
+    for (words, kinds) in [
+        ("node list", &["n1", "n2", "n3", "n4"][..]),
+        ("switch list", &["s1"]),
+        ("link list", &["n1:eth0", "n2:eth0", "n3:eth0", "n1:eth1", "n4:eth0"]),
+    ] {
+        let json = world.ovsns(&format!("{words} --json")).ok().json();
+        assert!(json.is_array(), "{words}: {json}");
+        let text = world.ovsns(words).ok();
+        for kind in kinds {
+            assert!(json.to_string().contains(kind), "{words}: no {kind} in {json}");
+            assert!(text.stdout.contains(kind), "no {kind}\n{text}");
+        }
+    }
+    let count =
+        |words: &str| world.ovsns(&format!("{words} --json")).ok().json().as_array().map(Vec::len);
+    assert_eq!(count("node list"), Some(world.namespaces().len()));
+    assert_eq!(
+        count("switch list"),
+        world.json("ip -j link show type bridge").as_array().map(Vec::len)
+    );
+    Ok(())
+}
+
+/// s1 with many nodes, wanted by two at once
+pub(crate) fn two_commands_on_one_lab(world: &World) -> Verdict {
+    let before = world.inventory();
+    let namespaces = || std::fs::read_dir("/run/netns").map_or(0, Iterator::count);
+    let words = "up --topo single,300 --lab big";
+    let start = || {
+        // What it says of another goes to standard error.
+        let line = format!("exec {} {words} 2>&1", world.binary().display());
+        world.start_command(Command::new("sh").args(["-c", &line]))
+    };
+    let first = start();
+    // In the middle of its work it stops, and holds what it holds.
+    until("the first has begun", || 10 < namespaces());
+    first.signal(Signal::SIGSTOP);
+    let mut second = start();
+    let holder = first.id().to_string();
+    // It waits, or says who has the lab.
+    until("the second waits or has refused", || !second.runs() || waits(&second));
+    let so_far = namespaces();
+    first.signal(Signal::SIGCONT);
+    if second.runs() {
+        second.finish().ok();
+    } else {
+        let refused = second.finish();
+        assert!(!refused.status.success() && refused.stdout.contains(&holder), "{refused}");
+    }
+    first.finish().ok();
+    assert!(so_far < 300, "the first was not in the middle of it");
+    assert_eq!(namespaces(), 300);
+    world.pings("big.h1", world.addresses("big.h300", "eth0")[0].split('/').next().expect("one"));
+    // Another lab is nobody's business.
+    world.ovsns("up --topo single,2 --lab small").ok();
+    world.ovsns("down --all").ok();
+    world.inventory().must_equal(&before);
+    Ok(())
+}
+
+/// Whether a process sleeps in a file lock, or polls for one.
+fn waits(running: &Running) -> bool {
+    let id = running.id();
+    let call = std::fs::read_to_string(format!("/proc/{id}/wchan")).unwrap_or_default();
+    call.contains("lock") || call.contains("nanosleep") || call.contains("poll")
+}
+
+/// n1 (in which a process sleeps) -- b.1.1 -- n2
+pub(crate) fn a_process_left_in_a_node(world: &World) -> Verdict {
+    let before = world.inventory();
+    world.file("two.yaml", TWO_NODES);
+    world.ovsns("up two.yaml").ok();
+    let mut orphan = world.start("ip netns exec two-nodes.n1 sleep 1000");
+    until("it is inside", || {
+        let id = orphan.id();
+        let place = |id: &str| std::fs::read_link(format!("/proc/{id}/ns/net")).ok();
+        place(&id.to_string()) != place("self")
+    });
+    world.ovsns("down two-nodes").ok();
+    assert_eq!(world.namespaces(), [""; 0]);
+    world.inventory().must_equal(&before);
+    // If it lives on, it is alone: the veth is gone from under it.
+    if orphan.runs() {
+        let links = world.run(&format!("nsenter -t {} -n ip -j link show", orphan.id())).json();
+        assert_eq!(links.as_array().map(Vec::len), Some(1), "{links}");
+    }
+    Ok(())
+}
+
+/// n1 -- b.1.1 -- n2, made by somebody who is not root
+pub(crate) fn a_capability_is_what_counts(world: &World) -> Verdict {
+    world.needs("setpriv")?;
+    let binary = world.binary_for_all();
+    world.file("two.yaml", TWO_NODES);
+    world.sh("mkdir -p /run/netns /run/world/state && chown 4321 /run/netns /run/world/state");
+    let before = world.inventory();
+    let run = |words: &str| {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=4321", "--regid=4321", "--clear-groups"])
+            .args(["--inh-caps=-all,+net_admin,+sys_admin,+net_raw"])
+            .args(["--ambient-caps=-all,+net_admin,+sys_admin,+net_raw"])
+            .arg(&binary)
+            .args(words.split(' '))
+            .env("OVSNS_STATE_DIR", "/run/world/state");
+        world.start_command(&mut command).finish()
+    };
+    run("up two.yaml").ok();
+    world.pings("two-nodes.n1", "10.0.0.2");
+    run("up two.yaml").ok().says("nothing to change");
+    run("exec n1 -- ip -o addr show dev eth0").ok().says("10.0.0.1/24");
+    run("exec n1 -- id -u").ok().says("4321");
+    run("ping n1 n2").ok();
+    run("down two-nodes").ok();
+    world.inventory().must_equal(&before);
+    Ok(())
+}
+
+/// n1 -- b.1.1 -- n2, wanted by somebody who may not
+pub(crate) fn another_user_gets_a_clear_error(world: &World) -> Verdict {
+    world.needs("setpriv")?;
+    let binary = world.binary_for_all();
+    world.file("two.yaml", TWO_NODES);
+    let before = world.inventory();
+    let user = "--reuid=4321 --regid=4321 --clear-groups --bounding-set=-all";
+    let run = |words: &str| world.attempt(&format!("setpriv {user} {} {words}", binary.display()));
+    let refused = run("up two.yaml");
+    assert!(matches!(refused.status.code(), Some(1 | 2)), "{refused}");
+    assert!(refused.stderr.contains("error: ") && refused.stderr.contains("hint: "), "{refused}");
+    let words = refused.stderr.to_lowercase();
+    assert!(
+        words.contains("root") || words.contains("sudo") || words.contains("cap_"),
+        "{refused}"
+    );
+    // Nothing needs a privilege to read a file and say what it means.
+    run("--version").ok();
+    run("schema").ok();
+    world.inventory().must_equal(&before);
+    Ok(())
+}
+
+/// n1 -- b.1.1 -- n2, with nothing remembered
+pub(crate) fn every_state_file_lost(world: &World) -> Verdict {
+    let foreign = world.foreign();
+    world.file("two.yaml", TWO_NODES);
+    world.ovsns("up two.yaml").ok();
+    world.run("rm -r /run/ovsns");
+    world.ovsns("list").ok().says("two-nodes");
+    world.ovsns("status two-nodes").ok().says("n1").says("b.1.1");
+    world.ovsns("exec n1 -- true").ok();
+    world.ovsns("up two.yaml").ok();
+    world.pings("two-nodes.n1", "10.0.0.2");
+    world.run("rm -r /run/ovsns");
+    world.ovsns("down two-nodes").ok();
+    foreign.is_untouched(world);
+    // And with half of the lab gone as well.
+    world.ovsns("up two.yaml").ok();
+    world.run("rm -r /run/ovsns");
+    world.run("ip netns del two-nodes.n1");
+    world.ovsns("down two-nodes").ok();
+    foreign.is_untouched(world);
+    // `gc` leaves alone what is whole.
+    world.ovsns("up two.yaml").ok();
+    world.settled();
+    let whole = world.inventory();
+    world.ovsns("gc").ok();
+    world.inventory().must_equal(&whole);
+    Ok(())
+}
+
+pub(crate) fn doctor_looks_at_this_machine(world: &World) -> Verdict {
+    let before = world.inventory();
+    let told = world.ovsns("doctor").ok();
+    assert!(told.stdout.to_lowercase().contains("bridge"), "{told}");
+    world.ovsns("doctor --json").ok().json();
+    world.inventory().must_equal(&before);
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! ovsns on the real kernel. Every test has a machine of its own (see the
+//! `world` library) and asks the kernel, never ovsns, what came of a command.
+
+mod change;
+mod examples;
+mod files;
+mod labs;
+mod nodes;
+mod refusals;
+mod switches;
+
+use std::process::ExitCode;
+
+use world::tests;
+
+/// n1 -- b.1.1 -- n2, as in the README.
+const TWO_NODES: &str = "
+name: two-nodes
+switches:
+  b.1.1: {}
+nodes:
+  n1: { interfaces: { eth0: { addresses: [10.0.0.1/24, fd00::1/64] } } }
+  n2: { interfaces: { eth0: { addresses: [10.0.0.2/24, fd00::2/64] } } }
+links:
+  - endpoints: [n1:eth0, b.1.1]
+  - endpoints: [n2:eth0, b.1.1]
+";
+
+/// n1, n2 and n3 on s1; n1 also has a cable to n4.
+const FOUR_NODES: &str = "
+name: four
+switches:
+  s1: {}
+nodes:
+  n1: { interfaces: { eth0: { addresses: [10.0.0.1/24] }, eth1: { addresses: [10.0.9.1/30] } } }
+  n2: { interfaces: { eth0: { addresses: [10.0.0.2/24] } } }
+  n3: { interfaces: { eth0: { addresses: [10.0.0.3/24] } } }
+  n4: { interfaces: { eth0: { addresses: [10.0.9.2/30] } } }
+links:
+  - endpoints: [n1:eth0, s1]
+  - endpoints: [n2:eth0, s1]
+  - endpoints: [n3:eth0, s1]
+  - endpoints: [n1:eth1, n4:eth0]
+";
+
+fn main() -> ExitCode {
+    world::main(&[
+        tests![examples: two_nodes, cable, router, multicast, tree],
+        tests![files:
+            addresses_are_given_and_stay,
+            ranges_make_many_nodes,
+            shapes_need_no_file,
+            a_file_may_come_by_pipe,
+            sysctls_and_routes_are_set,
+        ],
+        tests![change:
+            a_second_up_writes_nothing,
+            a_node_added_disturbs_nobody,
+            an_address_changed_disturbs_nobody,
+            a_link_removed_disturbs_nobody,
+            settings_changed_disturb_nobody,
+            a_node_made_again_is_the_same_to_its_neighbours,
+            one_thing_at_a_time,
+            what_others_changed_is_mended,
+            a_dry_run_touches_nothing,
+        ],
+        tests![nodes:
+            names_of_any_length,
+            ip_netns_knows_the_nodes,
+            exec_passes_the_exit_status,
+            exec_passes_input_and_output,
+            exec_passes_signals,
+            exec_shows_the_devices_of_the_node,
+            exec_lays_files_over_etc,
+            exec_on_a_terminal_hears_ctrl_c,
+            a_shell_on_a_terminal,
+            ping_says_who_answers,
+            no_process_is_started_or_stays,
+        ],
+        tests![switches:
+            settings_are_explicit,
+            settings_of_the_file_are_set,
+            isolated_ports_do_not_hear_each_other,
+            stp_cuts_a_ring @ 120,
+            a_loop_without_stp_is_refused,
+            vlans_keep_apart,
+            vlans_are_refused_with_the_reason,
+            more_ports_than_a_bridge_has @ 120,
+        ],
+        tests![labs:
+            two_labs_side_by_side,
+            list_and_status_match_the_kernel,
+            lists_match_the_kernel,
+            two_commands_on_one_lab,
+            a_process_left_in_a_node,
+            a_capability_is_what_counts,
+            another_user_gets_a_clear_error,
+            every_state_file_lost,
+            doctor_looks_at_this_machine,
+        ],
+        tests![refusals:
+            names_taken_by_others,
+            bad_files_touch_nothing,
+            bad_commands_touch_nothing,
+            a_huge_file,
+        ],
+    ])
+}
