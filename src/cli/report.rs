@@ -100,10 +100,7 @@ impl CliError {
         match self {
             Self::Usage { hint, .. } => vec![hint.clone()],
             Self::NotAllowed(_) => {
-                vec![
-                    "run it as root: `sudo ovsns ...`; or in a user namespace: `unshare -rnm`"
-                        .into(),
-                ]
+                vec!["run it as root: `sudo ovsns ...`".into()]
             }
             Self::Engine(EngineError::Refused { refusals, .. }) => {
                 let mut hints: Vec<_> = refusals.iter().map(|r| r.hint.clone()).collect();
@@ -158,7 +155,7 @@ pub(super) fn text(error: &CliError) -> String {
     let mut last = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let words = error.to_string();
+        let words = without_number(&error.to_string());
         // A transparent error says what its source says.
         if words != last {
             writeln!(text, "  because: {words}").expect("a string takes all");
@@ -170,6 +167,15 @@ pub(super) fn text(error: &CliError) -> String {
         writeln!(text, " hint: {hint}").expect("a string takes all");
     }
     text
+}
+
+/// Rust's words for an I/O error end in `(os error 2)`, which tells nobody
+/// anything that the words do not.
+fn without_number(words: &str) -> String {
+    match words.split_once(" (os error ") {
+        Some((words, _)) => words.to_lowercase(),
+        None => words.to_owned(),
+    }
 }
 
 /// Prints a failure and returns its status.
@@ -196,5 +202,74 @@ pub(super) fn which_lab(labs: &[LabName]) -> CliError {
                 format!("say which, such as `--lab {}`", labs[0]),
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::apply::Cause;
+    use crate::kernel::StepError;
+    use crate::plan::Refusal;
+    use nix::errno::Errno;
+
+    fn lab() -> LabName {
+        LabName::new("two-nodes").expect("a good name")
+    }
+
+    fn step_failed(errno: Errno, said: Option<&str>) -> Cause {
+        let cause = KernelError {
+            asked: "make link `n1:eth0`".into(),
+            errno,
+            said: said.map(str::to_owned),
+        };
+        Cause::Host(StepError { what: "`+ link n1:eth0` failed".into(), cause })
+    }
+
+    /// Everything that goes wrong while it is being done, in one place, so
+    /// that the tone stays the same.
+    #[test]
+    fn failures() {
+        let errors = [
+            CliError::NotAllowed(vec![Capability::NetAdmin, Capability::SysAdmin]),
+            CliError::Engine(EngineError::NoLab(lab())),
+            CliError::Engine(EngineError::Refused {
+                lab: lab(),
+                refusals: vec![Refusal {
+                    what: "namespace `two-nodes.n1` exists and is not ours".into(),
+                    hint: "give the lab another name".into(),
+                }],
+            }),
+            CliError::Engine(EngineError::TakenBack {
+                lab: lab(),
+                source: step_failed(Errno::EOPNOTSUPP, Some("Unknown device type")),
+            }),
+            CliError::Engine(EngineError::Left {
+                lab: lab(),
+                left: vec!["- node n1 (namespace two-nodes.n1)".into()],
+                source: step_failed(Errno::EMFILE, None),
+            }),
+            CliError::Engine(EngineError::NotKept {
+                lab: lab(),
+                lines: vec!["+ address 10.0.0.1/24 on n1:eth0".into()],
+            }),
+            CliError::Engine(EngineError::State(StateError::Locked {
+                lab: lab(),
+                holder: "`ovsns up` (process 42)".into(),
+            })),
+            CliError::Engine(EngineError::State(StateError::File {
+                what: "write",
+                path: "/run/ovsns/labs/two-nodes/journal.json".into(),
+                source: std::io::Error::from_raw_os_error(Errno::ENOSPC as i32),
+            })),
+            CliError::Command {
+                status: 127,
+                source: KernelError::new("run `no-such-program`", Errno::ENOENT),
+            },
+            which_lab(&[]),
+            which_lab(&[lab(), LabName::default_lab()]),
+        ];
+        let shown = errors.iter().map(|error| format!("{}status {}", text(error), error.status()));
+        insta::assert_snapshot!(shown.collect::<Vec<_>>().join("\n\n"));
     }
 }

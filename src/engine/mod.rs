@@ -47,7 +47,9 @@ pub enum EngineError {
         source: Cause,
     },
     /// A step failed, and something is left of what was done.
-    #[error("lab `{lab}` is half changed: a step failed, and not all could be taken back")]
+    #[error(
+        "lab `{lab}` is half changed: a step failed, and this is still to be done or taken back"
+    )]
     Left {
         /// The lab.
         lab: LabName,
@@ -207,7 +209,7 @@ impl Engine {
                 Ok((done, _)) => done.plan,
                 Err(cause) => {
                     let failure = Failure { cause, done: performed };
-                    let error = self.take_back(&lab.name, failure, &before).await;
+                    let error = self.take_back(lab, &wanted, failure, &before).await;
                     if matches!(error, EngineError::TakenBack { .. }) {
                         held.abandon()?;
                     }
@@ -340,28 +342,34 @@ impl Engine {
         }
     }
 
-    /// Takes back what was done before `failure`.
-    async fn take_back(&mut self, lab: &LabName, failure: Failure, before: &World) -> EngineError {
+    /// Takes back what was done before `failure`, unless some of it can never
+    /// be: then there is no way but on, and what is still to do is told.
+    async fn take_back(
+        &mut self,
+        lab: &Lab,
+        wanted: &Wanted,
+        failure: Failure,
+        before: &World,
+    ) -> EngineError {
         let Failure { cause, done } = failure;
-        // Nothing was there: what is there now is ours, and goes as `down` would
-        // have it, all links with one request. If that cannot be seen, step by
-        // step, like what is taken back from a lab that was there.
-        let fresh = before.is_empty();
-        let seen = if fresh { self.plan_down(lab).await.ok() } else { None };
-        let (stages, mut left) = match seen {
-            Some(plan) => (plan.stages, Vec::new()),
-            None => {
-                let (stages, lost) = plan::undo::take_back(&done);
-                (stages, lost.iter().map(|step| step.line(lab)).collect())
-            }
+        let name = lab.name.clone();
+        let Some(stages) = plan::undo::take_back(&done) else {
+            let left = match self.difference(lab, wanted).await {
+                Ok((rest, _)) => rest.plan.lines(),
+                Err(error) => vec![format!("! {error}")],
+            };
+            return EngineError::Left { lab: name, left, source: cause };
         };
-        let back = Plan { lab: lab.clone(), stages };
-        left.extend(self.apply_each(&back).await);
-        let lab = lab.clone();
+        // Where nothing was there, what is there now is ours, and goes as
+        // `down` would have it, all links with one request. If that cannot be
+        // seen, step by step, like what is taken back from a lab that was.
+        let seen = if before.is_empty() { self.plan_down(&name).await.ok() } else { None };
+        let back = seen.unwrap_or(Plan { lab: name.clone(), stages });
+        let left = self.apply_each(&back).await;
         if left.is_empty() {
-            EngineError::TakenBack { lab, source: cause }
+            EngineError::TakenBack { lab: name, source: cause }
         } else {
-            EngineError::Left { lab, left, source: cause }
+            EngineError::Left { lab: name, left, source: cause }
         }
     }
 }

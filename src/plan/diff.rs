@@ -21,7 +21,7 @@ use super::wanted::{Wanted, WantedLink, WantedNode};
 use crate::model::mark::{Mark, group};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::Backend;
-use crate::model::world::{PortSpec, SeenDevice, SeenNode, SeenSwitch, World};
+use crate::model::world::{PortSpec, SeenDevice, SeenNode, SeenSwitch, SwitchSpec, World};
 
 /// The steps that make the world match `wanted`.
 ///
@@ -118,10 +118,9 @@ impl<'a> LinkDiff<'a> {
         Self { missing, present, stray: seen.into_values().collect() }
     }
 
-    /// Whether `device` of `node` will be deleted before anything is built.
-    fn is_stray(&self, node: &NodeName, device: &IfName) -> bool {
-        let here = Place::Node(node.clone());
-        self.stray.iter().flatten().any(|end| end.at == here && end.device == device)
+    /// Whether a device will be deleted before anything is built.
+    fn is_stray(&self, at: &Place, device: &IfName) -> bool {
+        self.stray.iter().flatten().any(|end| end.at == *at && end.device == device)
     }
 }
 
@@ -180,9 +179,15 @@ fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
         }
     }
     // A bridge that goes and whose name is wanted again has to go at once;
-    // the others go last, when their ports have moved.
+    // the others go last, when their ports have moved. Its ports are pulled
+    // first, so that the way back plugs them in again.
     for seen in gone_switches(wanted, world).filter(|s| is_wanted_again(wanted, s)) {
         let steps = pulled.entry(seen.spec.backend).or_default();
+        let staying = seen.ports.keys().filter(|device| {
+            world.host.ports.contains_key(device) && !links.is_stray(&Place::Host, device)
+        });
+        let ports = staying.filter_map(|device| port_of(world, device));
+        steps.extend(ports.map(|(_, port)| FabricStep::DeletePort(port)));
         steps.push(FabricStep::DeleteSwitch(seen.spec.clone()));
     }
     let mut stages = vec![Stage::Host(stripped)];
@@ -246,8 +251,11 @@ fn stays(wanted: &Wanted, seen: &SeenSwitch) -> bool {
         .is_some_and(|spec| spec.device == seen.spec.device && spec.backend == seen.spec.backend)
 }
 
+/// Whether something else is to have the name or the device of a switch that
+/// goes.
 fn is_wanted_again(wanted: &Wanted, gone: &SeenSwitch) -> bool {
-    wanted.switches.values().any(|spec| spec.device == gone.spec.device)
+    let has = |spec: &SwitchSpec| spec.device == gone.spec.device || spec.name == gone.spec.name;
+    wanted.switches.values().any(has)
 }
 
 /// New nodes, new links, and what is set inside.
@@ -354,7 +362,8 @@ fn addresses(
 ) {
     for (device, wanted) in &want.addresses {
         // What was on a link that is made again went with it.
-        let seen = seen.filter(|_| !links.is_stray(node, device));
+        let here = Place::Node(node.clone());
+        let seen = seen.filter(|_| !links.is_stray(&here, device));
         let ours = seen.and_then(|seen| seen.addresses.get(device));
         let theirs = seen.and_then(|seen| seen.foreign_addresses.get(device));
         let has = |set: Option<&BTreeSet<IpNet>>, address: &IpNet| {
@@ -396,7 +405,8 @@ fn routes(
     links: &LinkDiff,
     steps: &mut Vec<Step>,
 ) {
-    let stays = |device: &IfName| !links.is_stray(node, device);
+    let here = Place::Node(node.clone());
+    let stays = |device: &IfName| !links.is_stray(&here, device);
     let there: BTreeSet<_> =
         seen.iter().flat_map(|seen| &seen.routes).filter(|r| stays(&r.device)).collect();
     let theirs: BTreeSet<_> =
@@ -432,8 +442,12 @@ fn fabric(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Stage> {
     }
     for port in wanted.ports().into_values() {
         let backend = wanted.switches[&port.switch].backend;
-        let there = port_of(world, &port.device)
-            .filter(|_| !links.stray.iter().flatten().any(|end| *end.device == port.device));
+        // A port is free when its link was made again, or when its switch had
+        // to go at once.
+        let there = port_of(world, &port.device).filter(|(seen, _)| {
+            let stray = links.is_stray(&Place::Host, &port.device);
+            !stray && (stays(wanted, seen) || !is_wanted_again(wanted, seen))
+        });
         let steps = steps.entry(backend).or_default();
         match there {
             None => steps.push(FabricStep::AddPort(port.clone())),

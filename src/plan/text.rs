@@ -89,7 +89,10 @@ impl FabricStep {
                 )
             }
             Self::SetPort { after, .. } => {
-                let settings = settings(&after.settings);
+                let settings = match settings(&after.settings) {
+                    plain if plain.is_empty() => " an ordinary one".to_owned(),
+                    settings => settings,
+                };
                 format!("~ port {} on switch {} is now{settings}", after.device, after.switch)
             }
             Self::DeletePort(port) => format!("- port {} on switch {}", port.device, port.switch),

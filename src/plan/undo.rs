@@ -95,12 +95,13 @@ pub enum Done {
     Fabric(Backend, FabricStep),
 }
 
-/// The way back from `done` (oldest first): stages to perform in their order,
-/// and the steps that nothing takes back.
+/// The way back from `done` (oldest first): stages to perform in their order.
+/// `None` if there was a step that nothing takes back, such as the removal of
+/// a node: what ran in it is gone. Plans have these last.
 ///
 /// What is inside a node that was added goes with the node, and so do links
 /// that end there; taking each address off first would cost a request a piece.
-pub fn take_back(done: &[Done]) -> (Vec<Stage>, Vec<Step>) {
+pub fn take_back(done: &[Done]) -> Option<Vec<Stage>> {
     let added: BTreeSet<&NodeName> = done
         .iter()
         .filter_map(|done| match done {
@@ -109,21 +110,15 @@ pub fn take_back(done: &[Done]) -> (Vec<Stage>, Vec<Step>) {
         })
         .collect();
     let mut stages: Vec<Stage> = Vec::new();
-    let mut lost = Vec::new();
     for done in done.iter().rev() {
         match done {
             Done::Host(step) if goes_with_a_node(step, &added) => {}
-            Done::Host(step) => match step.undo() {
-                Some(undo) => append_host(&mut stages, undo),
-                None => lost.push(step.clone()),
-            },
-            Done::Fabric(backend, step) => {
-                append_fabric(&mut stages, *backend, step.undo().unwrap_or_default());
-            }
+            Done::Host(step) => append_host(&mut stages, step.undo()?),
+            Done::Fabric(backend, step) => append_fabric(&mut stages, *backend, step.undo()?),
         }
     }
     stages.retain(|stage| !stage.is_empty());
-    (stages, lost)
+    Some(stages)
 }
 
 /// Whether taking back the nodes in `added` takes `step` back, too.

@@ -163,12 +163,13 @@ fn node(lab: &Lab, name: &NodeName, node: &Node) -> WantedNode {
             .iter()
             .filter_map(|route| {
                 let interface = route.interface.clone().or_else(|| on_link(node, route))?;
+                // The kernel takes 0 for its default, which for IPv6 is 1024.
                 let metric_default = if route.to.addr().is_ipv4() { 0 } else { 1024 };
                 Some(KernelRoute {
                     to: route.to,
                     via: route.via,
                     device: device(&interface),
-                    metric: route.metric.unwrap_or(metric_default),
+                    metric: route.metric.filter(|metric| *metric != 0).unwrap_or(metric_default),
                 })
             })
             .collect(),

@@ -78,7 +78,7 @@ impl LinuxBridge {
             }
             FabricStep::SetPort { before, after } => {
                 if before.bridge == after.bridge {
-                    return self.set_port(after, &before.settings, &after.settings);
+                    return self.set_port(before, after);
                 }
                 // A port that moves begins with nothing set.
                 self.plug(after)?;
@@ -111,7 +111,7 @@ impl LinuxBridge {
             // value than it has, and after the birth.
             LinkAttribute::Mtu(if spec.mtu == 68 { 69 } else { spec.mtu - 1 }),
             LinkAttribute::Group(spec.group),
-            bridge_info(settings_info(&spec.settings, spec.vlan_filtering)),
+            bridge_info(settings_info(spec, spec.vlan_filtering)),
         ];
         let asked = || format!("make bridge `{}`", spec.device);
         self.netlink.create(RouteNetlinkMessage::NewLink(message), asked)?;
@@ -155,7 +155,7 @@ impl LinuxBridge {
             let mut message = LinkMessage::default();
             message.attributes = vec![
                 LinkAttribute::IfName(after.device.to_string()),
-                bridge_info(settings_info(&after.settings, after.vlan_filtering)),
+                bridge_info(settings_info(after, before.vlan_filtering || after.vlan_filtering)),
             ];
             let message = RouteNetlinkMessage::NewLink(message);
             self.netlink.change(message, || format!("set bridge `{}`", after.device))?;
@@ -183,20 +183,18 @@ impl LinuxBridge {
 
     /// Like `bridge link set dev DEVICE isolated on` and `bridge vlan add dev
     /// DEVICE vid ID pvid untagged`, with what differs.
-    fn set_port(
-        &self,
-        port: &PortSpec,
-        before: &PortSettings,
-        after: &PortSettings,
-    ) -> Result<(), KernelError> {
-        if before.isolated != after.isolated {
-            self.isolate(port, after.isolated)?;
+    fn set_port(&self, before: &PortSpec, after: &PortSpec) -> Result<(), KernelError> {
+        let (old, new) = (&before.settings, &after.settings);
+        if old.isolated != new.isolated {
+            self.isolate(after, new.isolated)?;
         }
-        if port.filtering && before.vlan != after.vlan {
-            self.set_vlans(port, &vlan_ranges(before.vlan.as_ref()), false)?;
-            self.set_vlans(port, &vlan_ranges(after.vlan.as_ref()), true)?;
+        if !after.filtering || (before.filtering && old.vlan == new.vlan) {
+            return Ok(());
         }
-        Ok(())
+        if before.filtering {
+            self.set_vlans(after, &vlan_ranges(old.vlan.as_ref()), false)?;
+        }
+        self.set_vlans(after, &vlan_ranges(new.vlan.as_ref()), true)
     }
 
     /// Settings of a port that was just plugged in and has none.
@@ -475,7 +473,10 @@ fn bridge_info(info: Vec<InfoBridge>) -> LinkAttribute {
     ])
 }
 
-fn settings_info(settings: &SwitchSettings, vlan_filtering: bool) -> Vec<InfoBridge> {
+/// What a bridge does with frames. Its part in VLANs is only said where it has
+/// or had one: a kernel without filtering refuses even a `false`.
+fn settings_info(spec: &SwitchSpec, filtering_matters: bool) -> Vec<InfoBridge> {
+    let settings = &spec.settings;
     let stp = if settings.stp { BridgeStpState::KernelStp } else { BridgeStpState::Disabled };
     let mut info = vec![
         InfoBridge::ForwardDelay(settings.forward_delay_s * TICKS_PER_S),
@@ -483,9 +484,8 @@ fn settings_info(settings: &SwitchSettings, vlan_filtering: bool) -> Vec<InfoBri
         InfoBridge::StpState(stp),
         InfoBridge::MulticastSnooping(settings.multicast_snooping),
     ];
-    if vlan_filtering {
-        // Where the kernel has no filtering it refuses even a `false`.
-        info.push(InfoBridge::VlanFiltering(true));
+    if filtering_matters {
+        info.push(InfoBridge::VlanFiltering(spec.vlan_filtering));
         // Otherwise the kernel puts every port into VLAN 1 by itself.
         info.push(InfoBridge::VlanDefaultPvid(0));
     }

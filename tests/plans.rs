@@ -1,0 +1,161 @@
+//! Plans as text: what `ovsns plan` says for a lab, and for what changes in it.
+
+use ovsns::model::file::read;
+use ovsns::model::topology::{Backend, Lab};
+use ovsns::model::world::World;
+use ovsns::plan::{self, Abilities, Plan, Refusal, Stage, Wanted};
+
+const TWO_NODES: &str = include_str!("../examples/two-nodes.yaml");
+
+fn lab(text: &str) -> Lab {
+    read(text.as_bytes(), "lab.yaml", Some("lab")).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn able() -> Abilities {
+    Abilities {
+        backend: Backend::Linux,
+        vlan: Ok(()),
+        isolation: Ok(()),
+        ports_max: 1023,
+        swept_with_links: true,
+    }
+}
+
+fn up(lab: &Lab, world: &World, able: Abilities) -> Result<Plan, Vec<Refusal>> {
+    plan::up(&lab.name, &Wanted::new(lab, Backend::Linux), world, &[able])
+}
+
+/// The world in which `lab` is as it should be.
+async fn made(lab: &Lab) -> World {
+    let machine = ovsns::kernel::fake::FakeMachine::default();
+    let plan = up(lab, &World::default(), able()).expect("nothing in the way");
+    perform(&machine, &plan).await;
+    let memory = machine.memory();
+    World { host: memory.host.clone(), fabric: memory.fabric.clone() }
+}
+
+async fn perform(machine: &ovsns::kernel::fake::FakeMachine, plan: &Plan) {
+    use ovsns::kernel::Host;
+    use ovsns::switch::Switch;
+    for stage in &plan.stages {
+        match stage {
+            Stage::Host(steps) => {
+                for step in steps {
+                    machine.clone().perform(&plan.lab, step).await.expect("it can be done");
+                }
+            }
+            Stage::Fabric(_, steps) => {
+                let mut switch = ovsns::switch::fake::FakeSwitch::new(machine);
+                switch.commit(steps).await.expect("it can be done");
+            }
+        }
+    }
+}
+
+#[test]
+fn from_nothing() {
+    let plan = up(&lab(TWO_NODES), &World::default(), able()).expect("nothing in the way");
+    insta::assert_snapshot!(plan.lines().join("\n"));
+}
+
+#[tokio::test]
+async fn nothing_to_do() {
+    let lab = lab(TWO_NODES);
+    let plan = up(&lab, &made(&lab).await, able()).expect("nothing in the way");
+    assert_eq!(plan, Plan::nothing(&lab.name));
+}
+
+#[tokio::test]
+async fn what_differs_and_no_more() {
+    let before = "
+switches: { s1: {}, s2: {} }
+nodes:
+  stays: { interfaces: { eth0: { addresses: [10.0.0.9/24] } } }
+  n1:
+    interfaces: { eth0: { addresses: [10.0.0.1/24, 'fd00::1/64'] } }
+    routes: [{ to: default, via: 10.0.0.9 }]
+  moves: { interfaces: { eth0: { addresses: [10.0.0.3/24] } } }
+  goes: { interfaces: { eth0: { addresses: [10.0.0.4/24] } } }
+links:
+  - endpoints: [stays, s1]
+  - endpoints: [n1, s1]
+  - endpoints: [moves, s1]
+  - endpoints: [goes, s1]
+  - endpoints: [s1, s2]
+";
+    let after = "
+switches: { s1: { ageing: 60 }, s2: {} }
+nodes:
+  stays: { interfaces: { eth0: { addresses: [10.0.0.9/24] } } }
+  n1:
+    interfaces: { eth0: { addresses: [10.0.0.5/24, 'fd00::1/64'] } }
+    routes: [{ to: default, via: 10.0.0.3 }]
+    forwarding: true
+  moves: { interfaces: { eth0: { addresses: [10.0.0.3/24] } } }
+  comes: { interfaces: { eth0: { addresses: [10.0.0.6/24] } } }
+links:
+  - endpoints: [stays, s1]
+  - { endpoints: [n1, s1], mtu: 1400 }
+  - { endpoints: [moves, s2], isolated: true }
+  - endpoints: [comes, s2]
+  - endpoints: [s1, s2]
+";
+    let world = made(&lab(before)).await;
+    let plan = up(&lab(after), &world, able()).expect("nothing in the way");
+    insta::assert_snapshot!(plan.lines().join("\n"));
+}
+
+#[tokio::test]
+async fn all_that_is_ours_goes() {
+    let lab = lab(TWO_NODES);
+    let plan = plan::down(&lab.name, &made(&lab).await, &[able()]);
+    insta::assert_snapshot!(plan.lines().join("\n"));
+}
+
+#[tokio::test]
+async fn an_end_that_went_astray_is_made_again() {
+    let lab = lab(TWO_NODES);
+    let mut world = made(&lab).await;
+    // Somebody deleted n1 with `ip netns del` while a process was inside: the
+    // end at the switch is still there.
+    let n1 = lab.nodes.keys().next().expect("two nodes").clone();
+    world.host.nodes.remove(&n1);
+    let plan = up(&lab, &world, able()).expect("nothing in the way");
+    insta::assert_snapshot!(plan.lines().join("\n"));
+}
+
+#[test]
+fn names_of_others_are_refused_all_together() {
+    let lab = lab(TWO_NODES);
+    let mut world = World::default();
+    let bridge = Wanted::new(&lab, Backend::Linux).switches.values().next().cloned();
+    let bridge = bridge.expect("one switch");
+    let taken = &mut world.host.taken;
+    taken.namespaces.insert("two-nodes.n1".into());
+    taken.devices.insert(bridge.device.to_string(), "their bridge".into());
+    taken.devices.insert("two-nodes:n2:eth0".into(), String::new());
+    let refused = up(&lab, &world, able()).expect_err("three names are taken");
+    let text: Vec<_> = refused.iter().map(|r| format!("{r}\n  hint: {}", r.hint)).collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+#[test]
+fn what_a_backend_cannot_do_is_refused() {
+    let text = "
+switches: { s1: {}, s2: { backend: ovs } }
+nodes: { 'h[1-4]': {} }
+links:
+  - { endpoints: ['h[1-2]', s1], vlan: 10 }
+  - { endpoints: [h3, s1], isolated: true }
+  - { endpoints: [h4, s2] }
+";
+    let unable = Abilities {
+        vlan: Err("no VLANs here".into()),
+        isolation: Err("no isolation here".into()),
+        ports_max: 2,
+        ..able()
+    };
+    let refused = up(&lab(text), &World::default(), unable).expect_err("it is unable");
+    let text: Vec<_> = refused.iter().map(|r| format!("{r}\n  hint: {}", r.hint)).collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
