@@ -2,6 +2,7 @@
 //! `world` library) and asks the kernel, never ovsns, what came of a command.
 
 mod change;
+mod contract;
 mod examples;
 mod files;
 mod labs;
@@ -45,6 +46,7 @@ links:
 
 fn main() -> ExitCode {
     world::main(&[
+        tests![contract: the_linux_bridge_keeps_every_promise],
         tests![examples: two_nodes, cable, router, multicast, tree],
         tests![files:
             addresses_are_given_and_stay,

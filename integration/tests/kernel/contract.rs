@@ -1,0 +1,44 @@
+//! The promises of `trait Switch`, over the Linux bridge. Over the fake they run
+//! in `tests/contract.rs`; where the kernel filters VLANs, those are among them.
+
+use ovsns::kernel::{Host, LinuxHost};
+use ovsns::model::mark::{Mark, Thing, birth_mac, group};
+use ovsns::model::names::{IfName, LabName};
+use ovsns::plan::{Place, Step, Veth, VethEnd};
+use ovsns::switch::contract::{self, Subject};
+use ovsns::switch::linux::LinuxBridge;
+use world::{Verdict, World};
+
+/// a.x -- b.x, both ends in the machine's own namespace and plugged in nowhere.
+pub(crate) fn the_linux_bridge_keeps_every_promise(world: &World) -> Verdict {
+    let before = world.inventory();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let lab = LabName::new("contract").expect("a good name");
+        let mut host = LinuxHost::new().await.expect("a private world");
+        let veth = pair(&lab);
+        let links: [IfName; 2] = veth.ends.clone().map(|end| end.device);
+        host.perform(&lab, &Step::AddVeth(veth.clone())).await.expect("it can be made");
+        let mut switch = LinuxBridge::new(&host);
+        let mut subject = Subject { switch: &mut switch, lab: lab.clone(), links };
+        contract::all(&mut subject).await;
+        host.perform(&lab, &Step::DeleteVeth(veth)).await.expect("it can be deleted");
+    });
+    world.inventory().must_equal(&before);
+    Ok(())
+}
+
+fn pair(lab: &LabName) -> Veth {
+    let ends = ["a:x", "b:x"].map(|port| {
+        let mark = Mark { lab: lab.clone(), thing: Thing::Port(port.into()) };
+        let device = mark.device();
+        VethEnd {
+            at: Place::Host,
+            mac: birth_mac(&device),
+            alias: mark.to_string(),
+            altname: None,
+            device,
+        }
+    });
+    Veth { link: "a:x".into(), group: group(lab), mtu: 1500, ends }
+}
