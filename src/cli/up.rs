@@ -39,7 +39,8 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     if steps == 0 {
         show::line(&format!("lab {} is up: nothing to change", lab.name));
     } else {
-        show::talk(&format!("{steps} steps in {} ms", start.elapsed().as_millis()));
+        let many = if steps == 1 { "step" } else { "steps" };
+        show::talk(&format!("{steps} {many} in {} ms", start.elapsed().as_millis()));
         show::line(&format!("lab {} is up: {}", lab.name, contents(&lab)));
     }
     Ok(Ending::Well)
