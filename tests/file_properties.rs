@@ -145,3 +145,19 @@ fn the_shapes_survive_being_written() {
         assert_eq!(again(&lab), lab, "{topo}");
     }
 }
+
+#[test]
+fn a_segment_added_to_a_lab_as_written_has_the_labs_prefixes() {
+    let text = b"{prefixes: [172.20.0.0/14], switches: {s1: {}, s2: {}}, nodes: {a: {}}, \
+                 links: [{endpoints: [a, s1]}]}";
+    let lab = read(text, "file", Some("lab")).expect("a good file");
+    let mut longer = to_file(&lab);
+    longer["nodes"]["b"] = json!({});
+    let links = longer["links"].as_array_mut().expect("a list");
+    links.push(json!({ "endpoints": ["b", "s2"] }));
+    let longer = lab_of(&longer).expect("one more node is no problem");
+    let b = longer.nodes.iter().find(|(name, _)| name.as_str() == "b").expect("it was added").1;
+    let addresses: Vec<_> =
+        b.interfaces.values().flat_map(|i| &i.addresses).map(ToString::to_string).collect();
+    assert_eq!(addresses, ["172.21.0.1/16"]);
+}

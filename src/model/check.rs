@@ -497,8 +497,8 @@ impl<'s> Draft<'s, '_> {
     /// name none.
     fn give_addresses(&mut self) {
         let Network { places, hosts, owners } = self.network();
-        let lab: Vec<_> = match &self.spec.prefixes {
-            Some(prefixes) => prefixes.iter().map(|net| net.value).collect(),
+        let lab = match &self.spec.prefixes {
+            Some(prefixes) => values(prefixes),
             None => addresses::default_prefixes().into(),
         };
         let given = addresses::give(&lab, &places, &hosts, self.found);
@@ -582,19 +582,21 @@ impl<'s> Draft<'s, '_> {
             nodes.insert(node.name.clone(), built);
         }
         let switch = |switch: &SwitchDraft| {
-            let SwitchSpec { backend, device, mac, mtu, settings, .. } = switch.spec;
+            let SwitchSpec { backend, device, mac, mtu, settings, prefixes, .. } = switch.spec;
             let built = Switch {
                 backend: *backend,
                 device: device.as_ref().map(|device| device.value.clone()),
                 mac: mac.map(|mac| mac.value),
                 mtu: *mtu,
                 settings: settings.clone(),
+                prefixes: values(prefixes),
             };
             (switch.name.clone(), built)
         };
         let switches = self.switches.iter().map(switch).collect();
         let links = self.build_links();
-        Lab { name, switches, nodes, links }
+        let prefixes = self.spec.prefixes.as_deref().map(values);
+        Lab { name, switches, nodes, links, prefixes }
     }
 
     fn build_links(&mut self) -> Vec<Link> {
@@ -910,4 +912,9 @@ fn of_an_end(mut bad: BadName) -> BadName {
     | BadName::Start { kind, .. }) = &mut bad;
     *kind = "endpoint";
     bad
+}
+
+/// Values without where the file says them.
+fn values(nets: &[At<IpNet>]) -> Vec<IpNet> {
+    nets.iter().map(|net| net.value).collect()
 }

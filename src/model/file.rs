@@ -92,16 +92,18 @@ pub fn json_schema() -> Json {
 pub fn to_file(lab: &Lab) -> Json {
     let switches = lab.switches.iter().map(|(name, switch)| (name.to_string(), of_switch(switch)));
     let nodes = lab.nodes.iter().map(|(name, node)| (name.to_string(), of_node(node)));
-    json!({
+    let mut file = json!({
         "name": lab.name,
         "switches": switches.collect::<Map<_, _>>(),
         "nodes": nodes.collect::<Map<_, _>>(),
         "links": lab.links.iter().map(of_link).collect::<Vec<_>>(),
-    })
+    });
+    put(&mut file, "prefixes", lab.prefixes.as_ref());
+    file
 }
 
 fn of_switch(switch: &Switch) -> Json {
-    let Switch { backend, device, mac, mtu, settings } = switch;
+    let Switch { backend, device, mac, mtu, settings, prefixes } = switch;
     let mut file = json!({
         "backend": backend.map_or("auto".to_owned(), |backend| backend.to_string()),
         "stp": settings.stp,
@@ -109,6 +111,7 @@ fn of_switch(switch: &Switch) -> Json {
         "ageing": settings.ageing_s,
         "multicast_snooping": settings.multicast_snooping,
     });
+    put(&mut file, "prefixes", Some(prefixes).filter(|prefixes| !prefixes.is_empty()));
     put(&mut file, "device", device.as_ref());
     put(&mut file, "mac", mac.as_ref());
     put(&mut file, "mtu", mtu.as_ref());

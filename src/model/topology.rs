@@ -29,6 +29,9 @@ pub struct Lab {
     pub nodes: BTreeMap<NodeName, Node>,
     /// Its links, in the order of the file.
     pub links: Vec<Link>,
+    /// Where addresses come from that a later change leaves out; `None` for
+    /// the usual networks. The lab's own addresses are all given.
+    pub prefixes: Option<Vec<IpNet>>,
 }
 
 /// Which kind of bridge a switch is made of.
@@ -63,6 +66,8 @@ pub struct Switch {
     pub mtu: Option<u32>,
     /// What it does with frames.
     pub settings: SwitchSettings,
+    /// Like the lab's, for the segment of this switch; empty for the lab's.
+    pub prefixes: Vec<IpNet>,
 }
 
 /// How a switch treats frames. All set explicitly, never left to the kernel.

@@ -88,11 +88,17 @@ pub(crate) fn file() -> impl Strategy<Value = Json> {
                     .map(|(i, thing)| (format!("{letter}{i}"), thing))
                     .collect()
             };
-            json!({
+            let mut file = json!({
                 "links": first.chain(more).collect::<Vec<_>>(),
                 "switches": named("s", switches),
                 "nodes": named("n", nodes),
-            })
+            });
+            match s + n {
+                3 => file["prefixes"] = json!(["172.16.0.0/12"]),
+                4 if 0 < s => file["switches"]["s0"]["prefixes"] = json!(["192.168.0.0/16"]),
+                _ => {}
+            }
+            file
         })
 }
 
