@@ -1,7 +1,8 @@
 //! Doing the steps of a plan, in order.
 
+use super::state::StateError;
 use super::{Engine, EngineError, Progress, total};
-use crate::kernel::StepError;
+use crate::kernel::{KernelError, StepError};
 use crate::plan::undo::Done;
 use crate::plan::{Plan, Stage};
 use crate::switch::SwitchError;
@@ -18,6 +19,12 @@ pub enum Cause {
     /// All was done, but it could not be seen how it turned out.
     #[error("could not see how it turned out")]
     Look(#[source] Box<EngineError>),
+    /// All was done, but it could not be written down.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// All was done, but the nodes do not come to use it.
+    #[error(transparent)]
+    Settle(KernelError),
     /// The plan is for a backend that is not here.
     #[error("there is no `{0}` backend here")]
     NoBackend(String),

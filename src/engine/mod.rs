@@ -200,13 +200,12 @@ impl Engine {
         let mut left = done.plan.clone();
         let mut performed = Vec::new();
         for _ in 0..ROUNDS_MAX {
-            let applied = self.apply(&left, &mut performed, progress).await;
-            let looked = match applied {
-                Ok(()) => self.difference(lab, &wanted).await.map_err(Cause::look),
+            let round = match self.apply(&left, &mut performed, progress).await {
+                Ok(()) => self.look_again(lab, &wanted, &held).await,
                 Err(cause) => Err(cause),
             };
-            left = match looked {
-                Ok((done, _)) => done.plan,
+            left = match round {
+                Ok(left) => left,
                 Err(cause) => {
                     let failure = Failure { cause, done: performed };
                     let error = self.take_back(lab, &wanted, failure, &before).await;
@@ -217,7 +216,6 @@ impl Engine {
                 }
             };
             if left.is_empty() {
-                held.remember(lab)?;
                 return Ok(done);
             }
         }
@@ -340,6 +338,18 @@ impl Engine {
             Ok(plan) => Ok((Done { plan, was_there }, world)),
             Err(refusals) => Err(EngineError::Refused { lab: lab.name.clone(), refusals }),
         }
+    }
+
+    /// What is still to do. If nothing is, the lab is remembered as made, and
+    /// every node can use its addresses.
+    async fn look_again(&mut self, lab: &Lab, wanted: &Wanted, held: &Held) -> Result<Plan, Cause> {
+        let (done, world) = self.difference(lab, wanted).await.map_err(Cause::look)?;
+        if done.plan.is_empty() {
+            let unsettled = &world.host.unsettled;
+            self.host.settle(&lab.name, unsettled).await.map_err(Cause::Settle)?;
+            held.remember(lab)?;
+        }
+        Ok(done.plan)
     }
 
     /// Takes back what was done before `failure`, unless some of it can never

@@ -205,6 +205,14 @@ impl Host for FakeMachine {
         Ok(view)
     }
 
+    async fn settle(
+        &mut self,
+        _lab: &LabName,
+        _nodes: &BTreeSet<NodeName>,
+    ) -> Result<(), KernelError> {
+        Ok(())
+    }
+
     async fn labs(&mut self) -> Result<BTreeSet<LabName>, KernelError> {
         let memory = self.memory();
         let marks = memory.host.ports.values().filter_map(|seen| Mark::parse(&seen.alias));

@@ -269,6 +269,14 @@ impl Host for LinuxHost {
         observe::lab(self, questions).await
     }
 
+    async fn settle(
+        &mut self,
+        lab: &LabName,
+        nodes: &BTreeSet<NodeName>,
+    ) -> Result<(), KernelError> {
+        observe::settle(self, lab, nodes).await
+    }
+
     async fn labs(&mut self) -> Result<BTreeSet<LabName>, KernelError> {
         observe::labs(self).await
     }

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use crate::model::names::LabName;
+use crate::model::names::{LabName, NodeName};
 use crate::model::world::{HostView, Questions};
 use crate::plan::Step;
 
@@ -32,6 +32,14 @@ pub use host::LinuxHost;
 pub trait Host: Send {
     /// Reads what is there of one lab. Changes nothing.
     async fn observe(&mut self, questions: &Questions) -> Result<HostView, KernelError>;
+
+    /// Waits until these nodes can use the addresses that they have. Changes
+    /// nothing.
+    async fn settle(
+        &mut self,
+        lab: &LabName,
+        nodes: &BTreeSet<NodeName>,
+    ) -> Result<(), KernelError>;
 
     /// Every lab of which this machine shows a mark. Changes nothing.
     async fn labs(&mut self) -> Result<BTreeSet<LabName>, KernelError>;

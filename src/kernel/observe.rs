@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop,
 };
@@ -23,6 +24,9 @@ use super::netns;
 use crate::model::mark::{GROUP_BIT, Mac, Mark, Thing, birth_mac, group, netns as netns_name};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::world::{HostView, KernelRoute, Questions, SeenDevice, SeenNode};
+
+/// How long nodes may take to use the addresses that they were given.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A link as the kernel lists it.
 #[derive(Debug, Clone)]
@@ -208,7 +212,12 @@ pub(super) async fn lab(
         let node = node.expect("filtered just above");
         let mark = mark_of(lab, &node).to_string();
         match seen {
-            Some(Some(seen)) => drop(view.nodes.insert(node, seen)),
+            Some(Some(seen)) => {
+                if seen.unsettled {
+                    view.unsettled.insert(node.clone());
+                }
+                view.nodes.insert(node, seen);
+            }
             None if netns::stub_mark(&name).is_some_and(|text| text == mark) => {
                 view.stubs.insert(node);
             }
@@ -217,6 +226,59 @@ pub(super) async fn lab(
     }
     view.unknown_sysctls = unknown_sysctls(questions);
     Ok(view)
+}
+
+/// Waits until `nodes` can use their addresses.
+pub(super) async fn settle(
+    host: &LinuxHost,
+    lab: &LabName,
+    nodes: &BTreeSet<NodeName>,
+) -> Result<(), KernelError> {
+    let mut names: Vec<String> = nodes.iter().map(|node| netns_name(lab, node)).collect();
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    while let Some(first) = names.first() {
+        if SETTLED_WITHIN < start.elapsed() {
+            let asked = format!("use the addresses in namespace `{first}`");
+            return Err(KernelError::new(asked, Errno::ETIMEDOUT));
+        }
+        // A socket in each of a thousand nodes would tell of a change; looking
+        // again costs less, and only those that are not ready are looked at.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+        let questions = Questions::about(lab);
+        let visit = move |name: &str| {
+            let seen = look_inside(name, &questions)?;
+            let Some(seen) = seen.filter(|seen| seen.unsettled) else { return Ok(false) };
+            hurry(&Netlink::new()?, seen.devices.keys())?;
+            Ok(true)
+        };
+        let visited = host.worker().tour(names, visit).await?;
+        names = visited
+            .into_iter()
+            .filter(|(_, unsettled)| unsettled.unwrap_or(false))
+            .map(|(name, _)| name)
+            .collect();
+    }
+    Ok(())
+}
+
+/// Makes the kernel take note at once of links that got their carrier: it
+/// passes such news on by a worker that may be busy for a second, but asking
+/// for one link does that link's part in line (`linkwatch_sync_dev`, seen with
+/// kernel 6.18).
+pub(crate) fn hurry<'a>(
+    netlink: &Netlink,
+    devices: impl Iterator<Item = &'a IfName>,
+) -> Result<(), KernelError> {
+    for device in devices {
+        match netlink.index_of(device.as_str()) {
+            // Gone meanwhile, and in no hurry any more.
+            Err(error) if error.errno == Errno::ENODEV => {}
+            other => drop(other?),
+        }
+    }
+    Ok(())
 }
 
 fn mark_of(lab: &LabName, node: &NodeName) -> Mark {
@@ -265,8 +327,12 @@ fn addresses(
         let RouteNetlinkMessage::NewAddress(message) = message else { continue };
         let Some(device) = names.get(&message.header.index) else { continue };
         let (mut peer, mut local, mut ours) = (None, None, false);
+        let mut tentative = false;
         for attribute in &message.attributes {
             match attribute {
+                AddressAttribute::Flags(flags) => {
+                    tentative = flags.contains(AddressFlags::Tentative);
+                }
                 AddressAttribute::Address(address) => peer = Some(*address),
                 AddressAttribute::Local(address) => local = Some(*address),
                 AddressAttribute::Protocol(protocol) => ours = u8::from(*protocol) == PROTOCOL,
@@ -279,6 +345,11 @@ fn addresses(
         if matches!(net, IpNet::V6(v6) if v6.addr().is_unicast_link_local()) && !ours {
             continue;
         }
+        // Also an address that is not tried for duplicates is tentative until a
+        // worker of the kernel's has joined its solicited-node group. Without
+        // carrier that worker waits.
+        let carrier = seen.devices.get(device).is_some_and(|link| link.up && link.carrier);
+        seen.unsettled |= ours && tentative && carrier;
         let set = if ours { &mut seen.addresses } else { &mut seen.foreign_addresses };
         set.entry(device.clone()).or_default().insert(net);
     }

@@ -26,7 +26,8 @@ pub struct World {
 impl World {
     /// Whether nothing of the lab is there.
     pub fn is_empty(&self) -> bool {
-        let HostView { nodes, stubs, ports, taken: _, unknown_sysctls: _ } = &self.host;
+        let HostView { nodes, stubs, ports, unsettled: _, taken: _, unknown_sysctls: _ } =
+            &self.host;
         nodes.is_empty() && stubs.is_empty() && ports.is_empty() && self.fabric.switches.is_empty()
     }
 }
@@ -36,6 +37,8 @@ impl World {
 pub struct HostView {
     /// The lab's nodes: named namespaces with the lab's mark in them.
     pub nodes: BTreeMap<NodeName, SeenNode>,
+    /// Nodes with an address of ours that has carrier and cannot be used yet.
+    pub unsettled: BTreeSet<NodeName>,
     /// Names of nodes that were cut off before a namespace was behind them.
     pub stubs: BTreeSet<NodeName>,
     /// The lab's links in the machine's own namespace (the ends at switches),
@@ -66,6 +69,8 @@ pub struct SeenNode {
     pub foreign: BTreeSet<String>,
     /// Addresses with our mark, by device.
     pub addresses: BTreeMap<IfName, BTreeSet<IpNet>>,
+    /// Whether one of those has carrier and cannot be used yet.
+    pub unsettled: bool,
     /// Addresses of others on our devices.
     pub foreign_addresses: BTreeMap<IfName, BTreeSet<IpNet>>,
     /// Routes with our mark.

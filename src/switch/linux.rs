@@ -250,9 +250,12 @@ impl LinuxBridge {
     /// delay each after that.
     async fn forwarding(&self, steps: &[FabricStep]) -> Result<(), SwitchError> {
         let Some(delay_s) = steps.iter().filter_map(forward_delay_s).max() else { return Ok(()) };
-        if self.port_on_its_way(steps)?.is_none() {
+        let on_their_way = self.ports_on_their_way(steps)?;
+        if on_their_way.is_empty() {
             return Ok(());
         }
+        observe::hurry(&self.netlink, on_their_way.iter().map(|port| &port.device))
+            .map_err(SwitchError::Observe)?;
         // Subscribed before the next look, so that no change falls between.
         let observe = SwitchError::Observe;
         let (connection, _handle, mut events) = self
@@ -263,11 +266,11 @@ impl LinuxBridge {
             .map_err(|e| observe(KernelError::from_io("listen for changes of links", &e)))?;
         let listening = tokio::spawn(connection);
         let limit = 2 * Duration::from_secs(u64::from(delay_s)) + FORWARDING_GRACE;
-        let mut on_its_way = None;
+        let mut on_their_way = Vec::new();
         let settled = tokio::time::timeout(limit, async {
             loop {
-                on_its_way = self.port_on_its_way(steps)?;
-                if on_its_way.is_none() {
+                on_their_way = self.ports_on_their_way(steps)?;
+                if on_their_way.is_empty() {
                     return Ok(());
                 }
                 // Something has to happen to a link first; then all that has
@@ -280,36 +283,75 @@ impl LinuxBridge {
         });
         let settled = settled.await;
         listening.abort();
-        match (settled, on_its_way) {
+        match (settled, on_their_way.first()) {
             (Ok(settled), _) => settled,
-            (Err(_), Some((switch, port, state))) => Err(SwitchError::NotForwarding {
-                switch,
-                port,
-                state: format!("{state:?}").to_lowercase(),
+            (Err(_), Some(port)) => Err(SwitchError::NotForwarding {
+                switch: port.switch.clone(),
+                port: port.device.to_string(),
+                state: format!("{:?}", port.state).to_lowercase(),
                 seconds: limit.as_secs(),
             }),
             (Err(_), None) => Ok(()),
         }
     }
 
-    /// A port with carrier on a bridge that is up, which does not yet know
-    /// what it will be: its switch, its name and its state.
-    fn port_on_its_way(
-        &self,
-        steps: &[FabricStep],
-    ) -> Result<Option<(String, String, BridgePortState)>, SwitchError> {
+    /// The ports with carrier, on bridges that are up, which do not yet know
+    /// what they will be.
+    fn ports_on_their_way(&self, steps: &[FabricStep]) -> Result<Vec<OnItsWay>, SwitchError> {
         let links = observe::links(&self.netlink).map_err(SwitchError::Observe)?;
         let raised = |link: &&Link| link.kind == Some(InfoKind::Bridge) && link.seen.up;
         let bridges: BTreeMap<u32, &str> =
             links.iter().filter(raised).map(|link| (link.index, link.name.as_str())).collect();
-        let found = links.iter().find_map(|link| {
+        let touched = Touched::new(steps);
+        let found = links.iter().filter_map(|link| {
             let bridge = bridges.get(&link.master?)?;
-            let step = steps.iter().find(|step| is_touched(step, bridge, &link.name))?;
+            let switch = touched.switch(bridge, &link.name)?;
             let state = port_state(link).filter(|_| link.seen.up && link.seen.carrier)?;
             let settled = matches!(state, BridgePortState::Forwarding | BridgePortState::Blocking);
-            (!settled).then(|| (switch_name(step), link.name.clone(), state))
+            let device = IfName::new(&link.name).ok().filter(|_| !settled)?;
+            Some(OnItsWay { switch: switch.to_owned(), device, state })
         });
-        Ok(found)
+        Ok(found.collect())
+    }
+}
+
+/// A port that does not forward yet.
+struct OnItsWay {
+    switch: String,
+    device: IfName,
+    state: BridgePortState,
+}
+
+/// The bridges that steps raised, and the ports that they plugged in, each
+/// with its switch.
+struct Touched<'a> {
+    bridges: BTreeMap<&'a str, &'a str>,
+    ports: BTreeMap<(&'a str, &'a str), &'a str>,
+}
+
+impl<'a> Touched<'a> {
+    fn new(steps: &'a [FabricStep]) -> Self {
+        let (mut bridges, mut ports) = (BTreeMap::new(), BTreeMap::new());
+        for step in steps {
+            match step {
+                FabricStep::RaiseSwitch(spec) => {
+                    bridges.insert(spec.device.as_str(), spec.name.as_str());
+                }
+                FabricStep::AddPort(port) | FabricStep::SetPort { after: port, .. } => {
+                    let place = (port.bridge.as_str(), port.device.as_str());
+                    ports.insert(place, port.switch.as_str());
+                }
+                FabricStep::AddSwitch(_)
+                | FabricStep::SetSwitch { .. }
+                | FabricStep::DeleteSwitch(_)
+                | FabricStep::DeletePort(_) => {}
+            }
+        }
+        Self { bridges, ports }
+    }
+
+    fn switch(&self, bridge: &str, port: &str) -> Option<&'a str> {
+        self.bridges.get(bridge).or_else(|| self.ports.get(&(bridge, port))).copied()
     }
 }
 
@@ -323,31 +365,6 @@ fn forward_delay_s(step: &FabricStep) -> Option<u32> {
         | FabricStep::SetSwitch { .. }
         | FabricStep::DeleteSwitch(_)
         | FabricStep::DeletePort(_) => None,
-    }
-}
-
-fn is_touched(step: &FabricStep, bridge: &str, port: &str) -> bool {
-    match step {
-        FabricStep::RaiseSwitch(spec) => spec.device.as_str() == bridge,
-        FabricStep::AddPort(added) | FabricStep::SetPort { after: added, .. } => {
-            added.bridge.as_str() == bridge && added.device.as_str() == port
-        }
-        FabricStep::AddSwitch(_)
-        | FabricStep::SetSwitch { .. }
-        | FabricStep::DeleteSwitch(_)
-        | FabricStep::DeletePort(_) => false,
-    }
-}
-
-fn switch_name(step: &FabricStep) -> String {
-    match step {
-        FabricStep::AddPort(port)
-        | FabricStep::DeletePort(port)
-        | FabricStep::SetPort { after: port, .. } => port.switch.to_string(),
-        FabricStep::AddSwitch(spec)
-        | FabricStep::RaiseSwitch(spec)
-        | FabricStep::DeleteSwitch(spec)
-        | FabricStep::SetSwitch { after: spec, .. } => spec.name.to_string(),
     }
 }
 
