@@ -6,12 +6,13 @@
 //! namespaces' identities, mounts, kernel parameters and the files below
 //! `/run`. Neighbours and timers are left out: they change by themselves.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::private::SCRATCH;
 use crate::witness::finish;
@@ -40,8 +41,9 @@ const VOLATILE: [&str; 14] = [
     "multicast_router",
 ];
 
-/// Directories that stay when they are empty, like `ip netns add`'s.
-const MAY_STAY_EMPTY: [&str; 3] = ["/run/netns", "/run/ovsns", "/run/ovsns/labs"];
+/// Directories that stay when they are empty, like `ip netns add`'s. The last
+/// is mount(8)'s own.
+const MAY_STAY_EMPTY: [&str; 4] = ["/run/netns", "/run/ovsns", "/run/ovsns/labs", "/run/mount"];
 
 impl Inventory {
     pub(crate) fn take() -> Self {
@@ -72,13 +74,27 @@ impl Inventory {
         assert!(differences.is_empty(), "not as it was before:\n{differences}");
     }
 
-    /// What is here and was not there, and the other way round.
+    /// What is here and was not there, and the other way round; of a link
+    /// that is another than it was, only in what.
     pub fn differences(&self, before: &Self) -> String {
         let mut text = String::new();
-        for line in self.lines.iter().filter(|line| !before.lines.contains(line)) {
-            let _ = writeln!(text, "  now:    {line}");
+        let mut gone = self.lost(before);
+        for line in before.lost(self) {
+            let was = gone
+                .iter()
+                .position(|was| link_of(was).is_some_and(|it| link_of(line) == Some(it)));
+            match was {
+                Some(was) => {
+                    let (place, name) = link_of(line).expect("it was found by it");
+                    let _ = writeln!(text, "  changed: {name} in {place}");
+                    changes(&mut text, "", &json_of(line), &json_of(gone.remove(was)));
+                }
+                None => {
+                    let _ = writeln!(text, "  now:    {line}");
+                }
+            }
         }
-        for line in before.lines.iter().filter(|line| !self.lines.contains(line)) {
+        for line in gone {
             let _ = writeln!(text, "  before: {line}");
         }
         text
@@ -93,6 +109,35 @@ impl Inventory {
     /// The lines that hold `text`.
     pub fn with(&self, text: &str) -> Vec<&str> {
         self.lines.iter().map(String::as_str).filter(|line| line.contains(text)).collect()
+    }
+}
+
+/// The place and the name of the link that a line is about, if it is about one.
+fn link_of(line: &str) -> Option<(&str, String)> {
+    let place = line.strip_prefix("addr in ")?.split(": {").next()?;
+    Some((place, json_of(line)["ifname"].as_str()?.to_owned()))
+}
+
+fn json_of(line: &str) -> Value {
+    let json = line.find('{').map_or("null", |start| &line[start..]);
+    serde_json::from_str(json).unwrap_or_default()
+}
+
+/// Writes down in which of their keys two values differ.
+fn changes(text: &mut String, path: &str, now: &Value, before: &Value) {
+    match (now, before) {
+        (Value::Object(now), Value::Object(before)) => {
+            let keys: BTreeSet<&String> = now.keys().chain(before.keys()).collect();
+            for key in keys {
+                let of = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                changes(text, &format!("{path}.{key}"), &of(now), &of(before));
+            }
+        }
+        _ if now == before => {}
+        _ => {
+            let _ =
+                writeln!(text, "    {}: now {now}, before {before}", path.trim_start_matches('.'));
+        }
     }
 }
 

@@ -113,6 +113,12 @@ fn myself() -> Command {
 
 fn an_inventory_sees_every_kind_of_change(world: &World) -> Verdict {
     world.foreign().is_untouched(world);
+    let before = world.inventory();
+    world.run("ip link set br0 mtu 1450");
+    assert_eq!(
+        world.inventory().differences(&before),
+        "  changed: br0 in \"\"\n    mtu: now 1450, before 1500\n"
+    );
     for change in [
         "ip link set br0 mtu 1400",
         "ip link set br0 alias mine",

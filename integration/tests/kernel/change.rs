@@ -123,6 +123,44 @@ links:
     Ok(())
 }
 
+/// n1, n2 -- s1, n3 -- s2, and then n3 -- s1
+pub(crate) fn a_link_moved_to_another_switch(world: &World) -> Verdict {
+    let apart =
+        FOUR_NODES.replace("s1: {}", "s1: {}\n  s2: {}").replace("n3:eth0, s1", "n3:eth0, s2");
+    world.file("lab.yaml", &apart);
+    world.ovsns("up lab.yaml").ok();
+    world.settled();
+    world.silence("four.n1", "10.0.0.3");
+    let before = world.inventory();
+    let flow = Flow::start(world, "four");
+    world.file("lab.yaml", &FOUR_NODES.replace("s1: {}", "s1: {}\n  s2: {}"));
+    world.ovsns("up lab.yaml").ok();
+    world.run("ip -n four.n1 neigh flush all");
+    world.pings("four.n1", "10.0.0.3");
+    flow.finish();
+    only_these_differ(world, &before, &["four:n3:eth0", "four:s2", "four.n3"]);
+    world.ovsns("up lab.yaml").ok().says("nothing to change");
+    Ok(())
+}
+
+/// n1, n2, n3 -- s1, of which n2 and n3 swap addresses
+pub(crate) fn addresses_that_change_places(world: &World) -> Verdict {
+    world.file("lab.yaml", FOUR_NODES);
+    world.ovsns("up lab.yaml").ok();
+    let swapped = FOUR_NODES
+        .replace("10.0.0.2/24", "there")
+        .replace("10.0.0.3/24", "10.0.0.2/24")
+        .replace("there", "10.0.0.3/24");
+    world.file("lab.yaml", &swapped);
+    world.ovsns("up lab.yaml").ok();
+    assert_eq!(world.addresses("four.n2", "eth0"), ["10.0.0.3/24"]);
+    assert_eq!(world.addresses("four.n3", "eth0"), ["10.0.0.2/24"]);
+    for target in ["10.0.0.2", "10.0.0.3"] {
+        world.pings("four.n1", target);
+    }
+    Ok(())
+}
+
 /// n1, n2, n3 -- s1, whose settings change, and n3's
 pub(crate) fn settings_changed_disturb_nobody(world: &World) -> Verdict {
     world.file("lab.yaml", FOUR_NODES);
@@ -285,6 +323,7 @@ pub(crate) fn a_dry_run_touches_nothing(world: &World) -> Verdict {
         assert!(world.inventory().with("/run/ovsns").is_empty());
     }
     world.ovsns("up two.yaml").ok();
+    world.settled();
     let running = world.inventory();
     world.file("two.yaml", &TWO_NODES.replace("10.0.0.1/24", "10.0.0.9/24"));
     let (plan, trace) = world.traced("plan two.yaml");

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use world::{Running, Verdict, World, until};
+use world::{Running, Skip, Verdict, World, until};
 
 use crate::{FOUR_NODES, TWO_NODES};
 
@@ -81,6 +81,46 @@ pub(crate) fn list_and_status_match_the_kernel(world: &World) -> Verdict {
 }
 
 /// n1, n2, n3 -- s1; n1 -- n4
+pub(crate) fn counters_and_learned_addresses_are_the_kernels(world: &World) -> Verdict {
+    world.file("four.yaml", FOUR_NODES);
+    world.ovsns("up four.yaml").ok();
+    world.settled();
+    world.run("ip netns exec four.n1 ping -n -c 5 -i 0.02 -W 1 -s 1000 10.0.0.2");
+    let status = world.ovsns("status four --json").ok().json();
+    let switch = &status["switches"][0];
+    let ports = switch["ports"].as_array().expect("ports");
+    assert_eq!(ports.len(), 3, "{switch}");
+    for port in ports {
+        let device = port["device"].as_str().expect("a device");
+        let counted = &world.json(&format!("ip -s -j link show dev {device}"))[0]["stats64"];
+        let told = &port["counters"];
+        assert_eq!(told["rx_packets"], counted["rx"]["packets"], "{device}");
+        assert_eq!(told["rx_bytes"], counted["rx"]["bytes"], "{device}");
+        // What the bridge sends by itself may have passed since.
+        let sent = |value: &Value| value.as_u64().expect("a count");
+        assert!(sent(&told["tx_bytes"]) <= sent(&counted["tx"]["bytes"]), "{device}");
+        if port["across"] != "n3:eth0" {
+            assert!(5000 < sent(&told["tx_bytes"]), "{device}: {told}");
+        }
+    }
+    let bridge = switch["device"].as_str().expect("a device");
+    let dynamic = world.json(&format!("bridge -j fdb show br {bridge} dynamic"));
+    let mut known: Vec<String> =
+        dynamic.as_array().expect("entries").iter().map(|it| it["mac"].to_string()).collect();
+    let mut told: Vec<String> = switch["learned"]
+        .as_array()
+        .expect("learned addresses")
+        .iter()
+        .map(|it| it["mac"].to_string())
+        .collect();
+    known.sort();
+    told.sort();
+    assert_eq!(told, known);
+    assert!(2 <= told.len(), "{told:?}");
+    Ok(())
+}
+
+/// n1, n2, n3 -- s1; n1 -- n4
 pub(crate) fn lists_match_the_kernel(world: &World) -> Verdict {
     world.file("four.yaml", FOUR_NODES);
     world.ovsns("up four.yaml").ok();
@@ -117,7 +157,7 @@ pub(crate) fn two_commands_on_one_lab(world: &World) -> Verdict {
         let line = format!("exec {} {words} 2>&1", world.binary().display());
         world.start_command(Command::new("sh").args(["-c", &line]))
     };
-    let first = start();
+    let mut first = start();
     // In the middle of its work it stops, and holds what it holds.
     until("the first has begun", || 10 < namespaces());
     first.signal(Signal::SIGSTOP);
@@ -125,7 +165,7 @@ pub(crate) fn two_commands_on_one_lab(world: &World) -> Verdict {
     let holder = first.id().to_string();
     // It waits, or says who has the lab.
     until("the second waits or has refused", || !second.runs() || waits(&second));
-    let so_far = namespaces();
+    assert!(first.runs(), "the first was not in the middle of it");
     first.signal(Signal::SIGCONT);
     if second.runs() {
         second.finish().ok();
@@ -134,7 +174,6 @@ pub(crate) fn two_commands_on_one_lab(world: &World) -> Verdict {
         assert!(!refused.status.success() && refused.stdout.contains(&holder), "{refused}");
     }
     first.finish().ok();
-    assert!(so_far < 300, "the first was not in the middle of it");
     assert_eq!(namespaces(), 300);
     world.pings("big.h1", world.addresses("big.h300", "eth0")[0].split('/').next().expect("one"));
     // Another lab is nobody's business.
@@ -202,6 +241,40 @@ pub(crate) fn a_capability_is_what_counts(world: &World) -> Verdict {
     Ok(())
 }
 
+/// h1, h2 -- s1, made by somebody who is root of nothing but a namespace
+pub(crate) fn a_user_namespace_will_do(world: &World) -> Verdict {
+    let somebody = "setpriv --reuid=4321 --regid=4321 --clear-groups unshare -rnm";
+    if !world.attempt(&format!("{somebody} true")).status.success() {
+        return Err(Skip("this kernel gives no user namespaces to users".into()));
+    }
+    let ovsns = world.binary_for_all();
+    let before = world.inventory();
+    std::fs::write(
+        "all.sh",
+        format!(
+            "set -e
+            mount -t tmpfs tmpfs /run
+            {0} up --topo single,2 --lab mine
+            ip netns exec mine.h1 ping -n -c 1 -W 1 10.0.0.2
+            {0} ping
+            {0} exec h2 -- ls /sys/class/net
+            {0} down mine
+            test -z \"$(ip netns list)\"",
+            ovsns.display()
+        )
+        .replace("/run/world/ovsns", "/tmp/.ovsns/ovsns"),
+    )
+    .expect("the test's own file");
+    // A tmpfs over /run hides the scratch directory: a second place for it.
+    world.sh("mount -t tmpfs tmpfs /tmp && mkdir -m 755 /tmp/.ovsns");
+    world.sh("cp /run/world/ovsns /run/world/all.sh /tmp/.ovsns");
+    let all = world.run(&format!("{somebody} sh /tmp/.ovsns/all.sh"));
+    assert!(all.stdout.contains("lab mine is up: 2 nodes") && all.stdout.contains("eth0"), "{all}");
+    world.run("umount /tmp");
+    world.inventory().must_equal(&before);
+    Ok(())
+}
+
 /// n1 -- b.1.1 -- n2, wanted by somebody who may not
 pub(crate) fn another_user_gets_a_clear_error(world: &World) -> Verdict {
     world.needs("setpriv")?;
@@ -222,6 +295,24 @@ pub(crate) fn another_user_gets_a_clear_error(world: &World) -> Verdict {
     run("--version").ok();
     run("schema").ok();
     world.inventory().must_equal(&before);
+    Ok(())
+}
+
+/// n1 -- b.1.1 -- n2, and a link of others that has our link group
+pub(crate) fn a_stranger_in_our_group(world: &World) -> Verdict {
+    let foreign = world.foreign();
+    world.file("two.yaml", TWO_NODES);
+    world.ovsns("up two.yaml").ok();
+    let group = world.setting("", "two-nodes:b.1.1", "group");
+    let group = group.as_str().expect("a group");
+    // It keeps its name and carries no mark: not ours, whatever its group.
+    world.run(&format!("ip link set v0 group {group}"));
+    world.ovsns("up two.yaml").ok().says("nothing to change");
+    world.ovsns("down two-nodes").ok();
+    assert!(world.link("", "v0").is_some(), "a link of others was deleted with ours");
+    assert!(world.link("", "two-nodes:b.1.1").is_none());
+    world.run("ip link set v0 group default");
+    foreign.is_untouched(world);
     Ok(())
 }
 
