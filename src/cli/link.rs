@@ -3,8 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::running;
-use super::view::LabView;
-use super::{CliError, Ending, input, show};
+use super::view::{LabView, ListArgs};
+use super::{CliError, Ending};
 
 /// Add, remove, change or list links of a running lab
 #[derive(Debug, clap::Subcommand)]
@@ -12,6 +12,8 @@ pub(super) enum Command {
     Add(AddArgs),
     Rm(RmArgs),
     Set(SetArgs),
+    /// List the links of a lab
+    #[command(after_help = "Example: ovsns link list --json")]
     List(ListArgs),
 }
 
@@ -65,18 +67,6 @@ pub(super) struct SetArgs {
     /// The lab [default: the only one, or `default`]
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
-}
-
-/// List the links of a lab
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example: ovsns link list --json")]
-pub(super) struct ListArgs {
-    /// The lab [default: the only one]
-    #[arg(long, value_name = "LAB")]
-    lab: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// How a link behaves.
@@ -137,16 +127,7 @@ pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
         Command::Add(args) => add(args).await?,
         Command::Rm(args) => rm(args).await?,
         Command::Set(args) => set(args).await?,
-        Command::List(args) => {
-            let mut engine = input::engine("ovsns link list").await?;
-            let lab = input::one_lab(&mut engine, args.lab.as_deref()).await?;
-            let view = LabView::look(&mut engine, &lab).await?;
-            if args.json {
-                show::json(&view.links);
-            } else {
-                show::line(&show::table(&table(&view)));
-            }
-        }
+        Command::List(args) => args.show("ovsns link list", |view| &view.links, table).await?,
     }
     Ok(Ending::Well)
 }

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::running::{self, things};
-use super::view::LabView;
-use super::{CliError, Ending, input, show};
+use super::view::{LabView, ListArgs};
+use super::{CliError, Ending, input};
 use crate::model::names::NodeName;
 
 /// Add, remove or list nodes of a running lab
@@ -12,6 +12,8 @@ use crate::model::names::NodeName;
 pub(super) enum Command {
     Add(AddArgs),
     Rm(RmArgs),
+    /// List the nodes of a lab
+    #[command(after_help = "Example: ovsns node list --json")]
     List(ListArgs),
 }
 
@@ -48,32 +50,11 @@ pub(super) struct RmArgs {
     lab: Option<String>,
 }
 
-/// List the nodes of a lab
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example: ovsns node list --json")]
-pub(super) struct ListArgs {
-    /// The lab [default: the only one]
-    #[arg(long, value_name = "LAB")]
-    lab: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
 pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
     match command {
         Command::Add(args) => add(args).await?,
         Command::Rm(args) => rm(args).await?,
-        Command::List(args) => {
-            let mut engine = input::engine("ovsns node list").await?;
-            let lab = input::one_lab(&mut engine, args.lab.as_deref()).await?;
-            let view = LabView::look(&mut engine, &lab).await?;
-            if args.json {
-                show::json(&view.nodes);
-            } else {
-                show::line(&show::table(&table(&view)));
-            }
-        }
+        Command::List(args) => args.show("ovsns node list", |view| &view.nodes, table).await?,
     }
     Ok(Ending::Well)
 }

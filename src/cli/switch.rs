@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::running::{self, things};
-use super::view::LabView;
-use super::{CliError, Ending, input, show};
+use super::view::{LabView, ListArgs};
+use super::{CliError, Ending};
 use crate::model::names::SwitchName;
 
 /// Add, remove or list switches of a running lab
@@ -12,6 +12,8 @@ use crate::model::names::SwitchName;
 pub(super) enum Command {
     Add(AddArgs),
     Rm(RmArgs),
+    /// List the switches of a lab
+    #[command(after_help = "Example: ovsns switch list --json")]
     List(ListArgs),
 }
 
@@ -45,32 +47,11 @@ pub(super) struct RmArgs {
     lab: Option<String>,
 }
 
-/// List the switches of a lab
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example: ovsns switch list --json")]
-pub(super) struct ListArgs {
-    /// The lab [default: the only one]
-    #[arg(long, value_name = "LAB")]
-    lab: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
 pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
     match command {
         Command::Add(args) => add(args).await?,
         Command::Rm(args) => rm(args).await?,
-        Command::List(args) => {
-            let mut engine = input::engine("ovsns switch list").await?;
-            let lab = input::one_lab(&mut engine, args.lab.as_deref()).await?;
-            let view = LabView::look(&mut engine, &lab).await?;
-            if args.json {
-                show::json(&view.switches);
-            } else {
-                show::line(&show::table(&table(&view)));
-            }
-        }
+        Command::List(args) => args.show("ovsns switch list", |view| &view.switches, table).await?,
     }
     Ok(Ending::Well)
 }

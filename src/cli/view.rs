@@ -5,12 +5,44 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::{CliError, input, show};
 use crate::engine::{Engine, EngineError, Status};
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{PortSettings, Vlan};
 use crate::model::world::{KernelRoute, SeenSwitch, World};
 use crate::switch::{Counters, Traffic};
+
+/// What a list of the things of a lab takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct ListArgs {
+    /// The lab [default: the only one]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl ListArgs {
+    /// Prints the things of one kind.
+    pub(super) async fn show<T: Serialize>(
+        &self,
+        command: &str,
+        things: impl Fn(&LabView) -> &[T],
+        table: impl Fn(&LabView) -> Vec<Vec<String>>,
+    ) -> Result<(), CliError> {
+        let mut engine = input::engine(command).await?;
+        let lab = input::one_lab(&mut engine, self.lab.as_deref()).await?;
+        let view = LabView::look(&mut engine, &lab).await?;
+        if self.json {
+            show::json(&things(&view));
+        } else {
+            show::line(&show::table(&table(&view)));
+        }
+        Ok(())
+    }
+}
 
 /// One lab.
 #[derive(Debug, Serialize)]
