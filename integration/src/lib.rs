@@ -45,7 +45,7 @@ pub use trace::{Trace, Write};
 pub use witness::{Finished, Foreign, Running, World, until};
 
 /// Lists test functions under their own names: `tests![two_nodes, cable]`, or
-/// of a module, `tests![examples: two_nodes, cable]`. A test has 60 s, or what
+/// of a module, `tests![examples: two_nodes, cable]`. A test has 120 s, or what
 /// stands behind an `@`: `tests![crash: up_is_killed @ 300]`.
 #[macro_export]
 macro_rules! tests {
@@ -53,14 +53,14 @@ macro_rules! tests {
         &[$($crate::Test {
             name: stringify!($name),
             run: $name,
-            seconds_max: [60 $(, $seconds)?][<[u64]>::len(&[$($seconds)?])],
+            seconds_max: [120 $(, $seconds)?][<[u64]>::len(&[$($seconds)?])],
         }),*] as &[$crate::Test]
     };
     ($module:ident: $($name:ident $(@ $seconds:literal)?),* $(,)?) => {
         &[$($crate::Test {
             name: concat!(stringify!($module), "::", stringify!($name)),
             run: $module::$name,
-            seconds_max: [60 $(, $seconds)?][<[u64]>::len(&[$($seconds)?])],
+            seconds_max: [120 $(, $seconds)?][<[u64]>::len(&[$($seconds)?])],
         }),*] as &[$crate::Test]
     };
 }

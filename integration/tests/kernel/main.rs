@@ -3,12 +3,14 @@
 
 mod change;
 mod contract;
+mod crash;
 mod examples;
 mod files;
 mod labs;
 mod nodes;
 mod refusals;
 mod switches;
+mod undo;
 
 use std::process::ExitCode;
 
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
             exec_lays_files_over_etc,
             exec_on_a_terminal_hears_ctrl_c,
             a_shell_on_a_terminal,
+            the_first_ping_is_answered_at_once,
             ping_says_who_answers,
             no_process_is_started_or_stays,
         ],
@@ -85,11 +88,11 @@ fn main() -> ExitCode {
             settings_are_explicit,
             settings_of_the_file_are_set,
             isolated_ports_do_not_hear_each_other,
-            stp_cuts_a_ring @ 120,
+            stp_cuts_a_ring @ 300,
             a_loop_without_stp_is_refused,
             vlans_keep_apart,
             vlans_are_refused_with_the_reason,
-            more_ports_than_a_bridge_has @ 120,
+            more_ports_than_a_bridge_has @ 300,
         ],
         tests![labs:
             two_labs_side_by_side,
@@ -110,6 +113,18 @@ fn main() -> ExitCode {
             bad_files_touch_nothing,
             bad_commands_touch_nothing,
             a_huge_file,
+        ],
+        tests![undo:
+            every_failing_request_is_taken_back @ 300,
+            a_setting_the_kernel_refuses,
+            no_room_for_open_files,
+            a_place_that_cannot_be_written,
+        ],
+        tests![crash:
+            up_is_killed_at_every_request @ 300,
+            down_is_killed_at_every_request @ 300,
+            a_change_is_killed_at_every_request @ 300,
+            up_is_killed_at_any_moment @ 300,
         ],
     ])
 }

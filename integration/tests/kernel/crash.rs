@@ -1,0 +1,160 @@
+//! Killed in the middle: the next `up` converges, `down` leaves nothing, and
+//! nothing foreign is touched.
+//!
+//! `strace` kills the command before its first, second, ... request to the
+//! kernel, so that every state a crash can leave is seen.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use world::{Foreign, Verdict, World};
+
+use crate::{FOUR_NODES, TWO_NODES};
+
+/// What changes the kernel or our own files.
+const STEPS: &str = "sendto,sendmsg,mount,umount2,unshare,unlink,unlinkat,rename,mkdir,rmdir";
+
+/// Kills `words` before every step, and lets `look` say whether all is well.
+/// Returns how many steps there were.
+fn kill_at_every(world: &World, words: &str, mut look: impl FnMut(u32)) -> u32 {
+    for step in 1.. {
+        let (finished, struck) = world.tampered(&format!("{STEPS}:signal=KILL:when={step}"), words);
+        if struck == 0 {
+            finished.ok();
+            return step - 1;
+        }
+        // Shown if anything below fails.
+        println!("killed before step {step}");
+        look(step);
+    }
+    unreachable!("a command has an end")
+}
+
+/// Whether everything foreign is as it was, and nothing else is looked at.
+#[track_caller]
+fn foreign_things_are_there(world: &World, foreign: &Foreign) {
+    let now = world.inventory();
+    let lost = now.lost(foreign.before());
+    assert!(lost.is_empty(), "{lost:#?}");
+}
+
+/// n1 -- b.1.1 -- n2
+pub(crate) fn up_is_killed_at_every_request(world: &World) -> Verdict {
+    world.needs("strace")?;
+    world.file("two.yaml", TWO_NODES);
+    let foreign = world.foreign();
+    let steps = kill_at_every(world, "up two.yaml", |step| {
+        foreign_things_are_there(world, &foreign);
+        // What the crash left is removed, by `down` or by `gc` ...
+        let clean = if step % 2 == 0 { "down --all" } else { "gc" };
+        if step % 3 != 0 {
+            world.ovsns(clean).ok();
+            world.ovsns("down --all").ok();
+            foreign.is_untouched(world);
+        }
+        // ... or finished by another `up`.
+        world.ovsns("up two.yaml").ok();
+        world.pings("two-nodes.n1", "10.0.0.2");
+        world.ovsns("up two.yaml").ok().says("nothing to change");
+        world.ovsns("down two-nodes").ok();
+        foreign.is_untouched(world);
+    });
+    assert!(10 < steps, "only {steps} steps");
+    world.ovsns("down two-nodes").ok();
+    foreign.is_untouched(world);
+    Ok(())
+}
+
+/// n1 -- b.1.1 -- n2
+pub(crate) fn down_is_killed_at_every_request(world: &World) -> Verdict {
+    world.needs("strace")?;
+    world.file("two.yaml", TWO_NODES);
+    let foreign = world.foreign();
+    world.ovsns("up two.yaml").ok();
+    let steps = kill_at_every(world, "down two-nodes", |step| {
+        foreign_things_are_there(world, &foreign);
+        if step % 2 == 0 {
+            world.ovsns("down --all").ok();
+            foreign.is_untouched(world);
+        }
+        world.ovsns("up two.yaml").ok();
+        world.pings("two-nodes.n1", "10.0.0.2");
+    });
+    assert!(2 < steps, "only {steps} steps");
+    foreign.is_untouched(world);
+    Ok(())
+}
+
+/// n1, n2, n3 -- s1; n1 -- n4, of which much is to change
+pub(crate) fn a_change_is_killed_at_every_request(world: &World) -> Verdict {
+    world.needs("strace")?;
+    world.file("before.yaml", FOUR_NODES);
+    let after = "
+name: four
+switches: { s1: { ageing: 100 } }
+nodes:
+  n1: { interfaces: { eth0: { addresses: [10.0.0.1/24] } } }
+  n2: { interfaces: { eth0: { addresses: [10.0.0.22/24] } } }
+  n5: { interfaces: { eth0: { addresses: [10.0.0.5/24] } } }
+links:
+  - endpoints: [n1:eth0, s1]
+  - endpoints: [n2:eth0, s1]
+  - endpoints: [n5:eth0, s1]
+";
+    world.file("after.yaml", after);
+    let foreign = world.foreign();
+    world.ovsns("up before.yaml").ok();
+    let steps = kill_at_every(world, "up after.yaml", |step| {
+        foreign_things_are_there(world, &foreign);
+        if step % 2 == 0 {
+            world.ovsns("up after.yaml").ok();
+            world.pings("four.n1", "10.0.0.5");
+            world.ovsns("up after.yaml").ok().says("nothing to change");
+        }
+        world.ovsns("up before.yaml").ok();
+        world.pings("four.n1", "10.0.0.3");
+        world.pings("four.n1", "10.0.9.2");
+        world.ovsns("up before.yaml").ok().says("nothing to change");
+    });
+    assert!(10 < steps, "only {steps} steps");
+    world.ovsns("down four").ok();
+    foreign.is_untouched(world);
+    Ok(())
+}
+
+/// s1 with sixty nodes, killed at twenty moments of `up` and of `down`
+pub(crate) fn up_is_killed_at_any_moment(world: &World) -> Verdict {
+    let foreign = world.foreign();
+    let words = "up --topo single,60 --lab big";
+    let took = |words: &str| {
+        let start = Instant::now();
+        world.ovsns(words).ok();
+        start.elapsed()
+    };
+    let (up, down) = (took(words), took("down big"));
+    foreign.is_untouched(world);
+    let kill_after = |words: &str, moment: Duration| {
+        let running = world.start_command(world.command().args(words.split(' ')));
+        // The moment is the point of it, so this is a wait for a duration.
+        std::thread::sleep(moment);
+        running.signal(Signal::SIGKILL);
+        running.finish()
+    };
+    let mut killed = 0;
+    for moment in 1..=20 {
+        let cut = kill_after(words, up * moment / 21);
+        killed += u32::from(cut.status.code().is_none());
+        foreign_things_are_there(world, &foreign);
+        if moment % 2 == 0 {
+            world.ovsns(words).ok();
+            world.ovsns("ping h1 h60").ok();
+            let cut = kill_after("down big", down * moment / 21);
+            killed += u32::from(cut.status.code().is_none());
+            foreign_things_are_there(world, &foreign);
+        }
+        world.ovsns("down --all").ok();
+        foreign.is_untouched(world);
+    }
+    assert!(10 < killed, "only {killed} of 30 were killed");
+    Ok(())
+}
