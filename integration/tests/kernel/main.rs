@@ -116,9 +116,11 @@ fn main() -> ExitCode {
         ],
         tests![undo:
             every_failing_request_is_taken_back @ 300,
+            every_failing_mount_is_taken_back @ 300,
             a_setting_the_kernel_refuses,
             no_room_for_open_files,
             a_place_that_cannot_be_written,
+            a_failed_change_leaves_the_lab_as_it_was @ 300,
         ],
         tests![crash:
             up_is_killed_at_every_request @ 300,

@@ -6,7 +6,7 @@
 
 use world::{Finished, Inventory, Verdict, World};
 
-use crate::TWO_NODES;
+use crate::{FOUR_NODES, TWO_NODES};
 
 /// Has the first, second, ... of `calls` fail until none is left to fail,
 /// each time with `words` in a world that is as it was in `before`.
@@ -62,6 +62,29 @@ pub(crate) fn every_failing_request_is_taken_back(world: &World) -> Verdict {
     let steps = fail_at_every(world, "sendto,sendmsg", "ENOBUFS", "up two.yaml", foreign.before());
     assert!(10 < steps, "only {steps} requests could fail");
     world.pings("two-nodes.n1", "10.0.0.2");
+    Ok(())
+}
+
+/// n1 -- b.1.1 -- n2
+pub(crate) fn every_failing_mount_is_taken_back(world: &World) -> Verdict {
+    world.needs("strace")?;
+    world.file("two.yaml", TWO_NODES);
+    let foreign = world.foreign();
+    for (calls, error) in [
+        ("mount", "ENOSPC"),
+        ("unshare", "ENOSPC"),
+        ("socket", "EMFILE"),
+        ("rename,renameat,renameat2", "ENOSPC"),
+        ("fsync,fdatasync", "EIO"),
+        ("mkdir,mkdirat", "EROFS"),
+        ("bind", "ENOMEM"),
+    ] {
+        let steps = fail_at_every(world, calls, error, "up two.yaml", foreign.before());
+        // A namespace has to be made and named: these cannot go unused.
+        assert!(0 < steps || !["mount", "unshare", "socket"].contains(&calls), "{calls}");
+        world.ovsns("down two-nodes").ok();
+        foreign.is_untouched(world);
+    }
     Ok(())
 }
 
@@ -130,5 +153,25 @@ pub(crate) fn a_place_that_cannot_be_written(world: &World) -> Verdict {
     let before = world.inventory();
     world.ovsns("up two.yaml").code(1).says("error: ");
     world.inventory().must_equal(&before);
+    Ok(())
+}
+
+/// n1, n2, n3 -- s1; n1 -- n4, of which much is to change
+pub(crate) fn a_failed_change_leaves_the_lab_as_it_was(world: &World) -> Verdict {
+    world.needs("strace")?;
+    world.file("before.yaml", FOUR_NODES);
+    let after = FOUR_NODES
+        .replace("s1: {}", "s1: { ageing: 100 }")
+        .replace("10.0.0.3/24", "10.0.0.33/24")
+        .replace("n4: {", "n5: { interfaces: { eth0: { addresses: [10.0.0.5/24] } } }\n  n4: {")
+        + "  - endpoints: [n5:eth0, s1]\n";
+    world.file("after.yaml", &after);
+    world.ovsns("up before.yaml").ok();
+    world.settled();
+    let before = world.inventory();
+    let steps = fail_at_every(world, "sendto,sendmsg", "ENOBUFS", "up after.yaml", &before);
+    assert!(10 < steps, "only {steps} requests could fail");
+    world.pings("four.n1", "10.0.0.33");
+    world.pings("four.n1", "10.0.0.5");
     Ok(())
 }
