@@ -253,7 +253,11 @@ fn the_lab_is_there(world: &World, way: Way, count: u32) {
     let addresses = world.addresses(&last, "eth0");
     assert_eq!(addresses.len(), 2, "{way:?}: {addresses:?}");
     for address in addresses {
-        world.pings(&first, address.split('/').next().expect("an address"));
+        // The rivals do not wait until the kernel is ready.
+        let to = address.split('/').next().expect("an address");
+        world::until("the last node answers the first", || {
+            world.ping_once(&first, to).status.success()
+        });
     }
 }
 
