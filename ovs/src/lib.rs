@@ -1,1 +1,5 @@
-//! An OVSDB client.
+#![doc = include_str!("../README.md")]
+
+pub mod column;
+pub mod schema;
+pub mod value;
