@@ -3,6 +3,12 @@
 pub mod column;
 pub mod frame;
 pub mod message;
+pub mod monitor;
+pub mod operation;
+mod pace;
 pub mod remote;
+pub mod replica;
+pub mod reply;
 pub mod schema;
+pub mod table;
 pub mod value;
