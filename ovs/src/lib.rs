@@ -10,5 +10,9 @@ pub mod remote;
 pub mod replica;
 pub mod reply;
 pub mod schema;
+pub mod session;
 pub mod table;
+#[cfg(feature = "tls")]
+pub mod tls;
+pub mod transport;
 pub mod value;
