@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+pub mod changes;
+pub mod client;
 pub mod column;
 pub mod frame;
 pub mod message;
@@ -10,9 +12,26 @@ pub mod remote;
 pub mod replica;
 pub mod reply;
 pub mod schema;
+pub mod server;
 pub mod session;
 pub mod table;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod transact;
+pub mod transaction;
 pub mod transport;
 pub mod value;
+
+pub use changes::{Change, Changes};
+pub use client::{Builder, Client, LockState, NotConnected, Ready, Status, Trouble};
+pub use column::{Column, Ref};
+pub use monitor::Watch;
+pub use remote::Remote;
+pub use replica::{Entry, ReadError, Replica};
+pub use session::{Session, SessionOptions};
+pub use table::Table;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
+pub use transact::{EditError, Edited, Marker, TransactError};
+pub use transaction::{Committed, Transaction};
+pub use value::{Atom, Uuid, UuidName, Value};
