@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod applied;
 pub mod changes;
 pub mod client;
 pub mod column;
@@ -21,7 +22,9 @@ pub mod transact;
 pub mod transaction;
 pub mod transport;
 pub mod value;
+pub mod vswitch;
 
+pub use applied::{Applied, ApplyError, InterfaceState, Plug};
 pub use changes::{Change, Changes};
 pub use client::{Builder, Client, LockState, NotConnected, Ready, Status, Trouble};
 pub use column::{Column, Ref};
