@@ -246,9 +246,6 @@ pub enum Trouble {
     /// The server's schema lacks something that is needed.
     #[error(transparent)]
     Schema(#[from] SchemaMismatch),
-    /// The server's schema cannot be read.
-    #[error("the schema cannot be read")]
-    BadSchema(#[source] serde_json::Error),
     /// A watch has a filter, and the server only knows `monitor`.
     #[error("the server cannot filter what is watched")]
     NoFilter,
@@ -677,6 +674,8 @@ struct LinkState {
     /// The id of the data monitor, which is new each time.
     monitor: Option<String>,
     lock: Option<String>,
+    /// The schema of the data as `_Server` had it when they were last watched.
+    schema: Option<String>,
 }
 
 const SERVER_MONITOR: &str = "server";
@@ -846,7 +845,7 @@ impl Driver<'_> {
             tracing::info!(remote = %self.remote, monitor = ready.monitor, "connected");
             self.backoff.reset();
             self.shared.status.send_replace(Status::Ready(ready.clone()));
-            self.stay(&session, &link, &mut heard, &ready).await?;
+            self.stay(&session, &link, &mut heard).await?;
             // The server let go of the data, to convert them perhaps: once more.
             let troubles = Vec::new();
             self.shared.status.send_replace(Status::Connecting { troubles });
@@ -859,7 +858,6 @@ impl Driver<'_> {
         session: &Session,
         link: &Arc<Link>,
         heard: &mut mpsc::UnboundedReceiver<Event>,
-        ready: &Ready,
     ) -> Result<(), Trouble> {
         let mut lock_wanted = self.shared.lock_wanted.subscribe();
         loop {
@@ -878,7 +876,8 @@ impl Driver<'_> {
                 }
                 event = heard.recv() => match event {
                     Some(Event::Server) => {
-                        if self.judge(link)?.is_some_and(|schema| schema != *ready.schema) {
+                        let schema = self.judge(link)?;
+                        if schema != lock(&link.state).schema {
                             return Ok(());
                         }
                     }
@@ -900,8 +899,9 @@ impl Driver<'_> {
         }
     }
 
-    /// Whether to stay with this server; the schema, if `_Server` tells it.
-    fn judge(&self, link: &Link) -> Result<Option<Schema>, Trouble> {
+    /// Whether to stay with this server; the schema as `_Server` tells it, if
+    /// the server has that database.
+    fn judge(&self, link: &Link) -> Result<Option<String>, Trouble> {
         let options = &self.shared.options;
         let state = lock(&link.state);
         if state.server.count(Database::TABLE).is_err() {
@@ -911,8 +911,7 @@ impl Driver<'_> {
         // The columns were fitted when the monitor began.
         let row = row.ok().flatten().map(|entry| entry.row);
         let mut seen = lock(&self.shared.index_seen);
-        let schema = judge(&options.database, row.as_ref(), options.leader_only, *seen)?;
-        let schema = serde_json::from_str(schema).map_err(Trouble::BadSchema)?;
+        let schema = judge(&options.database, row.as_ref(), options.leader_only, *seen)?.to_owned();
         *seen = row.and_then(|row| row.index).unwrap_or(0).max(*seen);
         Ok(Some(schema))
     }
@@ -920,14 +919,12 @@ impl Driver<'_> {
     /// Finds the schema, and watches the data.
     async fn watch(&self, session: &Session, link: &Arc<Link>) -> Result<Ready, Trouble> {
         let options = &self.shared.options;
-        let schema = match self.judge(link)? {
-            Some(schema) => schema,
-            // A server before Open vSwitch 2.9, without `_Server`.
-            None => session
-                .call_as("get_schema", &[&options.database])
-                .await
-                .map_err(|error| no_database(error, &options.database))?,
-        };
+        // Only the server's own answer is sure: measured, after a conversion
+        // `_Server` of Open vSwitch 3.1 goes on showing the old schema.
+        let told = self.judge(link)?;
+        let schema = session.call_as("get_schema", &[&options.database]).await;
+        let schema: Schema = schema.map_err(|error| no_database(error, &options.database))?;
+        lock(&link.state).schema = told;
         let layouts = Arc::new(Layouts::fit(&options.watches, &schema)?);
         let monitor = match layouts.tables.is_empty() {
             true => None,
