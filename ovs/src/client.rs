@@ -301,6 +301,9 @@ pub struct Ready {
     /// The method that watches: `monitor_cond_since`, `monitor_cond`,
     /// `monitor`, or nothing at all.
     pub monitor: Option<&'static str>,
+    /// Whether the replica was taken up where it broke off, by changes only.
+    /// Otherwise it was fetched anew; subscribers cannot tell.
+    pub resumed: bool,
     /// The connection.
     pub session: Session,
 }
@@ -926,9 +929,12 @@ impl Driver<'_> {
         let schema: Schema = schema.map_err(|error| no_database(error, &options.database))?;
         lock(&link.state).schema = told;
         let layouts = Arc::new(Layouts::fit(&options.watches, &schema)?);
-        let monitor = match layouts.tables.is_empty() {
-            true => None,
-            false => Some(self.monitor(session, link, &layouts).await?),
+        let (monitor, resumed) = match layouts.tables.is_empty() {
+            true => (None, false),
+            false => {
+                let (method, found) = self.monitor(session, link, &layouts).await?;
+                (Some(method), found)
+            }
         };
         if monitor.is_none() {
             // Nothing is watched, or only what this server does not have.
@@ -942,6 +948,7 @@ impl Driver<'_> {
             schema: Arc::new(schema),
             left_out: layouts.left_out.clone(),
             monitor,
+            resumed,
             session: session.clone(),
         })
     }
@@ -952,7 +959,7 @@ impl Driver<'_> {
         session: &Session,
         link: &Arc<Link>,
         layouts: &Arc<Layouts>,
-    ) -> Result<&'static str, Trouble> {
+    ) -> Result<(&'static str, bool), Trouble> {
         for method in ["monitor_cond_since", "monitor_cond", "monitor"] {
             if method == "monitor" && layouts.is_filtered() {
                 return Err(Trouble::NoFilter);
@@ -964,7 +971,7 @@ impl Driver<'_> {
                     tracing::debug!(method, "not known to the server");
                 }
                 Err(other) => return Err(other),
-                Ok(()) => return Ok(method),
+                Ok(found) => return Ok((method, found)),
             }
         }
         let source = ServerError { kind: ErrorKind::UnknownMethod, details: None, syntax: None };
@@ -977,7 +984,7 @@ impl Driver<'_> {
         session: &Session,
         link: &Arc<Link>,
         layouts: &Arc<Layouts>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<bool, Trouble> {
         let last = {
             let world = self.shared.world.read().unwrap_or_else(PoisonError::into_inner);
             // Another set of columns has another history.
@@ -990,7 +997,7 @@ impl Driver<'_> {
         let database = &self.shared.options.database;
         let requests = layouts.requests();
         // On the session's task, before the first update after it.
-        let begin = move |outcome: Result<&RawValue, CallError>| -> Result<(), Trouble> {
+        let begin = move |outcome: Result<&RawValue, CallError>| -> Result<bool, Trouble> {
             let reply = outcome?;
             let (found, last, updates) = match method {
                 "monitor_cond_since" => {
@@ -1010,7 +1017,7 @@ impl Driver<'_> {
                 world.last = last;
                 Ok(changes)
             })?;
-            Ok(())
+            Ok(found)
         };
         if method == "monitor_cond_since" {
             let params = (database, &id, &requests, last.hyphenated().to_string());

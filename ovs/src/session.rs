@@ -33,7 +33,7 @@ use crate::message::{BadMessage, Message, write_reply, write_request};
 use crate::operation::{Operation, TransactParams};
 use crate::pace::{Probe, Silence};
 use crate::remote::Remote;
-use crate::reply::{Answer, Rejection, ServerError, answers};
+use crate::reply::{Answer, ErrorKind, Rejection, ServerError, answers};
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
 use crate::transport::{Credentials, OpenError, Stream, open};
@@ -352,7 +352,14 @@ impl Session {
     /// `ovs-appctl -t SOCKET COMMAND ARGS…`. A command that the daemon refuses
     /// is [`CallError::Refused`] with its text.
     pub async fn unixctl(&self, command: &str, args: &[&str]) -> Result<String, CallError> {
-        self.call_as(command, &args).await
+        self.call_as(command, &args).await.map_err(|error| match error {
+            // The daemons end their complaints with a newline.
+            CallError::Refused { method, mut source } => {
+                source.kind = ErrorKind::of(source.kind.as_str().trim_end());
+                CallError::Refused { method, source }
+            }
+            other => other,
+        })
     }
 
     /// Resolves when the session is over, with the reason.

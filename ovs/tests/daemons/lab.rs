@@ -75,10 +75,6 @@ impl Process {
     pub(crate) fn signal(&self, signal: &str) {
         assert!(succeeds(&["kill", &format!("-{signal}"), &self.0.id().to_string()]), "{signal}");
     }
-
-    pub(crate) fn is_running(&mut self) -> bool {
-        matches!(self.0.try_wait(), Ok(None))
-    }
 }
 
 impl Drop for Process {
@@ -196,13 +192,33 @@ pub(crate) struct Switch {
 
 impl Switch {
     pub(crate) fn start(server: &Server) -> Self {
+        Self::start_after("true", server)
+    }
+
+    /// With a device `veth0` that can be deleted.
+    pub(crate) fn start_with_veth(server: &Server) -> Self {
+        let fifo = server.path("delete-veth").display().to_string();
+        output("mkfifo", &[&fifo]);
+        let script = format!(
+            "ip link add veth0 type veth peer name veth1 && \
+             {{ (read word < {fifo} && ip link del veth0) & }}"
+        );
+        Self::start_after(&script, server)
+    }
+
+    /// Deletes `veth0`, which only those in the switch's namespaces can.
+    pub(crate) fn delete_veth(&self) {
+        fs::write(self.control.with_file_name("delete-veth"), "now\n").expect("somebody reads");
+    }
+
+    fn start_after(first: &str, server: &Server) -> Self {
         let dir = server.dir.path();
         let control = dir.join("switch.ctl");
         let _ = fs::remove_file(&control);
         // Its devices and its /run are nobody else's, and go with it.
         let script = format!(
             "mount -t tmpfs none /run && mount -t proc none /proc && ip link set lo up && \
-             exec ovs-vswitchd {} --unixctl={} --log-file={} --pidfile={}",
+             {first} && exec ovs-vswitchd {} --unixctl={} --log-file={} --pidfile={}",
             server.remote(),
             control.display(),
             dir.join("switch.log").display(),
