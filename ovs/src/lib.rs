@@ -5,6 +5,8 @@ pub mod changes;
 pub mod client;
 pub mod column;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod message;
 pub mod monitor;
 pub mod operation;

@@ -291,7 +291,10 @@ impl Replica {
                 };
                 let old = copy.rows.get(&uuid);
                 let new = updated(&copy.layout, old, update).map_err(inconsistent)?;
-                changes.push((table.clone(), RowChange { uuid, old: old.cloned(), new }));
+                // RFC 7047 sends rows whole, perhaps the same once more.
+                if new.as_ref() != old {
+                    changes.push((table.clone(), RowChange { uuid, old: old.cloned(), new }));
+                }
             }
         }
         self.generation += 1;
@@ -527,6 +530,7 @@ mod tests {
             apply(r#"{"old":{"tag":5},"new":{"name":"n","tag":["set",[]],"trunks":9}}"#),
             r#""n" None {9} {}"#
         );
+        assert_eq!(apply(r#"{"old":{},"new":{"name":"n","trunks":9}}"#), r#""n" None {9} {}"#);
         assert_eq!(apply(r#"{"old":{"name":"n"}}"#), "gone");
     }
 

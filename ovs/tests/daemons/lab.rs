@@ -157,6 +157,10 @@ impl Server {
         self.process.as_ref().expect("a server").signal(signal);
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a server").0.id()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

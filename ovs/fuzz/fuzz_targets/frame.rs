@@ -1,0 +1,4 @@
+//! See `ovsdb::fuzzing::frame` for what must hold.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| ovsdb::fuzzing::frame(input));
