@@ -1,6 +1,6 @@
 //! A copy of the watched tables, kept by deltas.
 //!
-//! [`Replica::apply`] takes an update whole or not at all. Whatever cannot be
+//! An update is taken in whole or not at all. Whatever cannot be
 //! true of the copy (a row inserted twice, a change that changes nothing, an
 //! unknown column) is an [`Inconsistency`], after which the copy is fetched
 //! anew: a wrong copy would poison every transaction that is made from it.

@@ -15,6 +15,7 @@ use crate::lab::{SOON, Server, Switch, VSWITCH_SCHEMA};
 crate::tests! {
     &["ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ovs-vswitchd", "setpriv", "ip", "namespaces", "tun", VSWITCH_SCHEMA];
     a_change_is_applied
+    the_example_of_the_front_page
     committed_is_not_applied
     a_lost_connection_does_not_end_the_wait
     a_missing_device_is_a_fault
@@ -56,6 +57,10 @@ fn show(interfaces: &[InterfaceState]) -> Vec<String> {
     interfaces.iter().map(ToString::to_string).collect()
 }
 
+fn is_at_work(replica: &Replica) -> Option<()> {
+    (!root(replica).iface_types.is_empty()).then_some(())
+}
+
 fn cfg(client: &Client) -> (i64, i64) {
     let root = client.read(root);
     (root.next_cfg, root.cur_cfg)
@@ -90,6 +95,21 @@ async fn a_change_is_applied() {
     };
     let applied = client.apply(SOON, tag).await.unwrap();
     assert_eq!(show(&applied.interfaces), ["`br0` is port 65534", "`p1` is port 1"]);
+}
+
+#[path = "../../examples/bridge.rs"]
+#[allow(dead_code)]
+mod example;
+
+async fn the_example_of_the_front_page() {
+    let server = Server::vswitch();
+    let _switch = Switch::start(&server);
+    let remote = server.remote().to_string();
+    let applied = example::add_bridge(&remote).await.unwrap();
+    assert_eq!(show(&applied.interfaces), ["`br0` is port 65534", "`p1` is port 1"]);
+    let again = example::add_bridge(&remote).await.unwrap();
+    assert_eq!((again.cfg, again.interfaces), (None, vec![]));
+    assert_eq!(server.vsctl(&["list-ports", "br0"]), "p1");
 }
 
 async fn committed_is_not_applied() {
@@ -183,8 +203,12 @@ async fn removed_and_added_at_once_is_the_same_port() {
     let client = connect(&server).await;
     let build = |replica: &Replica| bridge_with(replica, "br0", &["p1"], "internal");
     client.apply(SOON, build).await.unwrap();
-    let ifindex = || client.read(|r| r.find(Interface::NAME, "p1").unwrap().unwrap().row.ifindex);
-    let first = ifindex().expect("a device");
+    // The switch writes it a moment after `cur_cfg`.
+    let ifindex = async || {
+        let there = |r: &Replica| r.find(Interface::NAME, "p1").unwrap()?.row.ifindex;
+        client.wait_for(SOON, there).await.expect("a device")
+    };
+    let first = ifindex().await;
 
     let remove = |replica: &Replica, change: &mut Transaction| {
         let bridge = replica.find(Bridge::NAME, "br0").unwrap().unwrap().uuid;
@@ -205,7 +229,7 @@ async fn removed_and_added_at_once_is_the_same_port() {
         Ok(change)
     };
     client.apply(SOON, both).await.unwrap();
-    assert_eq!(ifindex(), Some(first), "the switch saw no difference");
+    assert_eq!(ifindex().await, first, "the switch saw no difference");
 
     type Step<'a> = &'a dyn Fn(&Replica, &mut Transaction);
     for step in [&remove as Step<'_>, &add] {
@@ -216,7 +240,7 @@ async fn removed_and_added_at_once_is_the_same_port() {
         };
         client.apply(SOON, one).await.unwrap();
     }
-    assert_ne!(ifindex(), Some(first), "with a wait between, it is a new device");
+    assert_ne!(ifindex().await, first, "with a wait between, it is a new device");
 }
 
 async fn what_goes_wrong_later_is_told() {
@@ -246,6 +270,9 @@ async fn the_switch_answers_commands() {
     let control = Session::connect(&switch.control(), SessionOptions::default()).await.unwrap();
     let version = control.unixctl("version", &[]).await.unwrap();
     assert!(version.starts_with("ovs-vswitchd (Open vSwitch) "), "{version}");
+    // It listens before it knows all of its commands.
+    let client = connect(&server).await;
+    client.wait_for(SOON, is_at_work).await.expect("the switch is at work");
     let error = control.unixctl("fdb/show", &["no such bridge"]).await.unwrap_err();
     let CallError::Refused { method, source } = &error else { panic!("{error:?}") };
     assert_eq!((method.as_str(), source.to_string().as_str()), ("fdb/show", "no such bridge"));
@@ -255,8 +282,7 @@ async fn the_lock_of_the_switch_is_left_alone() {
     let server = Server::vswitch();
     let _switch = Switch::start(&server);
     let client = connect(&server).await;
-    let held = |replica: &Replica| (!root(replica).iface_types.is_empty()).then_some(());
-    client.wait_for(SOON, held).await.expect("the switch is at work");
+    client.wait_for(SOON, is_at_work).await.expect("the switch is at work");
     assert!(!client.lock("ovs_vswitchd", Duration::from_millis(200)).await);
     client.unlock();
     let build = |replica: &Replica| bridge_with(replica, "br0", &[], "");
