@@ -179,7 +179,9 @@ impl Client {
         mut build: impl FnMut(&Replica) -> Result<Transaction, E>,
     ) -> Result<Applied, ApplyError<E>> {
         let bound = Bound::new(within);
-        self.ready_until(bound.until).await.map_err(|error| EditError::Transact(error.into()))?;
+        self.ready_until(bound.until)
+            .await
+            .map_err(|error| EditError::transact(error.into(), false))?;
         self.read(sees_everything).map_err(ApplyError::Blind)?;
         let mut touched = BTreeSet::new();
         let counted = |replica: &Replica| {
@@ -194,10 +196,16 @@ impl Client {
         };
         let edited = match self.edit_loop(bound, None, counted).await {
             Ok(edited) => edited,
-            Err(EditError::Build(Stop::Build(error))) => return Err(EditError::Build(error).into()),
-            Err(EditError::Build(Stop::Blind(error))) => return Err(ApplyError::Blind(error)),
-            Err(EditError::Build(Stop::Uninitialised)) => return Err(ApplyError::Uninitialised),
-            Err(EditError::Transact(error)) => return Err(EditError::Transact(error).into()),
+            Err(EditError::Transact { source, maybe_committed }) => {
+                return Err(EditError::Transact { source, maybe_committed }.into());
+            }
+            Err(EditError::Build { source, maybe_committed }) => {
+                return Err(match source {
+                    Stop::Build(source) => EditError::Build { source, maybe_committed }.into(),
+                    Stop::Blind(error) => ApplyError::Blind(error),
+                    Stop::Uninitialised => ApplyError::Uninitialised,
+                });
+            }
         };
         let progress =
             || self.read(|replica| replica.only::<Progress>()).map_err(ApplyError::Blind);
@@ -236,24 +244,10 @@ enum Stop<E> {
 }
 
 fn sees_everything(replica: &Replica) -> Result<(), ReadError> {
-    fn sees<T: Table>(replica: &Replica) -> Result<(), ReadError> {
-        let table = || T::TABLE.to_owned();
-        let layout = replica
-            .layout(T::TABLE)
-            .ok_or_else(|| ReadError::TableNotWatched { table: table() })?;
-        let unseen = |name: &str| layout.index_of(name).is_none() && !layout.missing.contains(name);
-        match T::COLUMNS.iter().find(|column| unseen(column.name)) {
-            Some(column) => {
-                let column = column.name.to_owned();
-                Err(ReadError::ColumnNotWatched { table: table(), column })
-            }
-            None => Ok(()),
-        }
-    }
-    sees::<Progress>(replica)?;
-    sees::<BridgeState>(replica)?;
-    sees::<PortState>(replica)?;
-    sees::<Plugged>(replica)
+    replica.can_read::<Progress>()?;
+    replica.can_read::<BridgeState>()?;
+    replica.can_read::<PortState>()?;
+    replica.can_read::<Plugged>()
 }
 
 /// Raises `next_cfg`, and reads it back in the same transaction.

@@ -352,7 +352,7 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
-    _task: Arc<Task>,
+    task: Arc<Task>,
 }
 
 /// Ends the driving task with the last handle.
@@ -361,13 +361,21 @@ struct Task {
     shared: Arc<Shared>,
 }
 
-impl Drop for Task {
-    fn drop(&mut self) {
+impl Task {
+    fn end(&self) {
         self.abort.abort();
         self.shared.status.send_replace(Status::Closed);
+        // Whoever waits for a change must look once more.
+        self.shared.version.send_modify(|_| {});
         for queue in lock(&self.shared.queues).drain(..).filter_map(|queue| queue.upgrade()) {
             queue.close();
         }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -405,7 +413,7 @@ impl Client {
         });
         let abort = tokio::spawn(drive(shared.clone())).abort_handle();
         let task = Arc::new(Task { abort, shared: shared.clone() });
-        Self { shared, _task: task }
+        Self { shared, task }
     }
 
     /// The name of the database.
@@ -415,11 +423,7 @@ impl Client {
 
     /// Ends the connection. All handles are then of no use any more.
     pub fn close(&self) {
-        self.shared.status.send_replace(Status::Closed);
-        self._task.abort.abort();
-        for queue in lock(&self.shared.queues).drain(..).filter_map(|queue| queue.upgrade()) {
-            queue.close();
-        }
+        self.task.end();
     }
 
     /// What the client is doing, now and from now on.
@@ -471,9 +475,7 @@ impl Client {
                 let there =
                     rows.map(|(uuid, row)| RowChange { uuid, old: None, new: Some(row.clone()) });
                 let there: Vec<RowChange> = there.collect();
-                if let Some(row) = there.first().and_then(|change| change.new.as_ref()) {
-                    T::from_row(row)?;
-                }
+                world.replica.can_read::<T>()?;
                 queue.push(&there);
             }
             // Not connected for the first time yet.
@@ -490,8 +492,8 @@ impl Client {
     }
 
     /// Looks at the replica again and again, at each change, until `look`
-    /// finds what it is after; `None` if it has not `within` that time. Goes
-    /// on over lost connections.
+    /// finds what it is after; `None` if it has not `within` that time, or if
+    /// the client is closed. Goes on over lost connections.
     pub async fn wait_for<R>(
         &self,
         within: Duration,
@@ -510,6 +512,9 @@ impl Client {
             version.borrow_and_update();
             if let Some(found) = self.read(&mut look) {
                 return Some(found);
+            }
+            if matches!(*self.shared.status.borrow(), Status::Closed) {
+                return None;
             }
             timeout_at(until, version.changed()).await.ok()?.ok()?;
         }
@@ -835,13 +840,13 @@ impl Driver<'_> {
         }
         let session = Session::connect(self.remote, session_options).await?;
         let slow = |_| Trouble::Slow(options.handshake_within);
-        let greeted = timeout(options.handshake_within, greet(&session, &link)).await;
-        greeted.map_err(slow)??;
+        let mut until = Instant::now() + options.handshake_within;
+        timeout_at(until, greet(&session, &link)).await.map_err(slow)??;
         loop {
             self.shared.world.write().unwrap_or_else(PoisonError::into_inner).link = self.number;
-            let watched = timeout(options.handshake_within, self.watch(&session, &link)).await;
+            let watched = timeout_at(until, self.watch(&session, &link)).await;
             let ready = Arc::new(watched.map_err(slow)??);
-            want_lock(&session, &link).await?;
+            timeout_at(until, want_lock(&session, &link)).await.map_err(slow)??;
             for left_out in &ready.left_out {
                 tracing::warn!(%left_out, remote = %self.remote, "not known to the server");
             }
@@ -852,6 +857,7 @@ impl Driver<'_> {
             // The server let go of the data, to convert them perhaps: once more.
             let troubles = Vec::new();
             self.shared.status.send_replace(Status::Connecting { troubles });
+            until = Instant::now() + options.handshake_within;
         }
     }
 

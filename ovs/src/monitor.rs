@@ -16,67 +16,69 @@ use crate::schema::{ColumnType, Schema, TableSchema, built_in_column};
 use crate::table::{ColumnInfo, Table};
 use crate::value::{Uuid, Value};
 
-/// A table to keep a replica of.
+/// A table to keep a replica of. Several watches of one table add up.
 #[derive(Debug, Clone)]
 pub struct Watch {
     pub(crate) table: String,
     /// `None` for all columns that the schema lists.
-    pub(crate) columns: Option<Vec<WantedColumn>>,
-    pub(crate) filter: Vec<Condition>,
-    pub(crate) optional: bool,
+    columns: Option<Vec<WantedColumn>>,
+    except: BTreeSet<String>,
+    required: BTreeSet<String>,
+    filter: Vec<Condition>,
+    optional: bool,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct WantedColumn {
+struct WantedColumn {
     name: String,
-    required: bool,
     info: Option<ColumnInfo>,
+}
+
+impl WantedColumn {
+    fn untyped(name: &str) -> Self {
+        Self { name: name.to_owned(), info: None }
+    }
 }
 
 impl Watch {
     /// All columns that `T` has, as far as the server has them.
     pub fn of<T: Table>() -> Self {
         let wanted = |info: &ColumnInfo| WantedColumn {
-            name: info.name.to_owned(),
-            required: false,
             info: Some(*info),
+            ..WantedColumn::untyped(info.name)
         };
         Self { columns: Some(T::COLUMNS.iter().map(wanted).collect()), ..Self::all(T::TABLE) }
     }
 
     /// All columns of `table`, whatever they are.
     pub fn all(table: &str) -> Self {
-        Self { table: table.to_owned(), columns: None, filter: Vec::new(), optional: false }
+        Self {
+            table: table.to_owned(),
+            columns: None,
+            except: BTreeSet::new(),
+            required: BTreeSet::new(),
+            filter: Vec::new(),
+            optional: false,
+        }
     }
 
     /// Some columns of `table`.
     pub fn columns<'a>(table: &str, columns: impl IntoIterator<Item = &'a str>) -> Self {
-        let wanted =
-            |name: &str| WantedColumn { name: name.to_owned(), required: false, info: None };
-        Self { columns: Some(columns.into_iter().map(wanted).collect()), ..Self::all(table) }
+        let columns = columns.into_iter().map(WantedColumn::untyped).collect();
+        Self { columns: Some(columns), ..Self::all(table) }
     }
 
     /// Leaves these columns out: reading a `T` needs them, but a smaller type may not.
     pub fn without<'a>(mut self, columns: impl IntoIterator<Item = &'a str>) -> Self {
-        let left_out: BTreeSet<&str> = columns.into_iter().collect();
-        if let Some(wanted) = &mut self.columns {
-            wanted.retain(|column| !left_out.contains(&*column.name));
-        }
+        self.except.extend(columns.into_iter().map(str::to_owned));
         self
     }
 
-    /// Refuses a server that lacks one of these columns. Other columns that it
-    /// lacks are left out with a warning and read as their default.
+    /// Also watches these columns, and refuses a server that lacks one. Other
+    /// columns that it lacks are left out with a warning and read as their
+    /// default.
     pub fn require<'a>(mut self, columns: impl IntoIterator<Item = &'a str>) -> Self {
-        for name in columns {
-            let wanted = self.columns.get_or_insert_default();
-            match wanted.iter_mut().find(|column| column.name == name) {
-                Some(column) => column.required = true,
-                None => {
-                    wanted.push(WantedColumn { name: name.to_owned(), required: true, info: None })
-                }
-            }
-        }
+        self.required.extend(columns.into_iter().map(str::to_owned));
         self
     }
 
@@ -92,6 +94,15 @@ impl Watch {
     pub fn optional(mut self) -> Self {
         self.optional = true;
         self
+    }
+
+    /// The columns to ask a server for, if it has this table.
+    fn wanted(&self, schema: &TableSchema) -> Vec<WantedColumn> {
+        let every = || schema.columns.keys().map(|name| WantedColumn::untyped(name)).collect();
+        let mut wanted: Vec<_> = self.columns.clone().unwrap_or_else(every);
+        wanted.retain(|column| !self.except.contains(&column.name));
+        wanted.extend(self.required.iter().map(|name| WantedColumn::untyped(name)));
+        wanted
     }
 }
 
@@ -175,28 +186,26 @@ impl Layouts {
     pub(crate) fn fit(watches: &[Watch], schema: &Schema) -> Result<Self, SchemaMismatch> {
         let mut layouts = Self::default();
         for watch in watches {
-            let name = &watch.table;
-            match schema.tables.get(name) {
-                Some(table) => {
-                    let layout = Layout::fit(watch, table)?;
-                    let missing = layout.missing.iter();
-                    layouts.left_out.extend(missing.map(|column| LeftOut {
-                        table: name.clone(),
-                        column: Some(column.clone()),
-                    }));
-                    layouts.tables.insert(name.clone(), Arc::new(layout));
-                }
-                None if watch.optional => {
-                    layouts.left_out.push(LeftOut { table: name.clone(), column: None });
-                    let wanted = watch.columns.iter().flatten().map(|c| c.name.clone());
-                    let missing = wanted.collect();
-                    let (table, columns, filter) = (name.clone(), Vec::new(), Vec::new());
-                    let layout = Layout { table, columns, missing, filter };
-                    layouts.absent.insert(name.clone(), Arc::new(layout));
-                }
-                None => return Err(SchemaMismatch::NoTable { table: name.clone() }),
-            }
+            let name = watch.table.as_str();
+            let (layout, tables) = match schema.tables.get(name) {
+                Some(table) => (Layout::fit(watch, table)?, &mut layouts.tables),
+                None if watch.optional => (Layout::absent(watch), &mut layouts.absent),
+                None => return Err(SchemaMismatch::NoTable { table: name.to_owned() }),
+            };
+            let layout = match tables.get(name) {
+                Some(other) => Layout::clone(other).and(layout),
+                None => layout,
+            };
+            tables.insert(name.to_owned(), Arc::new(layout));
         }
+        let column = |table: &str, column: Option<&String>| LeftOut {
+            table: table.to_owned(),
+            column: column.cloned(),
+        };
+        for (name, layout) in &layouts.tables {
+            layouts.left_out.extend(layout.missing.iter().map(|c| column(name, Some(c))));
+        }
+        layouts.left_out.extend(layouts.absent.keys().map(|name| column(name, None)));
         Ok(layouts)
     }
 
@@ -226,24 +235,18 @@ impl Layouts {
 impl Layout {
     fn fit(watch: &Watch, schema: &TableSchema) -> Result<Self, SchemaMismatch> {
         let table = &watch.table;
-        let every = || {
-            let wanted =
-                |name: &String| WantedColumn { name: name.clone(), required: false, info: None };
-            schema.columns.keys().map(wanted).collect()
-        };
         let mut columns = BTreeMap::new();
         let mut missing = BTreeSet::new();
-        for wanted in watch.columns.clone().unwrap_or_else(every) {
-            let column = wanted.name;
+        for WantedColumn { name: column, info } in watch.wanted(schema) {
             let held = schema.columns.get(&column).map(|c| c.holds.clone());
             let Some(holds) = held.or_else(|| built_in_column(&column)) else {
-                if wanted.required {
+                if watch.required.contains(&column) {
                     return Err(SchemaMismatch::NoColumn { table: table.clone(), column });
                 }
                 missing.insert(column);
                 continue;
             };
-            if let Some(info) = wanted.info.filter(|info| !(info.fits)(&holds)) {
+            if let Some(info) = info.filter(|info| !(info.fits)(&holds)) {
                 let (holds, read_as) = (holds.to_string(), (info.in_words)());
                 return Err(SchemaMismatch::Type { table: table.clone(), column, holds, read_as });
             }
@@ -256,6 +259,30 @@ impl Layout {
         });
         let (table, filter) = (table.clone(), watch.filter.clone());
         Ok(Self { table, columns: columns.collect(), missing, filter })
+    }
+
+    /// Of a table that the server does not have.
+    fn absent(watch: &Watch) -> Self {
+        let wanted = watch.columns.iter().flatten().map(|column| column.name.clone());
+        let (missing, filter) = (wanted.collect(), watch.filter.clone());
+        Self { table: watch.table.clone(), columns: Vec::new(), missing, filter }
+    }
+
+    /// What both watch: the columns of either, and the rows of either.
+    fn and(mut self, other: Self) -> Self {
+        for column in other.columns {
+            if self.index_of(&column.name).is_none() {
+                self.columns.push(column);
+                self.columns.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+        }
+        self.missing.extend(other.missing);
+        if self.filter.is_empty() || other.filter.is_empty() {
+            self.filter.clear();
+        } else {
+            self.filter.extend(other.filter);
+        }
+        self
     }
 
     /// The name of the table.
@@ -429,11 +456,33 @@ mod tests {
             Watch::columns("T", ["tag"]).any_of([Newer::NAME.is("a"), Newer::TAG.is(3)]),
             r#"{"T":[{"columns":["tag"],"where":[["name","==","a"],["tag","==",3]]}]}"#,
         );
+        check(Watch::all("T").without(["tag"]), r#"{"T":[{"columns":["name"]}]}"#);
+        check(Watch::all("T").require(["tag"]), r#"{"T":[{"columns":["name","tag"]}]}"#);
         check(Watch::all("Other").optional(), "{}");
 
         #[track_caller]
         fn check(watch: Watch, json: &str) {
             let layouts = fit(&[watch]).unwrap();
+            assert_eq!(serde_json::to_string(&layouts.requests()).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn watches_of_one_table_add_up() {
+        let named = || Watch::columns("T", ["name"]);
+        let tagged = || Watch::columns("T", ["tag"]);
+        let (a, b) = (|| Newer::NAME.is("a"), || Newer::TAG.is(3));
+        check(&[named(), tagged()], r#"{"T":[{"columns":["name","tag"]}]}"#);
+        check(&[tagged(), Watch::all("T")], r#"{"T":[{"columns":["name","tag"]}]}"#);
+        check(
+            &[named().any_of([a()]), named().any_of([b()])],
+            r#"{"T":[{"columns":["name"],"where":[["name","==","a"],["tag","==",3]]}]}"#,
+        );
+        check(&[named().any_of([a()]), named()], r#"{"T":[{"columns":["name"]}]}"#);
+
+        #[track_caller]
+        fn check(watches: &[Watch], json: &str) {
+            let layouts = fit(watches).unwrap();
             assert_eq!(serde_json::to_string(&layouts.requests()).unwrap(), json);
         }
     }

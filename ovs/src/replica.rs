@@ -1,9 +1,9 @@
 //! A copy of the watched tables, kept by deltas.
 //!
-//! An update is taken in whole or not at all. Whatever cannot be
-//! true of the copy (a row inserted twice, a change that changes nothing, an
-//! unknown column) is an [`Inconsistency`], after which the copy is fetched
-//! anew: a wrong copy would poison every transaction that is made from it.
+//! An update is taken in whole or not at all. Whatever cannot be true of the
+//! copy (a row inserted twice, a change that changes nothing, an unknown
+//! column) is an [`Inconsistency`], after which the copy is fetched anew: a
+//! wrong copy would poison every transaction that is made from it.
 //!
 //! Rows keep only what is not at its default, as the server sends it.
 
@@ -227,8 +227,17 @@ impl Replica {
         row.map(|(uuid, row)| Ok(Entry { uuid: *uuid, row: T::from_row(row)? })).transpose()
     }
 
-    pub(crate) fn layout(&self, table: &str) -> Option<&Arc<Layout>> {
-        self.tables.get(table).map(|copy| &copy.layout)
+    /// Whether all that `T` has is watched, so that every row can be read.
+    pub fn can_read<T: Table>(&self) -> Result<(), ReadError> {
+        let layout = &self.table(T::TABLE)?.layout;
+        let unseen = |name: &str| layout.index_of(name).is_none() && !layout.missing.contains(name);
+        match T::COLUMNS.iter().find(|column| unseen(column.name)) {
+            Some(column) => {
+                let (table, column) = (T::TABLE.to_owned(), column.name.to_owned());
+                Err(ReadError::ColumnNotWatched { table, column })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes `contents` for all there is, and returns what that changes: rows

@@ -80,10 +80,36 @@ impl TransactError {
 pub enum EditError<E> {
     /// The caller's own code could not make a transaction.
     #[error("the transaction could not be made")]
-    Build(#[source] E),
+    Build {
+        /// What it says.
+        source: E,
+        /// Whether some earlier attempt may have been committed.
+        maybe_committed: bool,
+    },
     /// The transaction failed for good, or the time is up.
-    #[error(transparent)]
-    Transact(#[from] TransactError),
+    #[error("the edit failed")]
+    Transact {
+        /// What came of the last attempt.
+        source: TransactError,
+        /// Whether that, or some earlier attempt, may have been committed.
+        maybe_committed: bool,
+    },
+}
+
+impl<E> EditError<E> {
+    pub(crate) fn transact(source: TransactError, unsure: bool) -> Self {
+        let maybe_committed = unsure || source.maybe_committed();
+        Self::Transact { source, maybe_committed }
+    }
+
+    /// Whether some attempt may have been committed.
+    pub fn maybe_committed(&self) -> bool {
+        match self {
+            Self::Build { maybe_committed, .. } | Self::Transact { maybe_committed, .. } => {
+                *maybe_committed
+            }
+        }
+    }
 }
 
 /// What came of an edit.
@@ -245,16 +271,17 @@ impl Client {
         let id = Uuid::new_v4().to_string();
         let mut edited = Edited { committed: None, attempts: 0, unsure: false };
         let mut stale_conflicts = 0;
-        let mut last = None;
+        let mut last: Option<Box<TransactError>> = None;
         loop {
-            let out_of_time = |last| bound.late(edited.unsure, last);
-            // Whoever asked with no time left gets an answer too.
+            let unsure = edited.unsure;
+            let failed = |error| EditError::transact(error, unsure);
+            // Whoever asked with no time left gets one attempt all the same.
             if 0 < edited.attempts && bound.until <= Instant::now() {
-                return Err(out_of_time(last).into());
+                return Err(failed(bound.late(unsure, last)));
             }
             if let Err(not_connected) = self.ready_until(bound.until).await {
-                let last = Some(Box::new(last.map_or(not_connected.into(), |last: Box<_>| *last)));
-                return Err(out_of_time(last).into());
+                let last = last.unwrap_or_else(|| Box::new(not_connected.into()));
+                return Err(failed(bound.late(unsure, Some(last))));
             }
             let old = match marker {
                 None => None,
@@ -264,10 +291,15 @@ impl Client {
                         last = Some(Box::new(error));
                         continue;
                     }
-                    Err(TransactError::Late { last: why, .. }) => {
-                        return Err(out_of_time(last.or(why)).into());
+                    // It only reads: the time that is up says nothing of a commit.
+                    Err(TransactError::Late { .. } | TransactError::NotSent(_)) => {
+                        return Err(failed(bound.late(unsure, last)));
                     }
-                    Err(error) => return Err(error.into()),
+                    Err(error) if error.is_conflict() => {
+                        self.pause(self.read(Replica::generation), 1, bound).await;
+                        continue;
+                    }
+                    Err(error) => return Err(failed(error)),
                 },
             };
             if old.as_ref() == Some(&id) {
@@ -275,10 +307,11 @@ impl Client {
             }
             let (transaction, generation) =
                 self.read(|replica| (build(replica), replica.generation()));
-            let mut transaction = transaction.map_err(EditError::Build)?;
+            let build_failed = |source| EditError::Build { source, maybe_committed: unsure };
+            let mut transaction = transaction.map_err(build_failed)?;
             // With a marker, an attempt that may still be under way must be
             // barred, even if nothing else is left to do.
-            if transaction.is_empty() && !(edited.unsure && marker.is_some()) {
+            if transaction.is_empty() && !(unsure && marker.is_some()) {
                 return Ok(edited);
             }
             if let Some(marker) = marker {
@@ -294,9 +327,9 @@ impl Client {
             };
             match &error {
                 TransactError::Lost { maybe_committed, .. } => edited.unsure |= maybe_committed,
-                TransactError::Late { maybe_committed, .. } => {
-                    edited.unsure |= maybe_committed;
-                    return Err(bound.late(edited.unsure, last).into());
+                TransactError::Late { .. } | TransactError::NotSent(_) => {
+                    let maybe_committed = unsure || error.maybe_committed();
+                    return Err(failed(bound.late(maybe_committed, last)));
                 }
                 _ if error.is_conflict() => {
                     // The update that is to blame has come before this reply.
@@ -305,15 +338,19 @@ impl Client {
                         if stale_conflicts % CONFLICTS_MAX == 0 {
                             self.doubt();
                         }
-                        let pause = CONFLICT_PAUSE * (1 << stale_conflicts.min(6));
-                        let until = bound.until.min(Instant::now() + pause);
-                        self.changed_since(generation, until).await;
+                        self.pause(generation, stale_conflicts, bound).await;
                     }
                 }
-                _ => return Err(error.into()),
+                _ => return Err(failed(error)),
             }
             last = Some(Box::new(error));
         }
+    }
+
+    /// Lets some time pass after the `n`th conflict, or the replica change.
+    async fn pause(&self, generation: u64, n: u32, bound: Bound) {
+        let pause = CONFLICT_PAUSE * (1 << n.min(6));
+        self.changed_since(generation, bound.until.min(Instant::now() + pause)).await;
     }
 
     /// What the marker is now, at the server.
@@ -336,18 +373,13 @@ impl Client {
         }
     }
 
-    /// Adds, changes or removes whatever makes this so; shorthand for an
-    /// [`Client::edit`] whose `build` cannot fail.
+    /// An [`Client::edit`] whose `build` cannot fail.
     pub async fn edit_with(
         &self,
         within: Duration,
         mut build: impl FnMut(&Replica) -> Transaction,
-    ) -> Result<Edited, TransactError> {
-        match self.edit(within, |replica| Ok::<_, Infallible>(build(replica))).await {
-            Ok(edited) => Ok(edited),
-            Err(EditError::Transact(error)) => Err(error),
-            Err(EditError::Build(never)) => match never {},
-        }
+    ) -> Result<Edited, EditError<Infallible>> {
+        self.edit(within, |replica| Ok(build(replica))).await
     }
 }
 

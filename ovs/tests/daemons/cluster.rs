@@ -68,7 +68,8 @@ impl Cluster {
 
     fn start_server(&mut self, n: usize) {
         let socket = PathBuf::from(self.file(n, "sock"));
-        let _ = std::fs::remove_file(&socket);
+        let control = PathBuf::from(self.file(n, "ctl"));
+        let _ = (std::fs::remove_file(&socket), std::fs::remove_file(&control));
         let args = [
             self.file(n, "db"),
             format!("--remote=punix:{}", socket.display()),
@@ -76,7 +77,9 @@ impl Cluster {
             format!("--log-file={}", self.file(n, "log")),
         ];
         self.servers[n] = Some(Process::start("ovsdb-server", &args, self.dir.path()));
-        wait_until("the server listens", || UnixStream::connect(&socket).is_ok());
+        for socket in [socket, control] {
+            wait_until("the server listens", || UnixStream::connect(&socket).is_ok());
+        }
     }
 
     fn kill(&mut self, n: usize) {

@@ -773,10 +773,13 @@ async fn an_edit_is_done_once() {
     // A marker in a row that is not there is an error and not a hang.
     let nowhere = Marker::new(OpenVswitch::EXTERNAL_IDS, Uuid::from_u128(9), "writer-1");
     let error = client.edit_once(SOON, &nowhere, build).await.unwrap_err();
-    assert!(matches!(error, EditError::Transact(TransactError::Rejected(Rejection::NoRow { .. }))));
+    assert!(matches!(
+        error,
+        EditError::Transact { source: TransactError::Rejected(Rejection::NoRow { .. }), .. }
+    ));
     // Nor is an error of the caller's own.
     let error = client.edit(SOON, |_| Err::<Transaction, _>("mine")).await.unwrap_err();
-    assert!(matches!(error, EditError::Build("mine")));
+    assert!(matches!(error, EditError::Build { source: "mine", maybe_committed: false }));
 }
 
 /// One by one takes minutes, at once a second or two, most of it the server's.
