@@ -148,7 +148,8 @@ impl Builder {
     }
 
     /// The comment that goes with each transaction and shows in
-    /// `ovsdb-tool show-log`; the program and its process by default.
+    /// `ovsdb-tool show-log`; the program and its process by default, but not
+    /// its arguments, which the log would keep for everyone. Empty for none.
     pub fn signature(mut self, comment: &str) -> Self {
         self.signature = (!comment.is_empty()).then(|| comment.to_owned());
         self
@@ -795,8 +796,14 @@ async fn drive(shared: Arc<Shared>) {
         let Some(at) = (number as usize - 1).checked_rem(remotes.len()) else { return };
         sleep(backoff.pause()).await;
         let remote = &remotes[at];
-        let mut link = Driver { shared: &shared, remote, number, backoff: &mut backoff };
+        let mut link = Driver { shared: &shared, remote, number, ready_since: None };
         let trouble = Arc::new(link.live().await);
+        // A server that gets ready and fails at once, time after time, must not
+        // be hammered; one that was left on purpose is no failure.
+        let on_purpose = matches!(*trouble, Trouble::Unsuitable(_));
+        if link.ready_since.is_some_and(|since| on_purpose || min <= since.elapsed()) {
+            backoff.reset();
+        }
         tracing::info!(%remote, trouble = chain(&*trouble), "no connection");
         troubles.insert(at, (remote.clone(), trouble));
         let troubles = troubles.values().cloned().collect();
@@ -812,7 +819,7 @@ struct Driver<'a> {
     shared: &'a Arc<Shared>,
     remote: &'a Remote,
     number: u64,
-    backoff: &'a mut Backoff,
+    ready_since: Option<Instant>,
 }
 
 impl Driver<'_> {
@@ -851,7 +858,7 @@ impl Driver<'_> {
                 tracing::warn!(%left_out, remote = %self.remote, "not known to the server");
             }
             tracing::info!(remote = %self.remote, monitor = ready.monitor, "connected");
-            self.backoff.reset();
+            self.ready_since.get_or_insert_with(Instant::now);
             self.shared.status.send_replace(Status::Ready(ready.clone()));
             self.stay(&session, &link, &mut heard).await?;
             // The server let go of the data, to convert them perhaps: once more.

@@ -79,10 +79,26 @@ macro_rules! scalar {
 }
 scalar! {
     i64, Integer, |n| Atom::Integer(*n), Atom::Integer(n) => *n;
-    Real, Real, |x| Atom::Real(x.0), Atom::Real(x) => Real(*x);
     bool, Boolean, |b| Atom::Boolean(*b), Atom::Boolean(b) => *b;
     String, String, |s| Atom::String(s.clone()), Atom::String(s) => s.clone();
     Uuid, Uuid, |u| Atom::Uuid(*u), Atom::Uuid(u) => *u;
+}
+
+impl Scalar for Real {
+    const KIND: AtomKind = AtomKind::Real;
+
+    fn to_atom(&self) -> Atom {
+        Atom::Real(self.0)
+    }
+
+    fn from_atom(atom: &Atom) -> Option<Self> {
+        match atom {
+            Atom::Real(x) => Some(Self(*x)),
+            // The server writes 0.0 as 0.
+            Atom::Integer(n) => Some(Self(*n as f64)),
+            _ => None,
+        }
+    }
 }
 
 /// A row of table `T`: one in the database, or one that this transaction inserts.

@@ -65,7 +65,7 @@ impl Probe {
 /// How long to wait between attempts to connect.
 ///
 /// Every remote gets one attempt without a wait; then the wait doubles from
-/// `min` to `max`. A connection that worked starts all over.
+/// `min` to `max`. A connection that worked for a while starts all over.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     min: Duration,

@@ -19,6 +19,7 @@
 //! assert_eq!(Insert::of(&row), Insert::new("Logical_Switch").set("name", "ls1"));
 //! ```
 
+use crate::column::{Column, Field};
 use crate::operation::Columns;
 use crate::replica::{ReadError, Row};
 use crate::schema::ColumnType;
@@ -33,6 +34,10 @@ pub trait Table: Sized + Clone + PartialEq + std::fmt::Debug + Send + Sync + 'st
     /// Reads a row of the replica. A column that the server does not have is
     /// at its default; one that the monitor does not ask for is an error.
     fn from_row(row: &Row) -> Result<Self, ReadError>;
+
+    /// Reads a row that a `select` answered with. A column that is not there is
+    /// at its default.
+    fn from_columns(columns: &Columns) -> Result<Self, ReadError>;
 
     /// All columns, defaults included.
     fn columns_all(&self) -> Columns;
@@ -50,6 +55,21 @@ pub struct ColumnInfo {
     pub fits: fn(&ColumnType) -> bool,
     /// The Rust type in words.
     pub in_words: fn() -> String,
+}
+
+/// What [`tables!`](crate::tables) makes of [`Table::from_columns`].
+#[doc(hidden)]
+pub fn read_column<T, V: Field + Default>(
+    table: &str,
+    columns: &Columns,
+    column: Column<T, V>,
+) -> Result<V, ReadError> {
+    let Some(value) = columns.get(column.name()) else { return Ok(V::default()) };
+    V::from_value(value).map_err(|source| ReadError::Unfit {
+        table: table.to_owned(),
+        column: column.name().to_owned(),
+        source,
+    })
 }
 
 /// Declares tables as structs.
@@ -119,6 +139,12 @@ macro_rules! tables {
                 Ok(Self { $($field: row.read(Self::$constant)?,)* })
             }
 
+            fn from_columns(
+                columns: &$crate::operation::Columns,
+            ) -> ::std::result::Result<Self, $crate::replica::ReadError> {
+                Ok(Self { $($field: $crate::table::read_column($table, columns, Self::$constant)?,)* })
+            }
+
             fn columns_all(&self) -> $crate::operation::Columns {
                 $crate::operation::Columns::from([$((
                     Self::$constant.name().to_owned(),
@@ -170,6 +196,11 @@ mod tests {
         let sample = Sample { kind: Some("x".into()), ..Default::default() };
         assert_eq!(Insert::of(&sample), Insert::new("Sample").set("type", "x"));
         assert_eq!(sample.columns_all().len(), 4);
+        assert_eq!(Sample::from_columns(&sample.columns_all()), Ok(sample.clone()));
+        assert_eq!(Sample::from_columns(&sample.columns_set()), Ok(sample));
+        let wrong = Columns::from([("count".to_owned(), "many".into())]);
+        let error = Sample::from_columns(&wrong).unwrap_err();
+        assert_eq!(error.to_string(), "could not read the column `count` of `Sample`");
         assert_eq!(Sample::TABLE, "Sample");
         assert_eq!(
             Sample::COLUMNS.iter().map(|c| c.name).collect::<Vec<_>>(),

@@ -11,8 +11,9 @@ use crate::column::{Collection, Column, Field, Ref, Scalar};
 use crate::operation::{
     Columns, Condition, Delete, Insert, Mutate, Mutation, Operation, Select, Update, Wait,
 };
+use crate::replica::{Entry, ReadError};
 use crate::reply::{Answer, ErrorKind, Rejection};
-use crate::table::Table;
+use crate::table::{Table, read_column};
 use crate::value::{Atom, Uuid, UuidName};
 
 /// Operations that happen all together or not at all (RFC 7047 section 4.1.3).
@@ -119,7 +120,8 @@ impl Transaction {
     }
 
     /// Reads the rows of a table that match all of `filter`, as the
-    /// transaction sees them at this point.
+    /// transaction sees them at this point. Returns the place of the answer,
+    /// for [`Committed::selected`].
     pub fn select<T: Table>(&mut self, filter: impl IntoIterator<Item = Condition>) -> usize {
         let columns = T::COLUMNS.iter().map(|info| info.name).chain(["_uuid"]);
         let select = Select::new(T::TABLE).columns(columns);
@@ -286,6 +288,14 @@ pub struct Committed {
 }
 
 impl Committed {
+    /// The rows that [`Transaction::select`] found; none if the answer at this
+    /// place is not one of a select.
+    pub fn selected<T: Table>(&self, place: usize) -> Result<Vec<Entry<T>>, ReadError> {
+        let Some(Answer::Rows(rows)) = self.answers.get(place) else { return Ok(Vec::new()) };
+        let uuid = |row| read_column(T::TABLE, row, Column::<T, Uuid>::new("_uuid"));
+        rows.iter().map(|row| Ok(Entry { uuid: uuid(row)?, row: T::from_columns(row)? })).collect()
+    }
+
     /// The UUID of a row that [`Transaction::insert`] added.
     pub fn uuid_of<T>(&self, row: &Ref<T>) -> Option<Uuid> {
         let atom = row.to_atom();

@@ -390,6 +390,29 @@ async fn a_follower_is_left_for_the_leader() {
     tokio::time::timeout(SOON, status.wait_for(there)).await.unwrap().unwrap();
 }
 
+/// Its connection may live on in somebody's hands; its updates must not count.
+#[tokio::test]
+async fn what_a_server_says_after_it_was_left_is_not_taken() {
+    let (first, second) = (Fake::new(), Fake::new());
+    let client = first.client().remote(second.remote.clone()).leader_only();
+    let (client, (mut old, monitor)) = tokio::join!(client.connect(), async {
+        let mut peer = first.accept().await;
+        let monitor = peer.serve(false, TXN_1, named("a")).await;
+        (peer, monitor)
+    });
+    let client = client.unwrap();
+    let held = client.ready().unwrap();
+    let down = json!({"Database": {ROW: {"modify": {"leader": false}}}});
+    old.send(&[json!({"id": null, "method": "update2", "params": ["server", down]})]).await;
+    let mut new = second.accept().await;
+    new.serve(false, TXN_1, named("b")).await;
+    client.wait_for(SOON, name_is("b")).await.expect("the new server's");
+    old.send(&[update3(&monitor, TXN_2, json!({"modify": {"name": "c"}}))]).await;
+    let (echo, _) = tokio::join!(held.session.call("echo", &[1]), old.answer("echo", json!([1])));
+    echo.expect("the update has been heard before");
+    assert_eq!(client.read(name_is("b")), Some(()));
+}
+
 #[tokio::test]
 async fn a_server_that_lags_is_left_alone() {
     let (first, second) = (Fake::new(), Fake::new());
@@ -411,6 +434,22 @@ async fn a_server_that_lags_is_left_alone() {
     let mut fresh = first.accept().await;
     fresh.greet(member(true, 3)).await;
     fresh.answer("get_schema", schema()).await;
+}
+
+/// Ready and gone, time after time: the pauses must still come.
+#[tokio::test]
+async fn a_server_that_fails_at_once_is_not_hammered() {
+    let fake = Fake::new();
+    let pause = Duration::from_millis(200);
+    let client = fake.client().backoff(pause, pause).start();
+    let start = std::time::Instant::now();
+    for _ in 0..4 {
+        fake.accept().await.serve(false, TXN_1, named("a")).await;
+    }
+    // The first remote is tried at once, and so is nothing after it.
+    assert!(3 * pause <= start.elapsed(), "{:?}", start.elapsed());
+    client.close();
+    assert_eq!(client.wait_for(SOON, |_| None::<()>).await, None, "nothing to wait for");
 }
 
 #[tokio::test]

@@ -416,7 +416,10 @@ async fn a_map_keeps_what_is_there() {
     assert_eq!(get(), "{ours=new, theirs=\"1\"}");
     let mut change = Transaction::new();
     change.remove(OpenVswitch::EXTERNAL_IDS, root, ["ours".to_owned(), "nobody's".to_owned()]);
-    client.transact(&change).await.unwrap();
+    let place = change.select::<OpenVswitch>([]);
+    let committed = client.transact(&change).await.unwrap();
+    let selected = committed.selected::<OpenVswitch>(place).unwrap();
+    assert_eq!(selected, [client.read(self::root)]);
     assert_eq!(get(), "{theirs=\"1\"}");
 }
 
