@@ -340,6 +340,43 @@ async fn what_cannot_be_true_is_fetched_anew() {
     }
 }
 
+/// A guard is made from the copy. If it fails again and again and no update
+/// says why, it is the copy that is wrong.
+#[tokio::test]
+async fn a_copy_that_does_not_fit_is_doubted() {
+    let fake = Fake::new();
+    let server = async {
+        let mut peer = fake.accept().await;
+        peer.serve(false, TXN_1, named("wrong")).await;
+        let mut conflicts = 0;
+        while let Some(message) = peer.next().await {
+            assert_eq!(message["method"], "transact");
+            conflicts += 1;
+            let failed = json!([{"error": "timed out"}, null]);
+            peer.send(&[json!({"id": message["id"], "result": failed, "error": null})]).await;
+        }
+        assert_eq!(conflicts, 5);
+        let mut peer = fake.accept().await;
+        assert_eq!(peer.serve_and_see_last(named("right")).await, NIL);
+        let params = peer.answer("transact", json!([{}, {"count": 1}])).await;
+        assert_eq!(params[1]["rows"], json!([{"name": "right"}]));
+    };
+    let work = async {
+        let client = fake.client().connect().await.unwrap();
+        let build = |replica: &Replica| {
+            let thing = replica.only::<Thing>().unwrap().unwrap();
+            let mut change = Transaction::new();
+            change.guard_unchanged(Thing::NAME, thing.uuid, &thing.name);
+            let update = ovsdb::operation::Update::new("Thing").set("name", "new");
+            change.push(update.or_none());
+            change
+        };
+        client.edit_with(SOON, build).await.unwrap()
+    };
+    let (edited, ()) = tokio::join!(work, server);
+    assert_eq!(edited.attempts, 6);
+}
+
 #[tokio::test]
 async fn a_cancelled_watch_begins_again() {
     let fake = Fake::new();
