@@ -70,13 +70,8 @@ impl Engine {
                     let Some(switch) = self.switches.get_mut(backend) else {
                         return Err(Cause::NoBackend(backend.to_string()));
                     };
-                    let committed = switch.commit(steps).await;
-                    // Set, but not forwarding yet, is done all the same, and
-                    // has to be taken back.
-                    if matches!(committed, Ok(()) | Err(SwitchError::NotForwarding { .. })) {
-                        done.extend(steps.iter().map(|s| Done::Fabric(*backend, s.clone())));
-                    }
-                    committed?;
+                    switch.commit(steps).await?;
+                    done.extend(steps.iter().map(|s| Done::Fabric(*backend, s.clone())));
                     counted += steps.len();
                     progress(counted, total);
                 }

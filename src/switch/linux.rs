@@ -57,6 +57,13 @@ impl LinuxBridge {
         Self { worker: host.worker().clone(), netlink: host.here().clone(), vlan: None }
     }
 
+    /// Takes back steps that were done, newest first, and returns in words
+    /// what could not be.
+    fn take_back(&mut self, done: &[FabricStep]) -> Vec<String> {
+        let undos = done.iter().rev().flat_map(|step| step.undo().unwrap_or_default());
+        undos.filter(|undo| self.perform(undo).is_err()).map(|undo| undo.line()).collect()
+    }
+
     fn perform(&mut self, step: &FabricStep) -> Result<(), KernelError> {
         match step {
             FabricStep::AddSwitch(spec) => self.add_switch(spec),
@@ -411,20 +418,21 @@ impl Switch for LinuxBridge {
     async fn commit(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError> {
         for (done, step) in steps.iter().enumerate() {
             let Err(source) = self.perform(step) else { continue };
-            let mut left = Vec::new();
-            for undo in steps[..done].iter().rev().flat_map(|s| s.undo().unwrap_or_default()) {
-                if self.perform(&undo).is_err() {
-                    left.push(undo.line());
-                }
-            }
             let step = step.line();
+            let left = self.take_back(&steps[..done]);
             return Err(if left.is_empty() {
                 SwitchError::Step { step, source }
             } else {
                 SwitchError::Left { step, left, source }
             });
         }
-        self.forwarding(steps).await
+        match self.forwarding(steps).await {
+            Ok(()) => Ok(()),
+            Err(error) => match self.take_back(steps) {
+                left if left.is_empty() => Err(error),
+                left => Err(SwitchError::StillThere { left, source: Box::new(error) }),
+            },
+        }
     }
 
     async fn traffic(&mut self, switch: &SwitchSpec) -> Result<Traffic, SwitchError> {

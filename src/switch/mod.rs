@@ -93,10 +93,19 @@ pub enum SwitchError {
         /// Why.
         source: KernelError,
     },
+    /// All was set and then did not come to work, and something could not be
+    /// taken back.
+    #[error("the switches do not work, and this is left: {}", .left.join("; "))]
+    StillThere {
+        /// What is left, each a step in words.
+        left: Vec<String>,
+        /// Why.
+        source: Box<SwitchError>,
+    },
     /// The switches could not be read.
     #[error("could not read the switches")]
     Observe(#[source] KernelError),
-    /// All is set, but a port had not come to forward by the deadline.
+    /// All was set, but a port had not come to forward by the deadline.
     #[error(
         "switch `{switch}` did not begin to forward within {seconds} s: port `{port}` is still \
          {state}"
