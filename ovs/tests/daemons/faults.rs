@@ -15,7 +15,7 @@ use ovsdb::{
     Value,
 };
 
-use crate::lab::{Server, quick};
+use crate::lab::{Server, proxy_runs, quick};
 use crate::proxy::{Counts, FAULTS, Proxy};
 
 crate::tests! { &["ovsdb-server", "ovsdb-tool", "setpriv"];
@@ -52,8 +52,7 @@ ovsdb::tables! {
 }
 
 fn runs() -> u64 {
-    let runs = std::env::var("OVSDB_PROXY_RUNS").ok();
-    runs.map_or(400, |runs| runs.parse().expect("OVSDB_PROXY_RUNS is a number"))
+    proxy_runs().into()
 }
 
 async fn bad_lines_first_part() {
