@@ -54,6 +54,7 @@ macro_rules! tests {
             name: stringify!($name),
             run: $name,
             seconds_max: [120 $(, $seconds)?][<[u64]>::len(&[$($seconds)?])],
+            alone: false,
         }),*] as &[$crate::Test]
     };
     ($module:ident: $($name:ident $(@ $seconds:literal)?),* $(,)?) => {
@@ -61,6 +62,7 @@ macro_rules! tests {
             name: concat!(stringify!($module), "::", stringify!($name)),
             run: $module::$name,
             seconds_max: [120 $(, $seconds)?][<[u64]>::len(&[$($seconds)?])],
+            alone: false,
         }),*] as &[$crate::Test]
     };
 }

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::io::Read;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -40,12 +41,20 @@ pub struct Test {
     pub run: fn(&World) -> Verdict,
     /// After so many seconds its world is ended and it has failed.
     pub seconds_max: u64,
+    /// Whether no other test may run beside it.
+    pub alone: bool,
 }
 
 impl Test {
     /// The same test with another deadline.
     pub const fn within(self, seconds_max: u64) -> Self {
         Self { seconds_max, ..self }
+    }
+
+    /// The same test, run while no other runs: worlds share the queues of the
+    /// processors and the neighbour tables' limit, and a thousand nodes fill both.
+    pub const fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 }
 
@@ -120,6 +129,10 @@ fn run_all(groups: &[&[Test]]) -> ExitCode {
 /// Runs one test in a new process and a new world. Called on one of the
 /// harness's threads.
 fn in_a_world(test: &Test) -> Result<Completion, Failed> {
+    static RUNNING: RwLock<()> = RwLock::new(());
+    // Who panicked while holding it has left nothing half done: it holds nothing.
+    let _others = (!test.alone).then(|| RUNNING.read().unwrap_or_else(PoisonError::into_inner));
+    let _nobody = test.alone.then(|| RUNNING.write().unwrap_or_else(PoisonError::into_inner));
     let (mut said, end) = std::io::pipe().map_err(|cause| format!("no pipe: {cause}"))?;
     let mut child = in_new_world(test.name)
         .stdin(Stdio::null())

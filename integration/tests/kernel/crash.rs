@@ -147,7 +147,7 @@ pub(crate) fn up_is_killed_at_any_moment(world: &World) -> Verdict {
         foreign_things_are_there(world, &foreign);
         if moment % 2 == 0 {
             world.ovsns(words).ok();
-            world.ovsns("ping h1 h60").ok();
+            world.pings("big.h1", "10.0.0.60");
             let cut = kill_after("down big", down * moment / 21);
             killed += u32::from(cut.status.code().is_none());
             foreign_things_are_there(world, &foreign);
