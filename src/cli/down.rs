@@ -1,7 +1,7 @@
 //! `ovsns down`
 
 use super::show::{self, Meter};
-use super::{CliError, Ending, input};
+use super::{CliError, Ending, input, report};
 use crate::model::names::LabName;
 
 /// Remove a lab, and only it
@@ -34,12 +34,20 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     if labs.is_empty() {
         show::line("there is no lab");
     }
+    let mut failed = None;
     for lab in labs {
         let mut meter = Meter::new(&format!("down {lab}"));
         let removed = engine.down(&lab, &mut |done, all| meter.set(done, all)).await;
         drop(meter);
-        removed?;
-        show::line(&format!("lab {lab} is gone"));
+        match removed {
+            Ok(_) => show::line(&format!("lab {lab} is gone")),
+            // Of all labs, one that cannot be removed keeps no other.
+            Err(error) => {
+                if let Some(earlier) = failed.replace(error) {
+                    show::err(&report::text(&earlier.into()));
+                }
+            }
+        }
     }
-    Ok(Ending::Well)
+    failed.map_or(Ok(Ending::Well), |error| Err(error.into()))
 }

@@ -9,8 +9,8 @@ use crate::engine::EngineError;
 /// List the labs
 ///
 /// A lab is `up`, `drifted` (something differs from its file), `cut off` (a
-/// command was killed in the middle of a change) or `unremembered` (its state
-/// is lost).
+/// command was killed in the middle of a change), `unremembered` (its state is
+/// lost) or `damaged` (its state cannot be read).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns list")]
 pub(super) struct Args {
@@ -39,6 +39,14 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
                 nodes: view.nodes.len(),
                 switches: view.switches.len(),
                 links: view.links.len(),
+            }),
+            // One that cannot be read hides no other.
+            Err(EngineError::State(_)) => rows.push(Row {
+                lab: lab.to_string(),
+                state: "damaged",
+                nodes: 0,
+                switches: 0,
+                links: 0,
             }),
             // It went away since it was listed.
             Err(EngineError::NoLab(_)) => {}

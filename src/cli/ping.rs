@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use nix::errno::Errno;
 use serde::Serialize;
 
 use super::input::{self, NodeWords};
 use super::{CliError, Ending, show};
+use crate::engine::EngineError;
 use crate::kernel::permissions::Capability;
 use crate::kernel::ping::{self, Outcome, Patience, Probe};
 use crate::kernel::worker::Worker;
@@ -90,7 +92,11 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let named = named.as_deref().or(args.lab.as_deref());
     let mut engine = input::engine("ovsns ping").await?;
     let lab = input::one_lab(&mut engine, named).await?;
-    let nodes = engine.observe(&Questions::about(&lab)).await?.host.nodes;
+    let world = engine.observe(&Questions::about(&lab)).await?;
+    if world.is_empty() {
+        return Err(EngineError::NoLab(lab).into());
+    }
+    let nodes = world.host.nodes;
     let asked = match pair {
         Some((to, from)) => {
             let ends = (known(&nodes, &lab, &from)?, known(&nodes, &lab, &to)?);
@@ -107,6 +113,15 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     }
     let outcomes = ask(&lab, &asked, args).await?;
     let all_answer = outcomes.iter().all(Outcome::all_answered);
+    if outcomes.iter().any(|o| matches!(o.refused, Some(Errno::EINVAL | Errno::ENOBUFS))) {
+        // One table for all namespaces; N nodes that all know each other need
+        // N * (N - 1) entries of it (1024 by default, for each family).
+        show::talk(
+            "hint: the machine's table of neighbours may be full, which is no fault of the lab: \
+             `sysctl -w net.ipv4.neigh.default.gc_thresh3=65536 \
+             net.ipv6.neigh.default.gc_thresh3=65536`",
+        );
+    }
     if args.json {
         let answers: Vec<_> = asked.iter().zip(&outcomes).map(|(a, o)| answer(a, o)).collect();
         show::json(&answers);

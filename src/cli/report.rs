@@ -76,7 +76,9 @@ impl CliError {
     pub(super) fn status(&self) -> u8 {
         match self {
             Self::Problems(_) | Self::File { .. } | Self::Name(_) | Self::Usage { .. } => 2,
-            Self::Engine(EngineError::Refused { .. } | EngineError::NoLab(_)) => 2,
+            Self::Engine(
+                EngineError::Refused { .. } | EngineError::NoLab(_) | EngineError::InsideNode(_),
+            ) => 2,
             Self::Engine(EngineError::Left { .. } | EngineError::NotKept { .. }) => 3,
             Self::Engine(_) | Self::NotAllowed(_) | Self::Kernel(_) | Self::Runtime(_) => 1,
             Self::Command { status, .. } => *status,
@@ -108,6 +110,12 @@ impl CliError {
                 hints
             }
             Self::Engine(EngineError::NoLab(_)) => vec!["`ovsns list` shows the labs".into()],
+            Self::Engine(EngineError::InsideNode(_)) => {
+                vec!["leave the node's shell first: labs are made from outside".into()]
+            }
+            Self::Command { status: 126, .. } => {
+                vec!["give a program that may be executed, not a directory or a plain file".into()]
+            }
             Self::Engine(EngineError::Left { lab, .. } | EngineError::NotKept { lab, .. }) => {
                 vec![format!(
                     "`ovsns status {lab}` shows what is there; `ovsns down {lab}` removes it"
@@ -180,7 +188,7 @@ fn without_number(words: &str) -> String {
 
 /// Prints a failure and returns its status.
 pub(super) fn failure(error: &CliError) -> ExitCode {
-    eprint!("{}", text(error));
+    super::show::err(&text(error));
     ExitCode::from(error.status())
 }
 

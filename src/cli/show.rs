@@ -8,16 +8,20 @@ use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-/// Prints a result. Whoever closes the pipe has read enough.
+/// Prints a result. Whoever closes the pipe has read enough; what was done is
+/// done all the same, so it is no failure of the command.
 pub(super) fn out(text: &str) {
     let mut stdout = io::stdout().lock();
-    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    if let Err(error) = printed {
-        if error.kind() != io::ErrorKind::BrokenPipe {
-            eprintln!("error: could not write the result: {error}");
-        }
-        std::process::exit(1);
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        err(&format!("error: could not write the result: {error}\n"));
     }
+}
+
+/// Prints to standard error, where nobody can be told if that fails.
+pub(super) fn err(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Prints a line of a result.
@@ -33,7 +37,7 @@ pub(super) fn json(value: &impl Serialize) {
 
 /// Says something that is no result.
 pub(super) fn talk(text: &str) {
-    eprintln!("{text}");
+    err(&format!("{text}\n"));
 }
 
 /// Rows in columns, without lines; the first row is the head.

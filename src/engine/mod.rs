@@ -9,7 +9,7 @@ pub mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::kernel::{Host, KernelError, LinuxHost};
+use crate::kernel::{Host, KernelError, LinuxHost, observe};
 use crate::model::names::LabName;
 use crate::model::topology::{Backend, Lab};
 use crate::model::world::{Fabric, Questions, World};
@@ -33,6 +33,9 @@ pub enum EngineError {
         /// All that stands in the way.
         refusals: Vec<Refusal>,
     },
+    /// The process is in a node, where it would see and change another world.
+    #[error("this is inside node `{0}`")]
+    InsideNode(String),
     /// No lab of that name.
     #[error("there is no lab `{0}`")]
     NoLab(LabName),
@@ -114,6 +117,9 @@ impl Engine {
     /// This machine. `command` is what others read who find a lab locked.
     pub async fn open(command: &str) -> Result<Self, EngineError> {
         let host = LinuxHost::new().await?;
+        if let Some(mark) = observe::node_around(host.here())? {
+            return Err(EngineError::InsideNode(mark.full_name()));
+        }
         let switches = switch::open(&host);
         let state = State::from_environment();
         Ok(Self { host: Box::new(host), switches, state, command: command.to_owned() })
@@ -230,13 +236,24 @@ impl Engine {
         progress: Progress<'_>,
     ) -> Result<Plan, EngineError> {
         let held = self.state.lock(lab, &self.command)?;
+        self.down_held(held, lab, progress).await
+    }
+
+    async fn down_held(
+        &mut self,
+        held: Held,
+        lab: &LabName,
+        progress: Progress<'_>,
+    ) -> Result<Plan, EngineError> {
         let was_there = held.was_there();
         let plan = self.plan_down(lab).await?;
         if plan.is_empty() {
             held.forget()?;
             return if was_there { Ok(plan) } else { Err(EngineError::NoLab(lab.clone())) };
         }
-        held.begin(&plan)?;
+        // A teardown needs no journal to be gone on with: the marks tell what is
+        // left. It must work where nothing can be written any more.
+        let _ = held.begin(&plan);
         // Teardown goes on past failures: one thing that cannot be deleted is
         // no reason to keep the others.
         let mut cause = None;
@@ -295,12 +312,34 @@ impl Engine {
     /// were cut off at birth. Returns their names.
     pub async fn gc(&mut self, progress: Progress<'_>) -> Result<Vec<String>, EngineError> {
         let mut removed = Vec::new();
+        let mut is_anybody_at_work = false;
         for lab in self.labs().await? {
-            if self.state.read(&lab)?.lab.is_none() {
-                let plan = self.down(&lab, progress).await?;
-                let what = if plan.is_empty() { "directory of lab" } else { "lab" };
-                removed.push(format!("{what} {lab}"));
+            // Looked at under the lock: what an `up` has not written down yet
+            // is no leftover.
+            let held = match self.state.lock(&lab, &self.command) {
+                Ok(held) => held,
+                Err(StateError::Locked { .. }) => {
+                    is_anybody_at_work = true;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if self.state.read(&lab)?.lab.is_some() {
+                continue;
             }
+            match self.down_held(held, &lab, progress).await {
+                Ok(plan) => {
+                    let what = if plan.is_empty() { "directory of lab" } else { "lab" };
+                    removed.push(format!("{what} {lab}"));
+                }
+                // It went away since it was listed.
+                Err(EngineError::NoLab(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // A link that is being born has no mark yet, and is no orphan.
+        if is_anybody_at_work {
+            return Ok(removed);
         }
         let orphans = self.host.delete_orphans().await?;
         removed.extend(orphans.into_iter().map(|device| format!("device {device}")));

@@ -178,8 +178,9 @@ impl State {
                 continue;
             }
             let name = format!("`{command}` (process {})\n", std::process::id());
-            let write = lock.set_len(0).and_then(|()| lock.write_all(name.as_bytes()));
-            write.map_err(|source| file("write", &path, source))?;
+            // Without a name it is a lock all the same: a lab can be taken down
+            // on a full file system.
+            let _ = lock.set_len(0).and_then(|()| lock.write_all(name.as_bytes()));
             return Ok(lock);
         }
     }
@@ -238,6 +239,10 @@ impl Drop for Held {
     fn drop(&mut self) {
         let used = ["lab.json", "journal.json"].iter().any(|f| self.directory.join(f).exists());
         if !used {
+            // Left by a command that was killed while it wrote.
+            for name in ["lab.new", "journal.new"] {
+                let _ = fs::remove_file(self.directory.join(name));
+            }
             // The lock file is deleted while it is held: who waits for it sees
             // that it has no name any more, and looks again. If it cannot be
             // deleted, an empty directory is left, which hurts nobody.
@@ -249,7 +254,10 @@ impl Drop for Held {
 
 /// Deletes the directory of a lab and those above it, as far as they are empty.
 fn prune(directory: &Path) {
-    for directory in directory.ancestors().take(3) {
+    // `labs/LAB`, `labs`, and above them the usual place, which is ours; a place
+    // that somebody chose stays.
+    let levels = if directory.starts_with(DIRECTORY) { 3 } else { 2 };
+    for directory in directory.ancestors().take(levels) {
         if fs::remove_dir(directory).is_err() {
             break;
         }

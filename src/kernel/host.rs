@@ -257,9 +257,18 @@ impl LinuxHost {
         let asked = || format!("delete the links of group {group:#x}");
         match self.here.change(RouteNetlinkMessage::DelLink(message), asked) {
             // All gone already.
-            Err(error) if error.errno == Errno::ENODEV => Ok(()),
-            other => other,
+            Err(error) if error.errno == Errno::ENODEV => {}
+            other => other?,
         }
+        // One that somebody moved out of the group is ours all the same.
+        let moved = links.iter().filter(|link| link.group != group);
+        for device in moved.filter_map(|link| devices.iter().find(|d| d.as_str() == link.name)) {
+            match self.here.delete_link(device) {
+                Err(error) if error.errno == Errno::ENODEV => {}
+                other => other?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -148,6 +148,11 @@ impl Link {
     }
 }
 
+/// The mark of the node that the socket is in, if it is in one.
+pub fn node_around(netlink: &Netlink) -> Result<Option<Mark>, KernelError> {
+    Ok(Mark::parse(&loopback(netlink)?.seen.alias))
+}
+
 /// The mark of the node in the namespace of the calling thread, called `name`,
 /// if it is one of ours: the mark and the name must agree.
 pub(super) fn mark_here(name: &str) -> Result<Option<Mark>, KernelError> {
@@ -187,8 +192,9 @@ pub(super) async fn lab(
     for link in links(host.here())? {
         match IfName::new(&link.name) {
             Ok(name) if link.is_of(lab) => {
-                // Bridges are the business of `switch::linux`.
-                if link.kind != Some(InfoKind::Bridge) {
+                // Bridges are the business of `switch::linux`, and a loopback
+                // with a mark is that of a node which we are in.
+                if link.kind == Some(InfoKind::Veth) {
                     view.ports.insert(name, link.seen);
                 }
             }

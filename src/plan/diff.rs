@@ -38,6 +38,10 @@ pub fn up(
         return Err(refused);
     }
     let links = LinkDiff::new(wanted, world);
+    let refused = others_on_links_that_go(wanted, world, &links);
+    if !refused.is_empty() {
+        return Err(refused);
+    }
     let mut stages = clear_away(&links, wanted, world);
     stages.push(Stage::Host(build(wanted, world, &links)));
     stages.extend(fabric(wanted, world, &links));
@@ -151,6 +155,32 @@ fn seen_links<'a>(wanted: &Wanted, world: &'a World) -> BTreeMap<String, Vec<See
         links.entry(id).or_default().push(SeenEnd { at, device, seen });
     }
     links
+}
+
+/// Addresses of others on links that would go while their node stays: nothing
+/// would bring them back.
+fn others_on_links_that_go(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Refusal> {
+    let mut found = Vec::new();
+    for end in links.stray.iter().flatten() {
+        let Place::Node(node) = &end.at else { continue };
+        let Some(seen) = world.host.nodes.get(node) else { continue };
+        if !wanted.nodes.contains_key(node) {
+            continue;
+        }
+        for address in seen.foreign_addresses.get(end.device).into_iter().flatten() {
+            found.push(Refusal {
+                what: format!(
+                    "address `{address}` on `{node}:{}` is not ours and would go with its link",
+                    end.device
+                ),
+                hint: format!(
+                    "take it off first: `ovsns exec {node} -- ip address del {address} dev {}`",
+                    end.device
+                ),
+            });
+        }
+    }
+    found
 }
 
 /// Takes away the links that are not wanted, with what hangs on them.

@@ -58,8 +58,34 @@ pub fn refusals(
             });
         }
     }
+    routes_of_others(wanted, world, &mut found);
     found.sort();
     found
+}
+
+/// A route of somebody else's to the same place: IPv4 keeps one for each
+/// destination and metric.
+fn routes_of_others(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
+    for (node, want) in &wanted.nodes {
+        let Some(seen) = world.host.nodes.get(node) else { continue };
+        for route in want.routes.iter().filter(|r| r.to.addr().is_ipv4()) {
+            let theirs = seen.foreign_routes.iter().find(|other| {
+                other.to == route.to && other.metric == route.metric && *other != route
+            });
+            if theirs.is_some() {
+                found.push(Refusal {
+                    what: format!(
+                        "node `{node}` already has a route to `{}` that is not ours",
+                        route.to
+                    ),
+                    hint: format!(
+                        "delete it (`ovsns exec {node} -- ip route del {}`), or give ours a `metric`",
+                        route.to
+                    ),
+                });
+            }
+        }
+    }
 }
 
 fn switches(wanted: &Wanted, abilities: &[Abilities], found: &mut Vec<Refusal>) {

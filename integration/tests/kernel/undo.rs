@@ -33,7 +33,7 @@ fn fail_at_every(world: &World, calls: &str, error: &str, words: &str, before: &
             // The failure may strike a second thread in the middle of the way
             // back. Then it says what is left.
             Some(3) if 1 < struck => {
-                let told = finished.stderr.contains("not all could be taken back");
+                let told = finished.stderr.contains("still to be done or taken back");
                 assert!(told, "{rule}\n{finished}");
                 undo(world, words, before, &rule, &finished);
             }
