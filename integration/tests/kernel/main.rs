@@ -9,6 +9,7 @@ mod files;
 mod labs;
 mod nodes;
 mod refusals;
+mod strangers;
 mod switches;
 mod undo;
 
@@ -48,6 +49,13 @@ links:
 
 fn main() -> ExitCode {
     world::main(&[
+        tests![strangers:
+            commands_inside_a_node_are_refused,
+            a_link_moved_out_of_our_group_goes_too,
+            a_link_with_an_address_of_others_stays,
+            a_full_state_directory_keeps_no_lab,
+            a_closed_pipe_is_no_failure,
+        ],
         tests![contract: the_linux_bridge_keeps_every_promise],
         tests![examples: two_nodes, cable, router, multicast, tree],
         tests![files:
