@@ -1,9 +1,11 @@
 //! Plans as text: what `ovsns plan` says for a lab, and for what changes in it.
 
+use std::collections::BTreeMap;
+
 use ovsns::model::file::read;
 use ovsns::model::topology::{Backend, Lab};
 use ovsns::model::world::World;
-use ovsns::plan::{self, Abilities, Plan, Refusal, Stage, Wanted};
+use ovsns::plan::{self, Abilities, Need, Plan, Refusal, Stage, Wanted};
 
 const TWO_NODES: &str = include_str!("../examples/two-nodes.yaml");
 
@@ -14,10 +16,11 @@ fn lab(text: &str) -> Lab {
 fn able() -> Abilities {
     Abilities {
         backend: Backend::Linux,
-        vlan: Ok(()),
-        isolation: Ok(()),
+        cannot: BTreeMap::new(),
         ports_max: 1023,
         swept_with_links: true,
+        datapath: None,
+        checksums: true,
     }
 }
 
@@ -150,8 +153,10 @@ links:
   - { endpoints: [h4, s2] }
 ";
     let unable = Abilities {
-        vlan: Err("no VLANs here".into()),
-        isolation: Err("no isolation here".into()),
+        cannot: BTreeMap::from([
+            (Need::Vlans, "no VLANs here".into()),
+            (Need::Isolation, "no isolation here".into()),
+        ]),
         ports_max: 2,
         ..able()
     };

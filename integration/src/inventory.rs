@@ -3,8 +3,9 @@
 //! Own file because "nothing was touched" is the promise most tests end with,
 //! and it is only worth what this looks at: links with every setting, their
 //! addresses, routes of all tables and rules in every named namespace, the
-//! namespaces' identities, mounts, kernel parameters and the files below
-//! `/run`. Neighbours and timers are left out: they change by themselves.
+//! namespaces' identities, mounts, kernel parameters, the files below `/run`,
+//! and the rows of the machine's own Open vSwitch. Neighbours, timers and what
+//! a switch counts are left out: they change by themselves.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -58,6 +59,7 @@ impl Inventory {
         }
         mounts(&mut lines);
         files(&mut lines, Path::new("/run"));
+        rows(&mut lines);
         for place in ["ipv4/conf/all", "ipv4/conf/default", "ipv6/conf/all", "ipv6/conf/default"] {
             parameters(&mut lines, &Path::new("/proc/sys/net").join(place));
         }
@@ -206,12 +208,78 @@ fn files(lines: &mut Vec<String>, directory: &Path) {
             files(lines, &path);
         } else {
             // Reading a namespace's file fails; its identity is noted apart.
-            // A lock says who had it last.
+            // A lock says who had it last, and what a switch and its database
+            // write down is asked for as rows.
             let is_lock = path.ends_with("lock") && path.starts_with("/run/ovsns");
-            let content =
-                if is_lock { Vec::new() } else { std::fs::read(&path).unwrap_or_default() };
+            let is_switch = path.starts_with("/run/openvswitch");
+            let content = match is_lock || is_switch {
+                true => Vec::new(),
+                false => std::fs::read(&path).unwrap_or_default(),
+            };
             let text = String::from_utf8_lossy(&content);
             lines.push(format!("file {} {mode:o} {owner} {text:?}", path.display()));
+        }
+    }
+}
+
+/// The tables that people write to.
+const TABLES: [&str; 12] = [
+    "Open_vSwitch",
+    "Bridge",
+    "Port",
+    "Interface",
+    "Mirror",
+    "QoS",
+    "Queue",
+    "Controller",
+    "Manager",
+    "NetFlow",
+    "sFlow",
+    "IPFIX",
+];
+
+/// Columns that the switch writes, or that say how often it was told.
+const OF_THE_SWITCH: [&str; 21] = [
+    "admin_state",
+    "bfd_status",
+    "cur_cfg",
+    "datapath_types",
+    "error",
+    "iface_types",
+    "ifindex",
+    "is_connected",
+    "lacp_current",
+    "link_resets",
+    "link_speed",
+    "link_state",
+    "mac_in_use",
+    "mtu",
+    "next_cfg",
+    "ofport",
+    "role",
+    "rstp_statistics",
+    "rstp_status",
+    "statistics",
+    "status",
+];
+
+/// The rows of the machine's own Open vSwitch, if it runs.
+fn rows(lines: &mut Vec<String>) {
+    if !Path::new("/run/openvswitch/db.sock").exists() {
+        return;
+    }
+    for table in TABLES {
+        let mut command = Command::new("ovs-vsctl");
+        command.args(["--timeout=10", "--no-wait", "--format=json", "list", table]);
+        let found = finish(&mut command).ok().json();
+        let headings = found["headings"].as_array().expect("names of columns");
+        for row in found["data"].as_array().expect("rows") {
+            let cells = headings.iter().zip(row.as_array().expect("cells"));
+            let cells = cells.filter(|(name, _)| {
+                name.as_str().is_none_or(|name| !OF_THE_SWITCH.contains(&name))
+            });
+            let cells: Vec<_> = cells.map(|(name, cell)| format!("{name}={cell}")).collect();
+            lines.push(format!("row of {table} {}", cells.join(" ")));
         }
     }
 }

@@ -29,6 +29,7 @@
 
 mod inventory;
 mod monitor;
+pub mod ovs;
 mod private;
 mod runner;
 mod terminal;

@@ -28,7 +28,7 @@ pub(super) struct Source {
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
     /// What the switches are made of that do not say it themselves
-    #[arg(long, value_name = "BACKEND", default_value = "auto")]
+    #[arg(long, value_name = "BACKEND", default_value = "auto", env = "OVSNS_BACKEND")]
     backend: Choice,
 }
 
@@ -104,13 +104,12 @@ pub(super) fn allowed(wanted: &[Capability]) -> Result<(), CliError> {
 }
 
 /// Says which backend `auto` stands for, and why, if a switch asks.
-pub(super) fn tell_backend(engine: &Engine, lab: &Lab) {
+pub(super) async fn tell_backend(engine: &mut Engine, lab: &Lab) -> Result<(), CliError> {
     if lab.switches.values().any(|switch| switch.backend.is_none()) {
-        let backend = engine.backend();
-        show::talk(&format!(
-            "backend: {backend} bridges (the only backend of this version; needs no daemon)"
-        ));
+        let choice = engine.choose(&lab.name).await?;
+        show::talk(&format!("backend: {} ({})", choice.backend, choice.why));
     }
+    Ok(())
 }
 
 /// The lab that was named, or the only one there is.

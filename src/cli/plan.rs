@@ -32,7 +32,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
 
 pub(super) async fn show(lab: &Lab, json: bool) -> Result<Ending, CliError> {
     let mut engine = input::engine("ovsns plan").await?;
-    input::tell_backend(&engine, lab);
+    input::tell_backend(&mut engine, lab).await?;
     let lines = engine.plan(lab).await?.plan.lines();
     if json {
         show::json(&PlanView { lab: lab.name.as_str(), steps: lines });

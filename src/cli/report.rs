@@ -12,6 +12,8 @@ use crate::kernel::KernelError;
 use crate::kernel::permissions::Capability;
 use crate::model::names::{BadName, LabName};
 use crate::model::problem::Problems;
+use crate::switch::SwitchError;
+use crate::switch::ovs::OvsError;
 
 /// What a command could not do.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +74,8 @@ impl CliError {
     }
 
     /// The exit status: 1 failed and taken back, 2 bad input and nothing
-    /// touched, 3 failed and something is left.
+    /// touched, 3 failed and something is left, 4 in the database and not yet
+    /// carried out by the switch.
     pub(super) fn status(&self) -> u8 {
         match self {
             Self::Problems(_) | Self::File { .. } | Self::Name(_) | Self::Usage { .. } => 2,
@@ -80,6 +83,7 @@ impl CliError {
                 EngineError::Refused { .. } | EngineError::NoLab(_) | EngineError::InsideNode(_),
             ) => 2,
             Self::Engine(EngineError::Left { .. } | EngineError::NotKept { .. }) => 3,
+            Self::Engine(EngineError::NotApplied { .. }) => 4,
             Self::Engine(_) | Self::NotAllowed(_) | Self::Kernel(_) | Self::Runtime(_) => 1,
             Self::Command { status, .. } => *status,
         }
@@ -133,20 +137,26 @@ impl CliError {
             Self::File { .. } => {
                 vec!["give the topology file, or a shape: `ovsns up --topo single,3`".into()]
             }
-            other => kernel_error(other)
-                .and_then(KernelError::hint)
-                .map(Into::into)
-                .into_iter()
-                .collect(),
+            other => {
+                let kernel = found::<KernelError>(other).and_then(KernelError::hint);
+                let ovs = found::<OvsError>(other).and_then(OvsError::hint);
+                kernel.map(Into::into).or(ovs).into_iter().collect()
+            }
         }
     }
 }
 
-/// The kernel's refusal at the bottom of a chain, if there is one.
-fn kernel_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a KernelError> {
+/// The error of one kind in a chain of causes, if there is one.
+fn found<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<KernelError>() {
+        // A transparent error hides the one that it stands for.
+        if let Some(SwitchError::OpenVswitch(inner)) = error.downcast_ref::<SwitchError>()
+            && let Some(found) = (inner as &dyn Error).downcast_ref::<E>()
+        {
+            return Some(found);
+        }
+        if let Some(found) = error.downcast_ref::<E>() {
             return Some(found);
         }
         next = error.source();

@@ -30,7 +30,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
         return plan::show(&lab, false).await;
     }
     let mut engine = input::engine(&format!("ovsns up (lab {})", lab.name)).await?;
-    input::tell_backend(&engine, &lab);
+    input::tell_backend(&mut engine, &lab).await?;
     let start = Instant::now();
     let mut meter = Meter::new(&format!("up {}", lab.name));
     let done = engine.up(&lab, &mut |done, all| meter.set(done, all)).await;

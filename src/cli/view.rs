@@ -68,7 +68,7 @@ pub(super) struct SwitchView {
     pub(super) mtu: u32,
     pub(super) up: bool,
     pub(super) stp: bool,
-    pub(super) forward_delay_s: u32,
+    pub(super) forward_delay_s: Option<u32>,
     pub(super) ageing_s: u32,
     pub(super) multicast_snooping: bool,
     pub(super) vlan_filtering: bool,
@@ -186,9 +186,16 @@ fn state(status: &Status) -> &'static str {
 
 /// What a port of ours leads to, by its mark.
 fn across(world: &World, device: &IfName) -> Option<String> {
-    match Mark::parse(&world.host.ports.get(device)?.alias)?.thing {
-        Thing::Port(port) => Some(match port.split_once('~') {
-            // A trunk's port is called `HERE~ACROSS#NUMBER`.
+    let by_switch = world.fabric.switches.values().find_map(|seen| seen.ports.get(device));
+    let mark = by_switch.map(|port| port.mark.as_str()).filter(|mark| !mark.is_empty());
+    let mark = match mark {
+        Some(mark) => mark,
+        None => &world.host.ports.get(device)?.alias,
+    };
+    match Mark::parse(mark)?.thing {
+        Thing::Port(port) => Some(match port.split_once(['~', '@']) {
+            // A trunk's port is called `HERE~ACROSS#NUMBER`, a tunnel's
+            // `HERE@TUNNEL`.
             Some((_, across)) => across.split('#').next().unwrap_or(across).to_owned(),
             None => port,
         }),
@@ -200,7 +207,7 @@ fn switch_view(world: &World, seen: &SeenSwitch, traffic: &Traffic) -> SwitchVie
     let spec = &seen.spec;
     let ports = seen.ports.iter().map(|(device, settings)| {
         let counters = traffic.counters.get(device).copied().unwrap_or_default();
-        port_view(device, across(world, device), settings, counters)
+        port_view(device, across(world, device), &settings.settings, counters)
     });
     let learned = traffic.learned.iter().map(|entry| LearnedView {
         mac: entry.mac.to_string(),
@@ -236,6 +243,7 @@ fn port_view(
         None => (None, Vec::new(), None),
         Some(Vlan::Access(id)) => (Some(*id), Vec::new(), None),
         Some(Vlan::Trunk { vlans, native }) => (None, vlans.iter().copied().collect(), *native),
+        Some(Vlan::Tunnel { vlan, .. }) => (Some(*vlan), Vec::new(), None),
     };
     PortView {
         device: device.to_string(),

@@ -6,6 +6,7 @@ use crate::kernel::{KernelError, StepError};
 use crate::plan::undo::Done;
 use crate::plan::{Plan, Stage};
 use crate::switch::SwitchError;
+use crate::switch::ovs::OvsError;
 
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,11 @@ pub enum Cause {
 impl Cause {
     pub(super) fn look(error: EngineError) -> Self {
         Self::Look(Box::new(error))
+    }
+
+    /// Whether a switch was told and has not carried it out yet.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self, Self::Switch(SwitchError::OpenVswitch(OvsError::NotApplied { .. })))
     }
 }
 

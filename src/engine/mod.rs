@@ -61,6 +61,15 @@ pub enum EngineError {
         /// Why.
         source: Cause,
     },
+    /// The switch's database has the change, the switch has not carried it out
+    /// yet: it is not taken back, since it may be at any moment.
+    #[error("lab `{lab}` is not done yet")]
+    NotApplied {
+        /// The lab.
+        lab: LabName,
+        /// What is late.
+        source: Cause,
+    },
     /// All steps were done, but the second look shows something else.
     #[error("lab `{lab}` does not stay as it was made; somebody else may be changing it")]
     NotKept {
@@ -102,6 +111,15 @@ pub struct Status {
     pub cut_off: Option<String>,
 }
 
+/// What switches that say `auto` are made of, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The backend.
+    pub backend: Backend,
+    /// In a few words.
+    pub why: String,
+}
+
 /// Called with the number of steps done, and of all.
 pub type Progress<'a> = &'a mut (dyn FnMut(usize, usize) + Send);
 
@@ -111,6 +129,8 @@ pub struct Engine {
     switches: BTreeMap<Backend, Box<dyn Switch>>,
     state: State,
     command: String,
+    /// Asked for once in a command.
+    chosen: Option<(LabName, Choice)>,
 }
 
 impl Engine {
@@ -120,9 +140,10 @@ impl Engine {
         if let Some(mark) = observe::node_around(host.here())? {
             return Err(EngineError::InsideNode(mark.full_name()));
         }
-        let switches = switch::open(&host);
         let state = State::from_environment();
-        Ok(Self { host: Box::new(host), switches, state, command: command.to_owned() })
+        let switches = switch::open(&host, state.directory());
+        let (host, command) = (Box::new(host), command.to_owned());
+        Ok(Self { host, switches, state, command, chosen: None })
     }
 
     /// Other hands, such as those of a fake.
@@ -132,22 +153,54 @@ impl Engine {
         state: State,
         command: &str,
     ) -> Self {
-        Self { host, switches, state, command: command.to_owned() }
+        Self { host, switches, state, command: command.to_owned(), chosen: None }
     }
 
-    /// What each backend here can do; VLANs are tried only if asked `for_vlans`.
-    async fn abilities(&mut self, for_vlans: bool) -> Result<Vec<Abilities>, EngineError> {
+    /// What each backend here can do of what `wanted` needs.
+    async fn abilities(&mut self, wanted: &Wanted) -> Result<Vec<Abilities>, EngineError> {
+        let mut needs = plan::needs(wanted);
         let mut abilities = Vec::new();
-        for switch in self.switches.values_mut() {
-            let able = switch.abilities(for_vlans).await.map_err(EngineError::ObserveSwitches)?;
+        for (backend, switch) in &mut self.switches {
+            let needs = needs.remove(backend).unwrap_or_default();
+            let able = switch.abilities(&needs).await.map_err(EngineError::ObserveSwitches)?;
             abilities.push(able);
         }
         Ok(abilities)
     }
 
-    /// What a switch is made of that says `auto`.
-    pub fn backend(&self) -> Backend {
-        self.switches.keys().next().copied().unwrap_or(Backend::Linux)
+    /// What a switch of `lab` is made of that says `auto`: what the lab's
+    /// switches are made of already, or else the best that is there.
+    pub async fn choose(&mut self, lab: &LabName) -> Result<Choice, EngineError> {
+        if let Some((of, choice)) = &self.chosen
+            && of == lab
+        {
+            return Ok(choice.clone());
+        }
+        let choice = self.choose_anew(lab).await?;
+        self.chosen = Some((lab.clone(), choice.clone()));
+        Ok(choice)
+    }
+
+    async fn choose_anew(&mut self, lab: &LabName) -> Result<Choice, EngineError> {
+        for (backend, switch) in &mut self.switches {
+            let seen = switch.observe(lab).await.map_err(EngineError::ObserveSwitches)?;
+            if !seen.switches.is_empty() {
+                let what = switch.available().await.unwrap_or_else(|why| why);
+                let why = format!("{what}, as the lab has it");
+                return Ok(Choice { backend: *backend, why });
+            }
+        }
+        let mut missing = Vec::new();
+        for (backend, switch) in &mut self.switches {
+            match switch.available().await {
+                Ok(what) => {
+                    missing.insert(0, what);
+                    return Ok(Choice { backend: *backend, why: missing.join("; ") });
+                }
+                Err(why) => missing.push(why),
+            }
+        }
+        Ok(Choice { backend: Backend::Linux, why: missing.join("; ") })
     }
 
     /// The state directory.
@@ -162,14 +215,37 @@ impl Engine {
 
     /// What `up` would do.
     pub async fn plan(&mut self, lab: &Lab) -> Result<Done, EngineError> {
-        let wanted = Wanted::new(lab, self.backend());
+        let wanted = self.wanted(lab).await?;
         self.difference(lab, &wanted).await.map(|(done, _)| done)
     }
 
     /// Makes the world match `lab`, or leaves it as it was.
     pub async fn up(&mut self, lab: &Lab, progress: Progress<'_>) -> Result<Done, EngineError> {
         let held = self.state.lock(&lab.name, &self.command)?;
-        self.up_held(held, lab, progress).await
+        let done = self.up_held(held, lab, progress).await;
+        self.leave(done).await
+    }
+
+    /// Works out `lab`.
+    async fn wanted(&mut self, lab: &Lab) -> Result<Wanted, EngineError> {
+        let says_auto = lab.switches.values().any(|switch| switch.backend.is_none());
+        let auto = match says_auto {
+            true => self.choose(&lab.name).await?.backend,
+            false => Backend::Linux,
+        };
+        Ok(Wanted::new(lab, auto))
+    }
+
+    /// Leaves the switches, whatever came of the work.
+    async fn leave<T>(&mut self, done: Result<T, EngineError>) -> Result<T, EngineError> {
+        let mut failed = None;
+        for switch in self.switches.values_mut() {
+            failed = switch.leave().await.err().or(failed);
+        }
+        match (done, failed) {
+            (Ok(_), Some(error)) => Err(EngineError::ObserveSwitches(error)),
+            (done, _) => done,
+        }
     }
 
     /// Makes the world match what `edit` makes of the lab as remembered. The
@@ -186,7 +262,8 @@ impl Engine {
         let held = self.state.lock(name, &self.command).map_err(EngineError::from)?;
         let remembered = self.state.read(name).map_err(EngineError::from).map(|state| state.lab);
         let lab = edit(remembered?)?;
-        let done = self.up_held(held, &lab, progress).await?;
+        let done = self.up_held(held, &lab, progress).await;
+        let done = self.leave(done).await?;
         Ok((lab, done))
     }
 
@@ -196,7 +273,7 @@ impl Engine {
         lab: &Lab,
         progress: Progress<'_>,
     ) -> Result<Done, EngineError> {
-        let wanted = Wanted::new(lab, self.backend());
+        let wanted = self.wanted(lab).await?;
         let (done, before) = self.difference(lab, &wanted).await?;
         if done.plan.is_empty() {
             held.remember(lab)?;
@@ -212,6 +289,9 @@ impl Engine {
             };
             left = match round {
                 Ok(left) => left,
+                Err(source) if source.is_late() => {
+                    return Err(EngineError::NotApplied { lab: lab.name.clone(), source });
+                }
                 Err(cause) => {
                     let failure = Failure { cause, done: performed };
                     let error = self.take_back(lab, &wanted, failure, &before).await;
@@ -236,7 +316,8 @@ impl Engine {
         progress: Progress<'_>,
     ) -> Result<Plan, EngineError> {
         let held = self.state.lock(lab, &self.command)?;
-        self.down_held(held, lab, progress).await
+        let done = self.down_held(held, lab, progress).await;
+        self.leave(done).await
     }
 
     async fn down_held(
@@ -275,13 +356,17 @@ impl Engine {
 
     async fn plan_down(&mut self, lab: &LabName) -> Result<Plan, EngineError> {
         let world = self.observe(&Questions::whose(lab)).await?;
-        Ok(plan::down(lab, &world, &self.abilities(false).await?))
+        let abilities = self.abilities(&Wanted::default()).await?;
+        Ok(plan::down(lab, &world, &abilities))
     }
 
     /// Every lab that something is left of: on this machine by its marks, or
     /// in the state directory.
     pub async fn labs(&mut self) -> Result<BTreeSet<LabName>, EngineError> {
         let mut labs = self.host.labs().await?;
+        for switch in self.switches.values_mut() {
+            labs.extend(switch.labs().await.map_err(EngineError::ObserveSwitches)?);
+        }
         labs.extend(self.state.labs()?);
         Ok(labs)
     }
@@ -292,9 +377,9 @@ impl Engine {
         let (world, drift) = match &wanted {
             None => (self.observe(&Questions::about(lab)).await?, Vec::new()),
             Some(lab) => {
-                let wanted = Wanted::new(lab, self.backend());
+                let wanted = self.wanted(lab).await?;
                 let world = self.observe(&questions(lab)).await?;
-                let abilities = self.abilities(wanted.has_vlans()).await?;
+                let abilities = self.abilities(&wanted).await?;
                 let drift = match plan::up(&lab.name, &wanted, &world, &abilities) {
                     Ok(plan) => plan.lines(),
                     Err(refusals) => refusals.iter().map(|r| format!("! {r}")).collect(),
@@ -311,6 +396,11 @@ impl Engine {
     /// Removes what crashes left: labs that no file remembers, and links that
     /// were cut off at birth. Returns their names.
     pub async fn gc(&mut self, progress: Progress<'_>) -> Result<Vec<String>, EngineError> {
+        let removed = self.gc_held(progress).await;
+        self.leave(removed).await
+    }
+
+    async fn gc_held(&mut self, progress: Progress<'_>) -> Result<Vec<String>, EngineError> {
         let mut removed = Vec::new();
         let mut is_anybody_at_work = false;
         for lab in self.labs().await? {
@@ -371,7 +461,7 @@ impl Engine {
         wanted: &Wanted,
     ) -> Result<(Done, World), EngineError> {
         let world = self.observe(&questions(lab)).await?;
-        let abilities = self.abilities(wanted.has_vlans()).await?;
+        let abilities = self.abilities(wanted).await?;
         let was_there = !world.is_empty();
         match plan::up(&lab.name, wanted, &world, &abilities) {
             Ok(plan) => Ok((Done { plan, was_there }, world)),

@@ -91,6 +91,11 @@ impl State {
         Self { directory: directory.to_owned() }
     }
 
+    /// The directory itself.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     fn labs_directory(&self) -> PathBuf {
         self.directory.join("labs")
     }

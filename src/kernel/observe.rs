@@ -194,8 +194,12 @@ pub(super) async fn lab(
             Ok(name) if link.is_of(lab) => {
                 // Bridges are the business of `switch::linux`, and a loopback
                 // with a mark is that of a node which we are in.
-                if link.kind == Some(InfoKind::Veth) {
-                    view.ports.insert(name, link.seen);
+                match link.kind {
+                    Some(InfoKind::Veth) => drop(view.ports.insert(name, link.seen)),
+                    Some(InfoKind::Bridge) | None => {}
+                    // A tap of the userspace datapath, or the kernel's
+                    // `openvswitch`.
+                    Some(_) => drop(view.locals.insert(name, link.seen)),
                 }
             }
             _ => {

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::addresses::{self, Host, Place};
+use super::flow;
 use super::holds::{Destination, Written, Wrong, listed};
 use super::loops::{self, Bridge, Sets, Trunk};
 use super::mark::{Mac, Thing};
@@ -18,8 +19,14 @@ use super::names::{BadName, IfName, InterfaceName, LabName, NodeName, SwitchName
 use super::nearest::nearest;
 use super::problem::{At, Found, Position, quoted};
 use super::ranges::Pattern;
-use super::spec::{InterfaceSpec, LabSpec, LinkSpec, NodeSpec, RouteSpec, SwitchSpec};
-use super::topology::{End, Interface, Lab, Link, Node, PortSettings, Route, Switch, Vlan};
+use super::spec::{
+    BondSpec, InterfaceSpec, LabSpec, LinkSpec, MirrorSpec, NodeSpec, PolicingSpec, PortKeys,
+    RouteSpec, ShapingSpec, SwitchSpec, TunnelSpec,
+};
+use super::topology::{
+    Bond, BondMode, End, FailMode, Interface, Lab, Lacp, Link, Mirror, Node, Policing,
+    PortSettings, Queue, Route, Shaping, Switch, Tunnel, TunnelKind, Vlan,
+};
 
 /// How many nodes, switches and links a lab may have: far more than a machine
 /// bears, and few enough that `h[1-999999999]` is answered at once.
@@ -335,39 +342,31 @@ impl<'s> Draft<'s, '_> {
                 break;
             }
         }
-        let LinkSpec { isolated, vlan, trunks, native, .. } = spec;
         if cable {
-            let isolated = isolated.filter(|isolated| isolated.value);
-            for (key, at) in [
-                ("isolated", isolated.map(|i| i.at)),
-                ("vlan", vlan.map(|v| v.at)),
-                ("trunks", trunks.as_ref().map(|t| t.at)),
-                ("native", native.map(|n| n.at)),
-            ] {
-                if let Some(at) = at {
-                    self.found.add(
-                        at,
-                        format!("`{key}` is for ports of switches; this is a cable between nodes"),
-                    );
-                }
-            }
-            return;
-        }
-        match (vlan, trunks, native) {
-            (Some(_), Some(trunks), _) => {
-                self.found.add(trunks.at, "`vlan` and `trunks` exclude each other").hint(
-                    "a port is in one VLAN, untagged (`vlan`), or passes many, tagged (`trunks`)",
+            for (key, at) in spec.port.said() {
+                self.found.add(
+                    at,
+                    format!("`{key}` is for ports of switches; this is a cable between nodes"),
                 );
             }
-            (_, None, Some(native)) if !spec.flawed => {
+        } else {
+            check_port(&spec.port, self.found);
+        }
+        if let Some(bond) = &spec.bond {
+            let trunk = |link: &LinkDraft| {
+                link.ends.iter().flatten().all(|end| matches!(end.value, EndDraft::Switch(_)))
+            };
+            if !self.links[first..].iter().all(trunk) {
                 self.found
-                    .add(native.at, "`native` without `trunks`")
-                    .hint(format!("for a port in one VLAN write `vlan: {}`", native.value));
+                    .add(bond.at, "a bond is between two switches; here a node is at one end")
+                    .hint("give the node several interfaces, one link each");
             }
-            (_, Some(trunks), _) if trunks.value.is_empty() && !spec.flawed => {
-                self.found.add(trunks.at, "`trunks` names no VLAN, so nothing would pass");
+            let BondSpec { mode, lacp, .. } = &bond.value;
+            if *mode == Some(BondMode::BalanceTcp) && *lacp == Some(Lacp::Off) {
+                self.found
+                    .add(bond.at, "`balance-tcp` works by LACP alone")
+                    .hint("write `lacp: active`, or leave it out");
             }
-            _ => {}
         }
     }
 
@@ -424,8 +423,13 @@ impl<'s> Draft<'s, '_> {
         let bridges: Vec<_> = self
             .switches
             .iter()
-            .map(|switch| Bridge { name: switch.name.as_str(), stp: switch.spec.settings.stp })
+            .map(|switch| Bridge { name: switch.name.as_str(), stp: cuts_loops(switch.spec) })
             .collect();
+        for SwitchSpec { settings, rstp, .. } in self.switches.iter().map(|switch| switch.spec) {
+            if let Some(rstp) = rstp.filter(|rstp| rstp.value && settings.stp) {
+                self.found.add(rstp.at, "`stp` and `rstp` exclude each other");
+            }
+        }
         let trunk = |link: &LinkDraft| match &link.ends {
             [
                 Some(At { value: EndDraft::Switch(a), .. }),
@@ -455,7 +459,8 @@ impl<'s> Draft<'s, '_> {
 
     fn mtu(&self, interface: &InterfaceDraft) -> u32 {
         let mtu = interface.link.and_then(|link| self.links[link].spec.mtu);
-        mtu.unwrap_or(Link::MTU_DEFAULT)
+        let tunnels = self.switches.iter().any(|switch| !switch.spec.tunnels.is_empty());
+        mtu.unwrap_or(if tunnels { Link::MTU_IN_TUNNELS } else { Link::MTU_DEFAULT })
     }
 
     /// Checks the addresses that the file gives.
@@ -581,20 +586,11 @@ impl<'s> Draft<'s, '_> {
             };
             nodes.insert(node.name.clone(), built);
         }
-        let switch = |switch: &SwitchDraft| {
-            let SwitchSpec { backend, device, mac, mtu, settings, prefixes, .. } = switch.spec;
-            let built = Switch {
-                backend: *backend,
-                device: device.as_ref().map(|device| device.value.clone()),
-                mac: mac.map(|mac| mac.value),
-                mtu: *mtu,
-                settings: settings.clone(),
-                prefixes: values(prefixes),
-            };
-            (switch.name.clone(), built)
-        };
-        let switches = self.switches.iter().map(switch).collect();
         let links = self.build_links();
+        let mut switches = BTreeMap::new();
+        for switch in &self.switches {
+            switches.insert(switch.name.clone(), switch.build(&links, self.found));
+        }
         let prefixes = self.spec.prefixes.as_deref().map(values);
         Lab { name, switches, nodes, links, prefixes }
     }
@@ -624,7 +620,9 @@ impl<'s> Draft<'s, '_> {
                 }
             };
             let ends = [end(&a.value), end(&b.value)];
-            links.push(Link { ends, parallel, mtu: link.spec.mtu, port: port(link.spec) });
+            let port = port(&link.spec.port);
+            let bond = link.spec.bond.as_ref().map(|bond| bond_of(&bond.value));
+            links.push(Link { ends, parallel, mtu: link.spec.mtu, port, bond });
         }
         links
     }
@@ -650,9 +648,20 @@ impl<'s> Draft<'s, '_> {
         }
         for (link, draft) in lab.links.iter().zip(&self.links) {
             for port in [link.port(0), link.port(1)].into_iter().flatten() {
-                let thing = Thing::Port(port);
+                let members = link.bond.map_or(0, |bond| bond.members);
+                let members = (1..=members).map(|member| format!("{port}.{member}"));
+                for port in members.chain([port.clone()]) {
+                    let thing = Thing::Port(port);
+                    let device = lab.mark(thing.clone()).device().to_string();
+                    clash(&mut devices, device, &thing, "device", draft.at, self.found);
+                }
+            }
+        }
+        for draft in &self.switches {
+            for (tunnel, _) in &draft.spec.tunnels {
+                let thing = Thing::Port(Tunnel::port(&draft.name, &tunnel.value));
                 let device = lab.mark(thing.clone()).device().to_string();
-                clash(&mut devices, device, &thing, "device", draft.at, self.found);
+                clash(&mut devices, device, &thing, "device", tunnel.at, self.found);
             }
         }
         for node in &self.nodes {
@@ -696,6 +705,237 @@ fn clash<K: std::hash::Hash + Eq + std::fmt::Display>(
         return;
     }
     owners.insert(key, thing.clone());
+}
+
+/// Whether a loop through the switch is no storm: it speaks a spanning tree
+/// protocol, or passes nothing by itself.
+fn cuts_loops(spec: &SwitchSpec) -> bool {
+    let openflow = &spec.settings.openflow;
+    let secure = match openflow.fail_mode {
+        Some(mode) => mode == FailMode::Secure,
+        None => !openflow.controllers.is_empty(),
+    };
+    spec.settings.stp || spec.settings.rstp || secure
+}
+
+impl SwitchDraft<'_> {
+    /// The switch, with the ports that `links` give it.
+    fn build(&self, links: &[Link], found: &mut Found) -> Switch {
+        let SwitchSpec { backend, datapath, device, mac, mtu, prefixes, .. } = self.spec;
+        let mut settings = self.spec.settings.clone();
+        let export = &mut settings.export;
+        export.netflow = self.spec.netflow.as_ref().map(|netflow| netflow.value.meant());
+        export.sflow = self.spec.sflow.as_ref().map(|sflow| sflow.value.meant());
+        export.ipfix = self.spec.ipfix.as_ref().map(|ipfix| ipfix.value.meant());
+        let tunnels: BTreeMap<_, _> = self
+            .spec
+            .tunnels
+            .iter()
+            .filter_map(|(name, spec)| Some((name.value.clone(), tunnel(spec, found)?)))
+            .collect();
+        let ports = Ports { switch: &self.name, links, tunnels: tunnels.keys().collect() };
+        let mirrors = self.spec.mirrors.iter().filter_map(|(name, spec)| {
+            Some((name.value.clone(), ports.mirror(spec, name.at, found)?))
+        });
+        let mirrors = mirrors.collect();
+        let flows = self.spec.flows.iter().map(|flow| ports.flow(flow, found)).collect();
+        Switch {
+            backend: *backend,
+            datapath: *datapath,
+            device: device.as_ref().map(|device| device.value.clone()),
+            mac: mac.map(|mac| mac.value),
+            mtu: *mtu,
+            settings,
+            prefixes: values(prefixes),
+            mirrors,
+            tunnels,
+            flows,
+        }
+    }
+}
+
+/// The ports of one switch, as a file names them.
+struct Ports<'a> {
+    switch: &'a SwitchName,
+    links: &'a [Link],
+    tunnels: Vec<&'a IfName>,
+}
+
+impl Ports<'_> {
+    /// The name of the port (`Link::port`) that `words` mean: that name, the
+    /// interface or switch at the other end, a node with one link to the
+    /// switch, or a tunnel.
+    fn find(&self, words: &str) -> Result<String, Wrong> {
+        let mut meant = BTreeSet::new();
+        let mut known = Vec::new();
+        for link in self.links {
+            for side in [0, 1] {
+                if link.ends[side] != End::Switch(self.switch.clone()) {
+                    continue;
+                }
+                let port = link.port(side).expect("an end at a switch has a port");
+                let across = link.ends[1 - side].to_string();
+                let node = across.split_once(':').map(|(node, _)| node.to_owned());
+                if [&port, &across].contains(&&words.to_owned()) || node.as_deref() == Some(words) {
+                    meant.insert(port);
+                }
+                known.extend(node);
+                known.push(across);
+            }
+        }
+        for tunnel in &self.tunnels {
+            let port = Tunnel::port(self.switch, tunnel);
+            if tunnel.as_str() == words || port == words {
+                meant.insert(port);
+            }
+            known.push(tunnel.to_string());
+        }
+        let switch = self.switch;
+        if 1 < meant.len() {
+            let all: Vec<_> = meant.iter().map(|port| format!("`{port}`")).collect();
+            let message = format!("`{words}` could be {} on `{switch}`", listed(&all, "or"));
+            return Err(Wrong::new(message).hint("write which one"));
+        }
+        meant.pop_first().ok_or_else(|| {
+            let message = format!("nothing called {} is linked to `{switch}`", quoted(words));
+            match nearest(words, known.iter().map(String::as_str)) {
+                Some(near) => Wrong::new(format!("{message}; did you mean `{near}`?")),
+                None => Wrong::new(message),
+            }
+        })
+    }
+
+    fn found(&self, words: &At<String>, found: &mut Found) -> Option<String> {
+        self.find(&words.value)
+            .map_err(|wrong| found.add(words.at, wrong.message).hint = wrong.hint)
+            .ok()
+    }
+
+    fn mirror(&self, spec: &MirrorSpec, at: Position, found: &mut Found) -> Option<Mirror> {
+        let MirrorSpec { all, from, to, vlans, output, flawed } = spec;
+        let mut ports = |list: &[At<String>]| -> BTreeSet<String> {
+            list.iter().filter_map(|words| self.found(words, found)).collect()
+        };
+        let (from, to) = (ports(from), ports(to));
+        let output_at = output.as_ref()?.at;
+        let output = self.found(output.as_ref()?, found)?;
+        if !flawed && !all && spec.from.is_empty() && spec.to.is_empty() {
+            found.add(at, "this mirror copies nothing").hint("say `all: true`, `from` or `to`");
+        }
+        if from.contains(&output) || to.contains(&output) {
+            found.add(output_at, format!("`{output}` would get copies of its own frames"));
+        }
+        let vlans = vlans.iter().copied().map(vlan_id).collect();
+        Some(Mirror { all: *all, from, to, vlans, output })
+    }
+
+    /// A flow with its ports' full names.
+    fn flow(&self, flow: &At<String>, found: &mut Found) -> String {
+        let mut wrongs = Vec::new();
+        let text = flow::with_ports(&flow.value, |words| {
+            self.find(words).unwrap_or_else(|wrong| {
+                wrongs.push(wrong);
+                words.to_owned()
+            })
+        });
+        for wrong in wrongs {
+            found.add(flow.at, wrong.message).hint = wrong.hint;
+        }
+        text
+    }
+}
+
+fn tunnel(spec: &TunnelSpec, found: &mut Found) -> Option<Tunnel> {
+    check_port(&spec.port, found);
+    let (kind, remote) = (spec.kind?, spec.remote?);
+    if let Some(local) = spec.local
+        && local.value.is_ipv4() != remote.value.is_ipv4()
+    {
+        found.add(local.at, "`local` and `remote` are not of one family");
+    }
+    if let (TunnelKind::Gre, Some(port)) = (kind, spec.destination_port) {
+        found.add(port.at, "`destination_port` is for VXLAN and Geneve; GRE has no ports");
+    }
+    let destination_port = spec
+        .destination_port
+        .map(|port| u16::try_from(port.value).expect("the table says at most 65535"));
+    Some(Tunnel {
+        kind,
+        remote: remote.value,
+        local: spec.local.map(|local| local.value),
+        key: spec.key,
+        destination_port,
+        port: port(&spec.port),
+    })
+}
+
+fn bond_of(spec: &BondSpec) -> Bond {
+    let mode = spec.mode.unwrap_or(BondMode::ActiveBackup);
+    let lacp = match mode {
+        BondMode::ActiveBackup | BondMode::BalanceSlb => Lacp::Off,
+        BondMode::BalanceTcp => Lacp::Active,
+    };
+    Bond { members: spec.members.unwrap_or(2), mode, lacp: spec.lacp.unwrap_or(lacp) }
+}
+
+impl PortKeys {
+    /// What is said, and where.
+    fn said(&self) -> impl Iterator<Item = (&'static str, Position)> {
+        let Self { isolated, vlan, trunks, native, qinq, policing, shaping, flawed: _ } = self;
+        let isolated = isolated.filter(|isolated| isolated.value);
+        [
+            ("isolated", isolated.map(|i| i.at)),
+            ("vlan", vlan.map(|v| v.at)),
+            ("trunks", trunks.as_ref().map(|t| t.at)),
+            ("native", native.map(|n| n.at)),
+            ("qinq", qinq.as_ref().map(|q| q.at)),
+            ("policing", policing.as_ref().map(|p| p.at)),
+            ("shaping", shaping.as_ref().map(|s| s.at)),
+        ]
+        .into_iter()
+        .filter_map(|(key, at)| Some((key, at?)))
+    }
+}
+
+/// Checks what is said of a port.
+fn check_port(keys: &PortKeys, found: &mut Found) {
+    let PortKeys { vlan, trunks, native, qinq, shaping, flawed, .. } = keys;
+    match (vlan, trunks, native) {
+        (Some(_), Some(trunks), _) => {
+            found.add(trunks.at, "`vlan` and `trunks` exclude each other").hint(
+                "a port is in one VLAN, untagged (`vlan`), or passes many, tagged (`trunks`)",
+            );
+        }
+        (_, None, Some(native)) if !flawed => {
+            found
+                .add(native.at, "`native` without `trunks`")
+                .hint(format!("for a port in one VLAN write `vlan: {}`", native.value));
+        }
+        (_, Some(trunks), _) if trunks.value.is_empty() && !flawed => {
+            found.add(trunks.at, "`trunks` names no VLAN, so nothing would pass");
+        }
+        _ => {}
+    }
+    if let Some(qinq) = qinq.as_ref().filter(|_| vlan.is_some() || trunks.is_some()) {
+        found
+            .add(qinq.at, "`qinq` excludes `vlan` and `trunks`")
+            .hint("all that comes in is wrapped in one VLAN, whatever tag it has");
+    }
+    let Some(At { at, value: ShapingSpec { rate: Some(rate), queues } }) = shaping else { return };
+    for (number, queue) in queues {
+        let most = queue.max.unwrap_or(*rate);
+        if *rate < most {
+            let message = format!("queue {} may have more than all of {rate} kbit/s", number.value);
+            found.add(number.at, message);
+        } else if queue.min.is_some_and(|min| most < min) {
+            let message = format!("queue {} has a `min` above what it may have", number.value);
+            found.add(number.at, message);
+        }
+    }
+    let sum: u64 = queues.iter().filter_map(|(_, queue)| queue.min).map(u64::from).sum();
+    if u64::from(*rate) < sum {
+        found.add(*at, format!("the queues have {sum} kbit/s for sure, of {rate}"));
+    }
 }
 
 impl<'s> NodeDraft<'s> {
@@ -884,15 +1124,37 @@ fn route(spec: &RouteSpec, at: Position, found: &mut Found) -> Option<Route> {
     Some(Route { to: net, via, interface, metric: spec.metric })
 }
 
-fn port(spec: &LinkSpec) -> PortSettings {
-    let id = |id: u32| u16::try_from(id).expect("the table says at most 4094");
-    let trunk = spec.trunks.as_ref().map(|trunks| Vlan::Trunk {
-        vlans: trunks.value.iter().map(|vlan| id(vlan.value)).collect(),
-        native: spec.native.map(|native| id(native.value)),
+fn vlan_id(id: u32) -> u16 {
+    u16::try_from(id).expect("the table says at most 4094")
+}
+
+fn port(keys: &PortKeys) -> PortSettings {
+    let ids = |list: &[u32]| list.iter().copied().map(vlan_id).collect();
+    let trunk = keys.trunks.as_ref().map(|trunks| Vlan::Trunk {
+        vlans: trunks.value.iter().map(|vlan| vlan_id(vlan.value)).collect(),
+        native: keys.native.map(|native| vlan_id(native.value)),
     });
+    let qinq = keys.qinq.as_ref().and_then(|qinq| {
+        let customers = ids(&qinq.value.customers);
+        Some(Vlan::Tunnel { vlan: vlan_id(qinq.value.vlan?), customers })
+    });
+    let policing = |spec: &At<PolicingSpec>| {
+        let rate_kbps = spec.value.rate?;
+        let burst_kb = spec.value.burst.unwrap_or(Policing::burst_default(rate_kbps));
+        Some(Policing { rate_kbps, burst_kb })
+    };
+    let shaping = |spec: &At<ShapingSpec>| {
+        let queue = |(number, queue): &(At<u32>, super::spec::QueueSpec)| {
+            (number.value, Queue { min_kbps: queue.min, max_kbps: queue.max })
+        };
+        let queues = spec.value.queues.iter().map(queue).collect();
+        Some(Shaping { rate_kbps: spec.value.rate?, queues })
+    };
     PortSettings {
-        isolated: spec.isolated.is_some_and(|isolated| isolated.value),
-        vlan: trunk.or(spec.vlan.map(|vlan| Vlan::Access(id(vlan.value)))),
+        isolated: keys.isolated.is_some_and(|isolated| isolated.value),
+        vlan: trunk.or(qinq).or(keys.vlan.map(|vlan| Vlan::Access(vlan_id(vlan.value)))),
+        policing: keys.policing.as_ref().and_then(policing),
+        shaping: keys.shaping.as_ref().and_then(shaping),
     }
 }
 

@@ -12,8 +12,14 @@ use super::holds::{Holds, Object, Of, definition};
 use super::names::LabName;
 use super::problem::{Found, Position, Problems, quoted};
 use super::shapes;
-use super::spec::{InterfaceSpec, LabSpec, LinkSpec, NodeSpec, RouteSpec, SwitchSpec};
-use super::topology::{Interface, Lab, Link, Node, Route, Switch, Vlan};
+use super::spec::{
+    BondSpec, InterfaceSpec, IpfixSpec, LabSpec, LinkSpec, MirrorSpec, NetflowSpec, NodeSpec,
+    PolicingSpec, QinqSpec, QueueSpec, RouteSpec, SflowSpec, ShapingSpec, SwitchSpec, TunnelSpec,
+};
+use super::topology::{
+    Bond, Export, Interface, Ipfix, Lab, Link, Mirror, NetFlow, Node, OpenFlow, Policing,
+    PortSettings, Queue, Route, Sflow, Shaping, Switch, SwitchSettings, Tunnel, Vlan,
+};
 use super::yaml;
 
 pub use super::yaml::BYTES_MAX;
@@ -83,6 +89,16 @@ pub fn json_schema() -> Json {
         (InterfaceSpec::NAME): definition::<InterfaceSpec>(),
         (RouteSpec::NAME): definition::<RouteSpec>(),
         (LinkSpec::NAME): definition::<LinkSpec>(),
+        (MirrorSpec::NAME): definition::<MirrorSpec>(),
+        (TunnelSpec::NAME): definition::<TunnelSpec>(),
+        (NetflowSpec::NAME): definition::<NetflowSpec>(),
+        (SflowSpec::NAME): definition::<SflowSpec>(),
+        (IpfixSpec::NAME): definition::<IpfixSpec>(),
+        (QinqSpec::NAME): definition::<QinqSpec>(),
+        (PolicingSpec::NAME): definition::<PolicingSpec>(),
+        (ShapingSpec::NAME): definition::<ShapingSpec>(),
+        (QueueSpec::NAME): definition::<QueueSpec>(),
+        (BondSpec::NAME): definition::<BondSpec>(),
     });
     schema
 }
@@ -103,18 +119,102 @@ pub fn to_file(lab: &Lab) -> Json {
 }
 
 fn of_switch(switch: &Switch) -> Json {
-    let Switch { backend, device, mac, mtu, settings, prefixes } = switch;
+    let Switch { backend, datapath, device, mac, mtu, settings, prefixes, mirrors, tunnels, flows } =
+        switch;
+    let SwitchSettings {
+        stp,
+        rstp,
+        forward_delay_s,
+        ageing_s,
+        multicast_snooping,
+        openflow,
+        export,
+    } = settings;
+    let OpenFlow {
+        fail_mode,
+        controllers,
+        in_band,
+        max_backoff_ms,
+        inactivity_probe_ms,
+        protocols,
+        datapath_id,
+    } = openflow;
+    let Export { netflow, sflow, ipfix } = export;
     let mut file = json!({
         "backend": backend.map_or("auto".to_owned(), |backend| backend.to_string()),
-        "stp": settings.stp,
-        "forward_delay": settings.forward_delay_s,
-        "ageing": settings.ageing_s,
-        "multicast_snooping": settings.multicast_snooping,
+        "stp": stp,
+        "ageing": ageing_s,
+        "multicast_snooping": multicast_snooping,
     });
-    put(&mut file, "prefixes", Some(prefixes).filter(|prefixes| !prefixes.is_empty()));
+    put(&mut file, "prefixes", some(prefixes, prefixes.is_empty()));
     put(&mut file, "device", device.as_ref());
     put(&mut file, "mac", mac.as_ref());
     put(&mut file, "mtu", mtu.as_ref());
+    put(&mut file, "datapath", datapath.as_ref());
+    put(&mut file, "rstp", rstp.then_some(&true));
+    put(&mut file, "forward_delay", forward_delay_s.as_ref());
+    put(&mut file, "fail_mode", fail_mode.as_ref());
+    put(&mut file, "controllers", some(controllers, controllers.is_empty()));
+    put(&mut file, "in_band", in_band.then_some(&true));
+    put(&mut file, "max_backoff", max_backoff_ms.as_ref());
+    put(&mut file, "inactivity_probe", inactivity_probe_ms.as_ref());
+    put(&mut file, "protocols", some(protocols, protocols.is_empty()));
+    put(&mut file, "datapath_id", datapath_id.as_ref());
+    put(&mut file, "flows", some(flows, flows.is_empty()));
+    let mirrors: Map<_, _> = mirrors.iter().map(|(k, v)| (k.to_string(), of_mirror(v))).collect();
+    put(&mut file, "mirrors", some(&mirrors, mirrors.is_empty()));
+    let tunnels: Map<_, _> = tunnels.iter().map(|(k, v)| (k.to_string(), of_tunnel(v))).collect();
+    put(&mut file, "tunnels", some(&tunnels, tunnels.is_empty()));
+    put(&mut file, "netflow", netflow.as_ref().map(of_netflow).as_ref());
+    put(&mut file, "sflow", sflow.as_ref().map(of_sflow).as_ref());
+    put(&mut file, "ipfix", ipfix.as_ref().map(of_ipfix).as_ref());
+    file
+}
+
+/// Nothing in place of what is empty.
+fn some<T>(value: &T, is_empty: bool) -> Option<&T> {
+    (!is_empty).then_some(value)
+}
+
+fn of_mirror(mirror: &Mirror) -> Json {
+    let Mirror { all, from, to, vlans, output } = mirror;
+    json!({ "all": all, "from": from, "to": to, "vlans": vlans, "output": output })
+}
+
+fn of_tunnel(tunnel: &Tunnel) -> Json {
+    let Tunnel { kind, remote, local, key, destination_port, port } = tunnel;
+    let mut file = json!({ "type": kind, "remote": remote });
+    put(&mut file, "local", local.as_ref());
+    put(&mut file, "key", key.as_ref());
+    put(&mut file, "destination_port", destination_port.as_ref());
+    put_port(&mut file, port);
+    file
+}
+
+fn of_netflow(netflow: &NetFlow) -> Json {
+    let NetFlow { targets, active_timeout_s } = netflow;
+    let mut file = json!({ "targets": targets });
+    put(&mut file, "active_timeout", active_timeout_s.as_ref());
+    file
+}
+
+fn of_sflow(sflow: &Sflow) -> Json {
+    let Sflow { targets, sampling, polling_s, header_bytes, agent } = sflow;
+    let mut file = json!({ "targets": targets });
+    put(&mut file, "sampling", sampling.as_ref());
+    put(&mut file, "polling", polling_s.as_ref());
+    put(&mut file, "header", header_bytes.as_ref());
+    put(&mut file, "agent", agent.as_ref());
+    file
+}
+
+fn of_ipfix(ipfix: &Ipfix) -> Json {
+    let Ipfix { targets, sampling, domain, point, cache_timeout_s } = ipfix;
+    let mut file = json!({ "targets": targets });
+    put(&mut file, "sampling", sampling.as_ref());
+    put(&mut file, "domain", domain.as_ref());
+    put(&mut file, "point", point.as_ref());
+    put(&mut file, "cache_timeout", cache_timeout_s.as_ref());
     file
 }
 
@@ -146,19 +246,44 @@ fn of_route(route: &Route) -> Json {
 
 fn of_link(link: &Link) -> Json {
     // `parallel` follows from the order of the links.
-    let Link { ends, parallel: _, mtu, port } = link;
+    let Link { ends, parallel: _, mtu, port, bond } = link;
     let mut file = json!({ "endpoints": ends.each_ref().map(ToString::to_string) });
     put(&mut file, "mtu", mtu.as_ref());
-    put(&mut file, "isolated", port.isolated.then_some(&true));
-    match &port.vlan {
+    put_port(&mut file, port);
+    let bond = bond.map(
+        |Bond { members, mode, lacp }| json!({ "members": members, "mode": mode, "lacp": lacp }),
+    );
+    put(&mut file, "bond", bond.as_ref());
+    file
+}
+
+fn put_port(file: &mut Json, port: &PortSettings) {
+    let PortSettings { isolated, vlan, policing, shaping } = port;
+    put(file, "isolated", isolated.then_some(&true));
+    match vlan {
         None => {}
-        Some(Vlan::Access(vlan)) => put(&mut file, "vlan", Some(vlan)),
+        Some(Vlan::Access(vlan)) => put(file, "vlan", Some(vlan)),
         Some(Vlan::Trunk { vlans, native }) => {
-            put(&mut file, "trunks", Some(vlans));
-            put(&mut file, "native", native.as_ref());
+            put(file, "trunks", Some(vlans));
+            put(file, "native", native.as_ref());
+        }
+        Some(Vlan::Tunnel { vlan, customers }) => {
+            file["qinq"] = json!({ "vlan": vlan, "customers": customers });
         }
     }
-    file
+    if let Some(Policing { rate_kbps, burst_kb }) = policing {
+        file["policing"] = json!({ "rate": rate_kbps, "burst": burst_kb });
+    }
+    if let Some(Shaping { rate_kbps, queues }) = shaping {
+        let queue = |(number, queue): (&u32, &Queue)| {
+            let mut file = json!({});
+            put(&mut file, "min", queue.min_kbps.as_ref());
+            put(&mut file, "max", queue.max_kbps.as_ref());
+            (number.to_string(), file)
+        };
+        let queues: Map<_, _> = queues.iter().map(queue).collect();
+        file["shaping"] = json!({ "rate": rate_kbps, "queues": queues });
+    }
 }
 
 /// Writes `key` if there is something to write.
@@ -476,6 +601,9 @@ mod tests {
             check::<InterfaceSpec>(&schema["$defs"]["interface"]);
             check::<RouteSpec>(&schema["$defs"]["route"]);
             check::<LinkSpec>(&schema["$defs"]["link"]);
+            check::<MirrorSpec>(&schema["$defs"]["mirror"]);
+            check::<TunnelSpec>(&schema["$defs"]["tunnel"]);
+            check::<ShapingSpec>(&schema["$defs"]["shaping"]);
 
             #[track_caller]
             fn check<S: Object>(definition: &Json) {

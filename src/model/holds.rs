@@ -17,7 +17,7 @@ use super::names::{BadName, IfName, InterfaceName, LabName};
 use super::nearest::nearest;
 use super::problem::{At, Found, quoted};
 use super::ranges::Pattern;
-use super::topology::Backend;
+use super::topology::{Backend, BondMode, Datapath, FailMode, Lacp, TunnelKind};
 use super::yaml::{Entry, Kind, Tree};
 
 /// A kind of value.
@@ -436,13 +436,234 @@ impl Label for InterfaceName {
         dotted(Self::BYTES_MAX)
     }
     fn read(key: &At<String>, found: &mut Found) -> Option<Self> {
-        match Self::parse(&key.value) {
-            Ok(name) => Some(name),
-            Err(wrong) => {
-                found.add(key.at, wrong.message).hint = wrong.hint;
-                None
+        written(key, found)
+    }
+}
+
+impl Label for IfName {
+    type Name = Self;
+    fn pattern() -> String {
+        dotted(Self::BYTES_MAX)
+    }
+    fn read(key: &At<String>, found: &mut Found) -> Option<Self> {
+        written(key, found)
+    }
+}
+
+/// Reads a key that is a name.
+fn written<T: Written>(key: &At<String>, found: &mut Found) -> Option<T> {
+    match T::parse(&key.value) {
+        Ok(name) => Some(name),
+        Err(wrong) => {
+            found.add(key.at, wrong.message).hint = wrong.hint;
+            None
+        }
+    }
+}
+
+/// The number of a queue.
+pub(super) struct QueueNumber;
+
+impl Label for QueueNumber {
+    type Name = u32;
+    fn pattern() -> String {
+        "^[0-9]{1,5}$".to_owned()
+    }
+    fn read(key: &At<String>, found: &mut Found) -> Option<u32> {
+        let number = key.value.parse().ok().filter(|number| *number <= 61_439);
+        if number.is_none() || 5 < key.value.len() {
+            let shown = quoted(&key.value);
+            found.add(key.at, format!("a queue has a number from 0 to 61439, not {shown}"));
+            return None;
+        }
+        number
+    }
+}
+
+/// Makes a type one of a few words.
+macro_rules! one_of {
+    ($type:ty, $what:literal, $words:literal, $($text:literal => $value:expr),+ $(,)?) => {
+        impl Written for $type {
+            const WORDS: &'static str = $words;
+            fn schema() -> Json {
+                json!({ "enum": [$($text),+] })
+            }
+            fn parse(text: &str) -> Result<Self, Wrong> {
+                match text {
+                    $($text => Ok($value),)+
+                    _ => {
+                        let shown = quoted(text);
+                        Err(Wrong::new(format!("{} is {}, not {shown}", $what, Self::WORDS)))
+                    }
+                }
             }
         }
+    };
+}
+
+/// The datapath asked for; `None` is `auto`.
+pub(super) struct DatapathChoice(pub(super) Option<Datapath>);
+
+one_of!(DatapathChoice, "the datapath", "`auto`, `system` or `netdev`",
+    "auto" => Self(None),
+    "system" => Self(Some(Datapath::System)),
+    "netdev" => Self(Some(Datapath::Netdev)));
+one_of!(FailMode, "the mode without a controller", "`standalone` or `secure`",
+    "standalone" => Self::Standalone,
+    "secure" => Self::Secure);
+one_of!(TunnelKind, "the type of a tunnel", "`vxlan`, `geneve` or `gre`",
+    "vxlan" => Self::Vxlan,
+    "geneve" => Self::Geneve,
+    "gre" => Self::Gre);
+one_of!(BondMode, "the mode of a bond", "`active-backup`, `balance-slb` or `balance-tcp`",
+    "active-backup" => Self::ActiveBackup,
+    "balance-slb" => Self::BalanceSlb,
+    "balance-tcp" => Self::BalanceTcp);
+one_of!(Lacp, "`lacp`", "`off`, `passive` or `active`",
+    "off" => Self::Off,
+    "passive" => Self::Passive,
+    "active" => Self::Active);
+
+/// A version of OpenFlow.
+pub(super) struct Protocol(pub(super) String);
+
+one_of!(Protocol, "a version of OpenFlow",
+    "`OpenFlow10`, `OpenFlow11`, `OpenFlow12`, `OpenFlow13`, `OpenFlow14` or `OpenFlow15`",
+    "OpenFlow10" => Self("OpenFlow10".into()),
+    "OpenFlow11" => Self("OpenFlow11".into()),
+    "OpenFlow12" => Self("OpenFlow12".into()),
+    "OpenFlow13" => Self("OpenFlow13".into()),
+    "OpenFlow14" => Self("OpenFlow14".into()),
+    "OpenFlow15" => Self("OpenFlow15".into()));
+
+/// Where a controller is (`ovs-vswitchd.conf.db(5)`, `Controller.target`).
+pub(super) struct Target(pub(super) String);
+
+/// How a controller is reached, or reaches us.
+const SCHEMES: [&str; 6] = ["tcp", "ssl", "unix", "ptcp", "pssl", "punix"];
+
+impl Written for Target {
+    const WORDS: &'static str = "where a controller is, such as `tcp:127.0.0.1:6653`";
+    fn schema() -> Json {
+        let pattern = format!("^({}):[!-~]*$", SCHEMES.join("|"));
+        text_schema(&pattern, &["tcp:127.0.0.1:6653", "ssl:[fd00::1]:6653", "ptcp:6654"])
+    }
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let wrong = || {
+            Wrong::new(format!("{} is not where a controller could be", quoted(text))).hint(
+                "write `tcp:ADDRESS:PORT`, `ssl:ADDRESS:PORT`, `unix:FILE`, or with a `p` before it \
+                 to wait for the controller (`ptcp:PORT`)",
+            )
+        };
+        let (scheme, place) = text.split_once(':').ok_or_else(wrong)?;
+        let printable = place.bytes().all(|byte| byte.is_ascii_graphic());
+        let passive = scheme.starts_with('p');
+        if !SCHEMES.contains(&scheme) || !printable || (place.is_empty() && !passive) {
+            return Err(wrong());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// The number of a switch among switches.
+pub(super) struct DatapathId(pub(super) String);
+
+impl Written for DatapathId {
+    const WORDS: &'static str = "up to 16 hexadecimal digits";
+    fn schema() -> Json {
+        json!({ "type": ["string", "number"], "examples": ["0000000000000001"] })
+    }
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        let hex = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        match digits.len() <= 16 && hex && digits.bytes().any(|b| b != b'0') {
+            true => Ok(Self(format!("{:0>16}", digits.to_ascii_lowercase()))),
+            false => {
+                let shown = quoted(text);
+                Err(Wrong::new(format!("a datapath id is {}, not {shown}", Self::WORDS)))
+            }
+        }
+    }
+}
+
+/// Where records of flows go.
+pub(super) struct Collector(pub(super) String);
+
+impl Written for Collector {
+    const WORDS: &'static str = "where a collector is, such as `127.0.0.1:2055`";
+    fn schema() -> Json {
+        text_schema("^.+:[0-9]{1,5}$", &["127.0.0.1:2055", "[fd00::1]:2055"])
+    }
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text.parse::<std::net::SocketAddr>() {
+            Ok(place) if place.port() != 0 => Ok(Self(place.to_string())),
+            _ => Err(Wrong::new(format!("{} is not where a collector could be", quoted(text)))
+                .hint("write `ADDRESS:PORT`, such as `127.0.0.1:2055` or `[fd00::1]:2055`")),
+        }
+    }
+}
+
+/// A flow, less what only Open vSwitch understands.
+pub(super) struct FlowText(pub(super) String);
+
+impl Written for FlowText {
+    const WORDS: &'static str = "a flow, such as `priority=10,in_port=n1,actions=output:n2`";
+    fn schema() -> Json {
+        text_schema("actions?=", &["priority=10,in_port=n1,actions=output:n2"])
+    }
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let shown = quoted(text);
+        if text.chars().any(char::is_control) {
+            return Err(Wrong::new(format!("the flow {shown} is more than one line")));
+        }
+        if !text.contains("actions=") && !text.contains("action=") {
+            return Err(Wrong::new(format!("the flow {shown} has no `actions=`"))
+                .hint("write it as `ovs-ofctl add-flow` takes it"));
+        }
+        if text.contains("cookie=") {
+            return Err(Wrong::new(format!("the flow {shown} has a cookie"))
+                .hint("leave it out; the cookie is how ovsns knows its flows again"));
+        }
+        Ok(Self(text.trim().to_owned()))
+    }
+}
+
+/// A port of a switch, by what is at its other end.
+pub(super) struct PortName(pub(super) String);
+
+impl Written for PortName {
+    const WORDS: &'static str = "a port, by what is at its other end";
+    fn schema() -> Json {
+        text_schema("^[A-Za-z0-9][A-Za-z0-9._:~#@-]*$", &["n1", "n1:eth0", "s2"])
+    }
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let letter = |b: u8| b.is_ascii_alphanumeric() || b"._:~#@-".contains(&b);
+        let good = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        match good && text.bytes().all(letter) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(Wrong::new(format!("{} cannot be a port", quoted(text)))
+                .hint("name what is at its other end: `n1`, `n1:eth0`, a switch, a tunnel")),
+        }
+    }
+}
+
+/// The address of a host.
+pub(super) struct HostAddress(pub(super) IpAddr);
+
+impl Written for HostAddress {
+    const WORDS: &'static str = "the address of a host";
+    fn schema() -> Json {
+        text_schema("^[0-9A-Fa-f.:]+$", &["192.0.2.1", "2001:db8::1"])
+    }
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let ip: IpAddr = text.parse().map_err(|_| {
+            Wrong::new(format!("{} is not the address of a host", quoted(text)))
+                .hint("write it like `192.0.2.1` or `2001:db8::1`")
+        })?;
+        if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+            return Err(Wrong::new(format!("{} is no other host's address", quoted(text))));
+        }
+        Ok(Self(ip))
     }
 }
 

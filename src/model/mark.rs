@@ -182,6 +182,8 @@ impl Mark {
                     if (node, interface) < (far, at) { (here, across) } else { (across, here) };
                 Some(format!("{a}~{b}"))
             }
+            // A tunnel's port, at the end of no link.
+            Thing::Port(port) if port.contains('@') => None,
             Thing::Port(port) => {
                 let Some((here, across)) = port.split_once('~') else { return Some(port.clone()) };
                 let (across, parallel) = across.split_once('#')?;
@@ -242,6 +244,21 @@ pub fn group(lab: &LabName) -> u32 {
     let hash = digest(&["group", lab.as_str()]);
     (u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) >> 2) | GROUP_BIT
 }
+
+/// The cookie of a flow of ours (`ovs-ofctl(8)`): two letters by which it is
+/// known, and 48 bits of hash of what it says.
+pub fn flow_cookie(text: &str) -> u64 {
+    let hash = digest(&["flow", text]);
+    let [a, b, c, d, e, f, ..] = hash;
+    u64::from_be_bytes([FLOW_COOKIE[0], FLOW_COOKIE[1], a, b, c, d, e, f])
+}
+
+/// Whether a flow with this cookie is ours.
+pub fn is_flow_cookie(cookie: u64) -> bool {
+    cookie.to_be_bytes()[..2] == FLOW_COOKIE
+}
+
+const FLOW_COOKIE: [u8; 2] = *b"ov";
 
 fn derived_mac(words: &[&str]) -> Mac {
     let hash = digest(words);

@@ -7,6 +7,7 @@
 mod addresses;
 mod check;
 pub mod file;
+pub mod flow;
 mod holds;
 pub mod icmp;
 mod loops;

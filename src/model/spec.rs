@@ -13,14 +13,17 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::holds::{
-    Address, Choice, Destination, Ends, Flag, Gateway, Holds, Key, List, Many, Map, Mtu, Object,
-    Of, Parameter, Prefix, Setting, Text, VlanId, Whole, key,
+    Address, Choice, Collector, DatapathChoice, DatapathId, Destination, Ends, Flag, FlowText,
+    Gateway, Holds, HostAddress, Key, List, Many, Map, Mtu, Object, Of, Parameter, PortName,
+    Prefix, Protocol, QueueNumber, Setting, Target, Text, VlanId, Whole, key,
 };
 use super::mark::Mac;
 use super::names::{IfName, InterfaceName, LabName};
 use super::problem::At;
 use super::ranges::Pattern;
-use super::topology::{Backend, SwitchSettings};
+use super::topology::{
+    Backend, BondMode, Datapath, FailMode, Ipfix, Lacp, NetFlow, Sflow, SwitchSettings, TunnelKind,
+};
 
 /// The whole file.
 #[derive(Default)]
@@ -85,6 +88,14 @@ pub(super) struct SwitchSpec {
     pub(super) mtu: Option<u32>,
     pub(super) settings: SwitchSettings,
     pub(super) prefixes: Vec<At<IpNet>>,
+    pub(super) datapath: Option<Datapath>,
+    pub(super) rstp: Option<At<bool>>,
+    pub(super) netflow: Option<At<NetflowSpec>>,
+    pub(super) sflow: Option<At<SflowSpec>>,
+    pub(super) ipfix: Option<At<IpfixSpec>>,
+    pub(super) mirrors: Vec<(At<IfName>, MirrorSpec)>,
+    pub(super) tunnels: Vec<(At<IfName>, TunnelSpec)>,
+    pub(super) flows: Vec<At<String>>,
 }
 
 impl Object for SwitchSpec {
@@ -106,9 +117,16 @@ impl Object for SwitchSpec {
         key!("stp": Flag,
             "Whether the switch speaks the spanning tree protocol, which cuts loops (default: no).",
             |switch, stp| switch.settings.stp = stp.value),
+        key!("rstp": Flag,
+        "Whether it speaks the rapid spanning tree protocol (Open vSwitch; default: no).",
+        |switch, rstp| {
+            switch.settings.rstp = rstp.value;
+            switch.rstp = Some(rstp);
+        }),
         key!("forward_delay": Whole<2, 30>,
-            "Seconds that a port listens and then learns before it forwards, under STP (default: 2).",
-            |switch, delay| switch.settings.forward_delay_s = delay.value),
+            "Seconds that a port listens and then learns before it forwards, under STP (default: \
+             the least there is, 2 on a Linux bridge, 4 on Open vSwitch).",
+            |switch, delay| switch.settings.forward_delay_s = Some(delay.value)),
         key!("ageing": Whole<0, 1_000_000>,
             "Seconds after which a silent station's address is forgotten (default: 300).",
             |switch, ageing| switch.settings.ageing_s = ageing.value),
@@ -118,6 +136,394 @@ impl Object for SwitchSpec {
         key!("prefixes": List<Text<Prefix>>,
             "Networks for the interfaces on this switch, instead of the lab's.",
             |switch, nets| switch.prefixes.extend(nets.value.into_iter().map(net))),
+        key!("datapath": Text<DatapathChoice>,
+            "How Open vSwitch forwards: in the kernel (`system`), in its own process (`netdev`), or \
+             the best there is.",
+            |switch, datapath| switch.datapath = datapath.value.0),
+        key!("controllers": List<Text<Target>>,
+        "OpenFlow controllers, such as `tcp:127.0.0.1:6653`.",
+        |switch, targets| {
+            let targets = targets.value.into_iter().map(|target| target.value.0);
+            switch.settings.openflow.controllers.extend(targets);
+        }),
+        key!("fail_mode": Text<FailMode>,
+            "What to do without a controller: switch by itself (`standalone`, the default where \
+             there are to be none), or pass only what flows say (`secure`).",
+            |switch, mode| switch.settings.openflow.fail_mode = Some(mode.value)),
+        key!("in_band": Flag,
+            "Whether the controllers are reached through the switch itself (default: no).",
+            |switch, in_band| switch.settings.openflow.in_band = in_band.value),
+        key!("max_backoff": Whole<1000, 3_600_000>,
+            "The longest pause between attempts to reach a controller, in milliseconds (default: \
+             1000).",
+            |switch, pause| switch.settings.openflow.max_backoff_ms = Some(pause.value)),
+        key!("inactivity_probe": Whole<0, 3_600_000>,
+            "The silence after which a controller is asked whether it lives, in milliseconds; 0 for \
+             never (default: 5000).",
+            |switch, probe| switch.settings.openflow.inactivity_probe_ms = Some(probe.value)),
+        key!("protocols": List<Text<Protocol>>,
+        "The versions of OpenFlow that it speaks, such as `OpenFlow13` (default: all).",
+        |switch, protocols| {
+            let protocols = protocols.value.into_iter().map(|protocol| protocol.value.0);
+            switch.settings.openflow.protocols.extend(protocols);
+        }),
+        key!("datapath_id": Text<DatapathId>,
+            "Its number among switches, 16 hexadecimal digits (default: made from its MAC address).",
+            |switch, id| switch.settings.openflow.datapath_id = Some(id.value.0)),
+        key!("flows": List<Text<FlowText>>,
+        "OpenFlow flows as `ovs-ofctl` writes them, with `n1`, `n1:eth0`, the name of a switch or \
+         of a tunnel in place of a port's number.",
+        |switch, flows| {
+            let text = |flow: At<FlowText>| At { at: flow.at, value: flow.value.0 };
+            switch.flows.extend(flows.value.into_iter().map(text));
+        }),
+        key!("mirrors": Map<IfName, Of<MirrorSpec>>,
+            "Copies of its frames (SPAN), by name.",
+            |switch, mirrors| switch.mirrors.extend(mirrors.value)),
+        key!("tunnels": Map<IfName, Of<TunnelSpec>>,
+            "Tunnels to switches of other hosts, by name.",
+            |switch, tunnels| switch.tunnels.extend(tunnels.value)),
+        key!("netflow": Of<NetflowSpec>,
+            "Where NetFlow records of its flows go.",
+            |switch, netflow| switch.netflow = Some(netflow)),
+        key!("sflow": Of<SflowSpec>,
+            "Where sFlow samples of its frames go.",
+            |switch, sflow| switch.sflow = Some(sflow)),
+        key!("ipfix": Of<IpfixSpec>,
+            "Where IPFIX records of its flows go.",
+            |switch, ipfix| switch.ipfix = Some(ipfix)),
+    ];
+}
+
+/// NetFlow.
+#[derive(Default)]
+pub(super) struct NetflowSpec {
+    pub(super) targets: Vec<At<String>>,
+    pub(super) active_timeout: Option<u32>,
+}
+
+fn collectors(list: At<Vec<At<Collector>>>) -> Vec<At<String>> {
+    let text = |collector: At<Collector>| At { at: collector.at, value: collector.value.0 };
+    list.value.into_iter().map(text).collect()
+}
+
+impl Object for NetflowSpec {
+    const NAME: &'static str = "netflow";
+    const HELP: &'static str = "Where NetFlow records go.";
+    const KEYS: &'static [Key<Self>] = &[
+        key!(needed "targets": List<Text<Collector>>,
+            "The collectors, such as `127.0.0.1:2055`.",
+            |netflow, targets| netflow.targets = collectors(targets)),
+        key!("active_timeout": Whole<1, 86_400>,
+            "How often a flow that lives is reported, in seconds (default: 600).",
+            |netflow, timeout| netflow.active_timeout = Some(timeout.value)),
+    ];
+}
+
+impl NetflowSpec {
+    pub(super) fn meant(&self) -> NetFlow {
+        NetFlow { targets: texts(&self.targets), active_timeout_s: self.active_timeout }
+    }
+}
+
+fn texts<C: FromIterator<String>>(list: &[At<String>]) -> C {
+    list.iter().map(|text| text.value.clone()).collect()
+}
+
+/// sFlow.
+#[derive(Default)]
+pub(super) struct SflowSpec {
+    pub(super) targets: Vec<At<String>>,
+    pub(super) sampling: Option<u32>,
+    pub(super) polling: Option<u32>,
+    pub(super) header: Option<u32>,
+    pub(super) agent: Option<String>,
+}
+
+impl Object for SflowSpec {
+    const NAME: &'static str = "sflow";
+    const HELP: &'static str = "Where sFlow samples go.";
+    const KEYS: &'static [Key<Self>] = &[
+        key!(needed "targets": List<Text<Collector>>,
+            "The collectors, such as `127.0.0.1:6343`.",
+            |sflow, targets| sflow.targets = collectors(targets)),
+        key!("sampling": Whole<1, { u32::MAX }>,
+            "One packet in so many is sampled (default: 400).",
+            |sflow, sampling| sflow.sampling = Some(sampling.value)),
+        key!("polling": Whole<0, 86_400>,
+            "How often counters are sent, in seconds; 0 for never (default: 30).",
+            |sflow, polling| sflow.polling = Some(polling.value)),
+        key!("header": Whole<14, 65_535>,
+            "How much of a packet is sent, in bytes (default: 128).",
+            |sflow, header| sflow.header = Some(header.value)),
+        key!("agent": Text<IfName>,
+            "The device whose address stands for the switch.",
+            |sflow, agent| sflow.agent = Some(agent.value.to_string())),
+    ];
+}
+
+impl SflowSpec {
+    pub(super) fn meant(&self) -> Sflow {
+        Sflow {
+            targets: texts(&self.targets),
+            sampling: self.sampling,
+            polling_s: self.polling,
+            header_bytes: self.header,
+            agent: self.agent.clone(),
+        }
+    }
+}
+
+/// IPFIX.
+#[derive(Default)]
+pub(super) struct IpfixSpec {
+    pub(super) targets: Vec<At<String>>,
+    pub(super) sampling: Option<u32>,
+    pub(super) domain: Option<u32>,
+    pub(super) point: Option<u32>,
+    pub(super) cache_timeout: Option<u32>,
+}
+
+impl Object for IpfixSpec {
+    const NAME: &'static str = "ipfix";
+    const HELP: &'static str = "Where IPFIX records go.";
+    const KEYS: &'static [Key<Self>] = &[
+        key!(needed "targets": List<Text<Collector>>,
+            "The collectors, such as `127.0.0.1:4739`.",
+            |ipfix, targets| ipfix.targets = collectors(targets)),
+        key!("sampling": Whole<1, { u32::MAX }>,
+            "One packet in so many is sampled (default: 400).",
+            |ipfix, sampling| ipfix.sampling = Some(sampling.value)),
+        key!("domain": Whole<0, { u32::MAX }>,
+            "The observation domain (default: 0).",
+            |ipfix, domain| ipfix.domain = Some(domain.value)),
+        key!("point": Whole<0, { u32::MAX }>,
+            "The observation point (default: 0).",
+            |ipfix, point| ipfix.point = Some(point.value)),
+        key!("cache_timeout": Whole<0, 4200>,
+            "How long a flow is kept before it is sent, in seconds (default: 0).",
+            |ipfix, timeout| ipfix.cache_timeout = Some(timeout.value)),
+    ];
+}
+
+impl IpfixSpec {
+    pub(super) fn meant(&self) -> Ipfix {
+        Ipfix {
+            targets: texts(&self.targets),
+            sampling: self.sampling,
+            domain: self.domain,
+            point: self.point,
+            cache_timeout_s: self.cache_timeout,
+        }
+    }
+}
+
+/// A mirror.
+#[derive(Default)]
+pub(super) struct MirrorSpec {
+    pub(super) all: bool,
+    pub(super) from: Vec<At<String>>,
+    pub(super) to: Vec<At<String>>,
+    pub(super) vlans: Vec<u32>,
+    pub(super) output: Option<At<String>>,
+    pub(super) flawed: bool,
+}
+
+fn port_names(list: At<Vec<At<PortName>>>) -> Vec<At<String>> {
+    let text = |name: At<PortName>| At { at: name.at, value: name.value.0 };
+    list.value.into_iter().map(text).collect()
+}
+
+impl Object for MirrorSpec {
+    const NAME: &'static str = "mirror";
+    const HELP: &'static str = "A copy of some frames of a switch. Ports are named by what is at \
+         their other end: `n1`, `n1:eth0`, a switch, a tunnel.";
+    const KEYS: &'static [Key<Self>] = &[
+        key!("all": Flag,
+            "Whether every frame is copied (default: no).",
+            |mirror, all| mirror.all = all.value),
+        key!("from": List<Text<PortName>>,
+            "Frames that come in at these ports.",
+            |mirror, ports| mirror.from = port_names(ports)),
+        key!("to": List<Text<PortName>>,
+            "Frames that go out at these ports.",
+            |mirror, ports| mirror.to = port_names(ports)),
+        key!("vlans": List<VlanId>,
+            "Of those, only frames in these VLANs (default: all).",
+            |mirror, vlans| mirror.vlans = vlans.value.iter().map(|vlan| vlan.value).collect()),
+        key!(needed "output": Text<PortName>,
+            "The port that gets the copies, and nothing else.",
+            |mirror, port| mirror.output = Some(At { at: port.at, value: port.value.0 })),
+    ];
+    fn flawed(&mut self, _key: &'static str, _lost: bool) {
+        self.flawed = true;
+    }
+}
+
+/// A tunnel.
+#[derive(Default)]
+pub(super) struct TunnelSpec {
+    pub(super) kind: Option<TunnelKind>,
+    pub(super) remote: Option<At<IpAddr>>,
+    pub(super) local: Option<At<IpAddr>>,
+    pub(super) key: Option<u32>,
+    pub(super) destination_port: Option<At<u32>>,
+    pub(super) port: PortKeys,
+}
+
+impl Object for TunnelSpec {
+    const NAME: &'static str = "tunnel";
+    const HELP: &'static str = "A tunnel to a switch of another host.";
+    const KEYS: &'static [Key<Self>] = &[
+        key!(needed "type": Text<TunnelKind>,
+            "What frames are wrapped in.",
+            |tunnel, kind| tunnel.kind = Some(kind.value)),
+        key!(needed "remote": Text<HostAddress>,
+            "The address of the other host.",
+            |tunnel, remote| tunnel.remote = Some(At { at: remote.at, value: remote.value.0 })),
+        key!("local": Text<HostAddress>,
+            "The address of this host, where the routes do not say.",
+            |tunnel, local| tunnel.local = Some(At { at: local.at, value: local.value.0 })),
+        key!("key": Whole<0, 16_777_215>,
+            "The number of the network (VNI), the same at both ends.",
+            |tunnel, key| tunnel.key = Some(key.value)),
+        key!("destination_port": Whole<1, 65_535>,
+            "The UDP port of the other host (default: 4789 for VXLAN, 6081 for Geneve).",
+            |tunnel, port| tunnel.destination_port = Some(port)),
+        key!("isolated": Flag,
+            "Whether its port hears only ports that are not isolated (default: no).",
+            |tunnel, isolated| tunnel.port.isolated = Some(isolated)),
+        key!("vlan": VlanId,
+            "The VLAN of its port; frames are untagged in the tunnel.",
+            |tunnel, vlan| tunnel.port.vlan = Some(vlan)),
+        key!("trunks": List<VlanId>,
+            "The VLANs that pass its port; frames are tagged in the tunnel.",
+            |tunnel, trunks| tunnel.port.trunks = Some(trunks)),
+        key!("native": VlanId,
+            "The VLAN that is untagged in a tunnel with `trunks`.",
+            |tunnel, native| tunnel.port.native = Some(native)),
+    ];
+    fn flawed(&mut self, _key: &'static str, _lost: bool) {
+        self.port.flawed = true;
+    }
+}
+
+/// What is said of a port, on a link or a tunnel.
+#[derive(Default)]
+pub(super) struct PortKeys {
+    pub(super) isolated: Option<At<bool>>,
+    pub(super) vlan: Option<At<u32>>,
+    pub(super) trunks: Option<At<Vec<At<u32>>>>,
+    pub(super) native: Option<At<u32>>,
+    pub(super) qinq: Option<At<QinqSpec>>,
+    pub(super) policing: Option<At<PolicingSpec>>,
+    pub(super) shaping: Option<At<ShapingSpec>>,
+    /// Not all of it could be read.
+    pub(super) flawed: bool,
+}
+
+/// VLANs in a VLAN.
+#[derive(Default)]
+pub(super) struct QinqSpec {
+    pub(super) vlan: Option<u32>,
+    pub(super) customers: Vec<u32>,
+}
+
+impl Object for QinqSpec {
+    const NAME: &'static str = "qinq";
+    const HELP: &'static str = "VLANs wrapped in a VLAN (802.1ad).";
+    const KEYS: &'static [Key<Self>] = &[
+        key!(needed "vlan": VlanId,
+            "The outer VLAN.",
+            |qinq, vlan| qinq.vlan = Some(vlan.value)),
+        key!("customers": List<VlanId>,
+            "The inner VLANs that pass (default: all).",
+            |qinq, vlans| qinq.customers = vlans.value.iter().map(|vlan| vlan.value).collect()),
+    ];
+}
+
+/// A limit to what comes in.
+#[derive(Default)]
+pub(super) struct PolicingSpec {
+    pub(super) rate: Option<u32>,
+    pub(super) burst: Option<u32>,
+}
+
+impl Object for PolicingSpec {
+    const NAME: &'static str = "policing";
+    const HELP: &'static str =
+        "A limit to what comes into a switch at a port; the rest is dropped.";
+    const KEYS: &'static [Key<Self>] = &[
+        key!(needed "rate": Whole<1, { u32::MAX }>,
+            "In kilobits a second.",
+            |policing, rate| policing.rate = Some(rate.value)),
+        key!("burst": Whole<1, { u32::MAX }>,
+            "How much more at once, in kilobits (default: 80 % of the rate, 128 at least).",
+            |policing, burst| policing.burst = Some(burst.value)),
+    ];
+}
+
+/// A limit to what goes out.
+#[derive(Default)]
+pub(super) struct ShapingSpec {
+    pub(super) rate: Option<u32>,
+    pub(super) queues: Vec<(At<u32>, QueueSpec)>,
+}
+
+impl Object for ShapingSpec {
+    const NAME: &'static str = "shaping";
+    const HELP: &'static str = "A limit to what goes out of a switch at a port; the rest waits.";
+    const KEYS: &'static [Key<Self>] = &[
+        key!(needed "rate": Whole<1, { u32::MAX }>,
+            "In kilobits a second.",
+            |shaping, rate| shaping.rate = Some(rate.value)),
+        key!("queues": Map<QueueNumber, Of<QueueSpec>>,
+            "Shares of it by number, which flows choose with `set_queue`; 0 is what chooses none.",
+            |shaping, queues| shaping.queues.extend(queues.value)),
+    ];
+}
+
+/// A share of what goes out.
+#[derive(Default)]
+pub(super) struct QueueSpec {
+    pub(super) min: Option<u32>,
+    pub(super) max: Option<u32>,
+}
+
+impl Object for QueueSpec {
+    const NAME: &'static str = "queue";
+    const HELP: &'static str = "A share of what goes out at a port.";
+    const KEYS: &'static [Key<Self>] = &[
+        key!("min": Whole<1, { u32::MAX }>,
+            "What it has for sure, in kilobits a second.",
+            |queue, min| queue.min = Some(min.value)),
+        key!("max": Whole<1, { u32::MAX }>,
+            "What it may have of what others leave, in kilobits a second.",
+            |queue, max| queue.max = Some(max.value)),
+    ];
+}
+
+/// Several cables in place of one.
+#[derive(Default)]
+pub(super) struct BondSpec {
+    pub(super) members: Option<u32>,
+    pub(super) mode: Option<BondMode>,
+    pub(super) lacp: Option<Lacp>,
+}
+
+impl Object for BondSpec {
+    const NAME: &'static str = "bond";
+    const HELP: &'static str = "Several cables between two switches that pass for one.";
+    const KEYS: &'static [Key<Self>] = &[
+        key!("members": Whole<2, 8>,
+            "How many cables (default: 2).",
+            |bond, members| bond.members = Some(members.value)),
+        key!("mode": Text<BondMode>,
+            "How frames are spread over them (default: `active-backup`).",
+            |bond, mode| bond.mode = Some(mode.value)),
+        key!("lacp": Text<Lacp>,
+            "Whether the ends agree on it by LACP (default: `off`; `active` for `balance-tcp`).",
+            |bond, lacp| bond.lacp = Some(lacp.value)),
     ];
 }
 
@@ -221,12 +627,8 @@ impl Object for RouteSpec {
 pub(super) struct LinkSpec {
     pub(super) endpoints: Option<[At<Pattern>; 2]>,
     pub(super) mtu: Option<u32>,
-    pub(super) isolated: Option<At<bool>>,
-    pub(super) vlan: Option<At<u32>>,
-    pub(super) trunks: Option<At<Vec<At<u32>>>>,
-    pub(super) native: Option<At<u32>>,
-    /// VLANs could not be read.
-    pub(super) flawed: bool,
+    pub(super) port: PortKeys,
+    pub(super) bond: Option<At<BondSpec>>,
 }
 
 impl Object for LinkSpec {
@@ -238,22 +640,34 @@ impl Object for LinkSpec {
              ranges of one length are paired, a single one is repeated.",
             |link, ends| link.endpoints = Some(ends.value)),
         key!("mtu": Mtu,
-            "The MTU of both ends in bytes; without it, 1500.",
+            "The MTU of both ends in bytes; without it, 1500, or 1400 in a lab with tunnels.",
             |link, mtu| link.mtu = Some(mtu.value)),
         key!("isolated": Flag,
             "Whether its port hears only ports that are not isolated (default: no).",
-            |link, isolated| link.isolated = Some(isolated)),
+            |link, isolated| link.port.isolated = Some(isolated)),
         key!("vlan": VlanId,
             "The VLAN of its port; frames are untagged on the link.",
-            |link, vlan| link.vlan = Some(vlan)),
+            |link, vlan| link.port.vlan = Some(vlan)),
         key!("trunks": List<VlanId>,
             "The VLANs that pass its port; frames are tagged on the link.",
-            |link, trunks| link.trunks = Some(trunks)),
+            |link, trunks| link.port.trunks = Some(trunks)),
         key!("native": VlanId,
             "The VLAN that is untagged on a link with `trunks`.",
-            |link, native| link.native = Some(native)),
+            |link, native| link.port.native = Some(native)),
+        key!("qinq": Of<QinqSpec>,
+            "What comes in at its port is wrapped in a VLAN, tags and all.",
+            |link, qinq| link.port.qinq = Some(qinq)),
+        key!("policing": Of<PolicingSpec>,
+            "How much may come into a switch from the link.",
+            |link, policing| link.port.policing = Some(policing)),
+        key!("shaping": Of<ShapingSpec>,
+            "How much goes out of a switch to the link.",
+            |link, shaping| link.port.shaping = Some(shaping)),
+        key!("bond": Of<BondSpec>,
+            "Several cables in place of one, between two switches.",
+            |link, bond| link.bond = Some(bond)),
     ];
     fn flawed(&mut self, _key: &'static str, _lost: bool) {
-        self.flawed = true;
+        self.port.flawed = true;
     }
 }

@@ -53,11 +53,32 @@ impl fmt::Display for Backend {
     }
 }
 
+/// Which of its ways Open vSwitch forwards frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Datapath {
+    /// In the kernel, by its module `openvswitch`.
+    System,
+    /// In the process `ovs-vswitchd`.
+    Netdev,
+}
+
+impl fmt::Display for Datapath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "system",
+            Self::Netdev => "netdev",
+        })
+    }
+}
+
 /// A switch, as wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
     /// The backend asked for; `None` is `auto`.
     pub backend: Option<Backend>,
+    /// The datapath asked for; `None` is the best there is.
+    pub datapath: Option<Datapath>,
     /// The bridge's name in the kernel, where the file insists on one.
     pub device: Option<IfName>,
     /// The bridge's own MAC address; `None` derives one.
@@ -68,24 +89,192 @@ pub struct Switch {
     pub settings: SwitchSettings,
     /// Like the lab's, for the segment of this switch; empty for the lab's.
     pub prefixes: Vec<IpNet>,
+    /// Copies of its frames, by name.
+    pub mirrors: BTreeMap<IfName, Mirror>,
+    /// Tunnels to switches of other hosts, by name.
+    pub tunnels: BTreeMap<IfName, Tunnel>,
+    /// OpenFlow flows, as `ovs-ofctl(8)` writes them, with the names of ports
+    /// ([`Link::port`]) in place of their numbers.
+    pub flows: Vec<String>,
 }
 
-/// How a switch treats frames. All set explicitly, never left to the kernel.
+/// How a switch treats frames. All set explicitly, never left to the kernel
+/// or to Open vSwitch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchSettings {
     /// Spanning tree (IEEE 802.1D): loops are cut instead of refused.
     pub stp: bool,
-    /// Time in listening and in learning under STP, in seconds, 2 to 30.
-    pub forward_delay_s: u32,
+    /// Rapid spanning tree (IEEE 802.1D-2004).
+    pub rstp: bool,
+    /// Time in listening and in learning under STP, in seconds, 2 to 30;
+    /// `None` is the least that the backend takes.
+    pub forward_delay_s: Option<u32>,
     /// How long a learned address is kept without traffic, in seconds.
     pub ageing_s: u32,
     /// Whether multicast goes only where it was asked for (IGMP, MLD).
     pub multicast_snooping: bool,
+    /// Who decides about frames, where it is not the switch alone.
+    pub openflow: OpenFlow,
+    /// Where it reports its flows.
+    pub export: Export,
 }
 
 impl Default for SwitchSettings {
     fn default() -> Self {
-        Self { stp: false, forward_delay_s: 2, ageing_s: 300, multicast_snooping: true }
+        Self {
+            stp: false,
+            rstp: false,
+            forward_delay_s: None,
+            ageing_s: 300,
+            multicast_snooping: true,
+            openflow: OpenFlow::default(),
+            export: Export::default(),
+        }
+    }
+}
+
+/// A switch's part in OpenFlow (`Bridge` and `Controller` in
+/// ovs-vswitchd.conf.db(5)).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFlow {
+    /// What it does without a controller; `None` is `secure` where there are
+    /// to be controllers, else `standalone`.
+    pub fail_mode: Option<FailMode>,
+    /// Where its controllers are, such as `tcp:127.0.0.1:6653`.
+    pub controllers: BTreeSet<String>,
+    /// Whether the controllers are reached through the switch itself.
+    pub in_band: bool,
+    /// The longest pause between attempts to connect, in milliseconds.
+    pub max_backoff_ms: Option<u32>,
+    /// The silence after which a controller is asked whether it lives, in
+    /// milliseconds; 0 for never.
+    pub inactivity_probe_ms: Option<u32>,
+    /// The versions spoken, such as `OpenFlow13`; empty for all.
+    pub protocols: BTreeSet<String>,
+    /// Its number among switches: 16 hexadecimal digits.
+    pub datapath_id: Option<String>,
+}
+
+/// What a switch does without a controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailMode {
+    /// It switches by itself.
+    Standalone,
+    /// It passes nothing but what flows say.
+    Secure,
+}
+
+impl fmt::Display for FailMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Standalone => "standalone",
+            Self::Secure => "secure",
+        })
+    }
+}
+
+/// Where a switch reports its flows. Collectors are `ADDRESS:PORT`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// NetFlow version 5.
+    pub netflow: Option<NetFlow>,
+    /// sFlow version 5.
+    pub sflow: Option<Sflow>,
+    /// IPFIX (RFC 7011).
+    pub ipfix: Option<Ipfix>,
+}
+
+/// NetFlow records of a switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetFlow {
+    /// The collectors; one at least.
+    pub targets: BTreeSet<String>,
+    /// How often a flow that lives is reported, in seconds; `None` for 600.
+    pub active_timeout_s: Option<u32>,
+}
+
+/// sFlow samples of a switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sflow {
+    /// The collectors; one at least.
+    pub targets: BTreeSet<String>,
+    /// One packet in so many is sampled; `None` for 400.
+    pub sampling: Option<u32>,
+    /// How often counters are sent, in seconds; `None` for 30.
+    pub polling_s: Option<u32>,
+    /// How much of a packet is sent, in bytes; `None` for 128.
+    pub header_bytes: Option<u32>,
+    /// The device whose address stands for the switch.
+    pub agent: Option<String>,
+}
+
+/// IPFIX samples of a switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipfix {
+    /// The collectors; one at least.
+    pub targets: BTreeSet<String>,
+    /// One packet in so many is sampled; `None` for 400.
+    pub sampling: Option<u32>,
+    /// The observation domain.
+    pub domain: Option<u32>,
+    /// The observation point.
+    pub point: Option<u32>,
+    /// How long a flow is kept before it is sent, in seconds; `None` for at once.
+    pub cache_timeout_s: Option<u32>,
+}
+
+/// A copy of some frames of a switch (SPAN).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Every frame.
+    pub all: bool,
+    /// Frames that come in at these ports ([`Link::port`]).
+    pub from: BTreeSet<String>,
+    /// Frames that go out at these.
+    pub to: BTreeSet<String>,
+    /// Of those, only frames in these VLANs; empty for all.
+    pub vlans: BTreeSet<u16>,
+    /// The port that gets the copies, and nothing else.
+    pub output: String,
+}
+
+/// A tunnel from a switch to one of another host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// What frames are wrapped in.
+    pub kind: TunnelKind,
+    /// The other host.
+    pub remote: IpAddr,
+    /// This host, where the routes do not say.
+    pub local: Option<IpAddr>,
+    /// The network's number (VNI), the same at both ends.
+    pub key: Option<u32>,
+    /// The UDP port of the other host; `None` for the usual one.
+    pub destination_port: Option<u16>,
+    /// What its port on the switch does.
+    pub port: PortSettings,
+}
+
+/// What a tunnel wraps frames in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelKind {
+    /// VXLAN (RFC 7348).
+    Vxlan,
+    /// Geneve (RFC 8926).
+    Geneve,
+    /// Ethernet over GRE (RFC 2784, RFC 2890).
+    Gre,
+}
+
+impl fmt::Display for TunnelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vxlan => "vxlan",
+            Self::Geneve => "geneve",
+            Self::Gre => "gre",
+        })
     }
 }
 
@@ -131,10 +320,67 @@ pub struct Link {
     /// Tells apart several links between the same two switches: 0, 1, 2...
     /// in the order of the file. 0 for every other link.
     pub parallel: u32,
-    /// MTU of both ends in bytes; `None` is 1500.
+    /// MTU of both ends in bytes; `None` is 1500, or 1400 in a lab with tunnels.
     pub mtu: Option<u32>,
     /// What its ports on switches do.
     pub port: PortSettings,
+    /// Several cables in place of one, between two switches.
+    pub bond: Option<Bond>,
+}
+
+/// Several cables that pass for one (link aggregation).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bond {
+    /// How many cables, 2 to 8.
+    pub members: u32,
+    /// How frames are spread over them.
+    pub mode: BondMode,
+    /// Whether the ends agree on it by LACP (IEEE 802.1AX).
+    pub lacp: Lacp,
+}
+
+/// How a bond spreads frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BondMode {
+    /// All over one cable, until that fails.
+    ActiveBackup,
+    /// By source address and VLAN.
+    BalanceSlb,
+    /// By addresses and ports; needs LACP.
+    BalanceTcp,
+}
+
+impl fmt::Display for BondMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ActiveBackup => "active-backup",
+            Self::BalanceSlb => "balance-slb",
+            Self::BalanceTcp => "balance-tcp",
+        })
+    }
+}
+
+/// A bond's part in LACP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lacp {
+    /// None.
+    Off,
+    /// It answers.
+    Passive,
+    /// It begins.
+    Active,
+}
+
+impl fmt::Display for Lacp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Passive => "passive",
+            Self::Active => "active",
+        })
+    }
 }
 
 /// Where a link ends.
@@ -162,6 +408,46 @@ pub struct PortSettings {
     pub isolated: bool,
     /// Which VLANs pass (IEEE 802.1Q); `None` is no VLAN handling at all.
     pub vlan: Option<Vlan>,
+    /// How much may come in.
+    pub policing: Option<Policing>,
+    /// How much goes out.
+    pub shaping: Option<Shaping>,
+}
+
+/// A limit to what comes in at a port; what is above it is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policing {
+    /// In kilobits a second.
+    pub rate_kbps: u32,
+    /// How much more at once, in kilobits.
+    pub burst_kb: u32,
+}
+
+impl Policing {
+    /// The burst that lets TCP come near `rate_kbps` (ovs-vswitchd.conf.db(5)
+    /// recommends 80 % of the rate), and holds some frames at least.
+    pub fn burst_default(rate_kbps: u32) -> u32 {
+        (rate_kbps / 5 * 4).max(128)
+    }
+}
+
+/// What goes out at a port, by a token bucket and queues (`linux-htb`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shaping {
+    /// All together, in kilobits a second.
+    pub rate_kbps: u32,
+    /// Shares of it by number, chosen by OpenFlow's `set_queue`; 0 is what
+    /// chooses none.
+    pub queues: BTreeMap<u32, Queue>,
+}
+
+/// A share of what goes out at a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// What it has for sure, in kilobits a second.
+    pub min_kbps: Option<u32>,
+    /// What it may have of what others leave, in kilobits a second.
+    pub max_kbps: Option<u32>,
 }
 
 /// A port's part in VLANs. Ids are 1 to 4094.
@@ -176,11 +462,22 @@ pub enum Vlan {
         /// The one that is untagged outside, if any.
         native: Option<u16>,
     },
+    /// All that comes in is wrapped in this VLAN, tags and all (802.1ad, QinQ).
+    Tunnel {
+        /// The outer VLAN.
+        vlan: u16,
+        /// The inner ones that pass; empty for all.
+        customers: BTreeSet<u16>,
+    },
 }
 
 impl Link {
     /// The MTU of a link that names none, in bytes.
     pub const MTU_DEFAULT: u32 = 1500;
+
+    /// The same in a lab with tunnels: what is wrapped in one has to fit into
+    /// 1500 bytes, or it vanishes without a word (Open vSwitch sends no ICMP).
+    pub const MTU_IN_TUNNELS: u32 = 1400;
 
     /// What tells this link from every other of its lab, and stays the same
     /// when the file is reordered: the interface of a link to a switch
@@ -215,7 +512,21 @@ impl Link {
     }
 }
 
+impl Tunnel {
+    /// The name of the tunnel's port. No name of a node or switch has an `@`.
+    pub fn port(switch: &SwitchName, tunnel: &IfName) -> String {
+        format!("{switch}@{tunnel}")
+    }
+}
+
 impl Lab {
+    /// The MTU of a link in bytes, as the file says or as fits.
+    pub fn mtu(&self, link: &Link) -> u32 {
+        let tunnels = self.switches.values().any(|switch| !switch.tunnels.is_empty());
+        let default = if tunnels { Link::MTU_IN_TUNNELS } else { Link::MTU_DEFAULT };
+        link.mtu.unwrap_or(default)
+    }
+
     /// The mark of `thing` in this lab.
     pub fn mark(&self, thing: Thing) -> Mark {
         Mark { lab: self.name.clone(), thing }

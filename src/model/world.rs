@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::mark::Mac;
 use super::names::{IfName, LabName, NodeName, SwitchName};
-use super::topology::{Backend, PortSettings, SwitchSettings};
+use super::topology::{
+    Backend, BondMode, Datapath, Lacp, PortSettings, SwitchSettings, TunnelKind,
+};
 
 /// Everything that one plan has to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,9 +28,13 @@ pub struct World {
 impl World {
     /// Whether nothing of the lab is there.
     pub fn is_empty(&self) -> bool {
-        let HostView { nodes, stubs, ports, unsettled: _, taken: _, unknown_sysctls: _ } =
+        let HostView { nodes, stubs, ports, locals, unsettled: _, taken: _, unknown_sysctls: _ } =
             &self.host;
-        nodes.is_empty() && stubs.is_empty() && ports.is_empty() && self.fabric.switches.is_empty()
+        nodes.is_empty()
+            && stubs.is_empty()
+            && ports.is_empty()
+            && locals.is_empty()
+            && self.fabric.switches.is_empty()
     }
 }
 
@@ -44,6 +50,9 @@ pub struct HostView {
     /// The lab's links in the machine's own namespace (the ends at switches),
     /// without bridges.
     pub ports: BTreeMap<IfName, SeenDevice>,
+    /// The local devices of the lab's bridges in Open vSwitch. Those of
+    /// userspace are taps that outlive the daemon.
+    pub locals: BTreeMap<IfName, SeenDevice>,
     /// Every other name in use here.
     pub taken: Taken,
     /// Kernel parameters that were asked for and that this kernel has not.
@@ -150,7 +159,28 @@ pub struct SeenSwitch {
     /// Whether it is up and forwards.
     pub up: bool,
     /// Its ports by device, other people's among them.
-    pub ports: BTreeMap<IfName, PortSettings>,
+    pub ports: BTreeMap<IfName, SeenPort>,
+    /// Its mirrors of ours.
+    pub mirrors: BTreeMap<IfName, MirrorSpec>,
+    /// Its flows of ours by cookie, as the switch writes them.
+    pub flows: BTreeMap<u64, String>,
+}
+
+/// A port that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenPort {
+    /// What is plugged in.
+    pub kind: PortKind,
+    /// What it does with frames.
+    pub settings: PortSettings,
+    /// Its OpenFlow number.
+    pub number: Option<u16>,
+    /// The mark on it; empty for other people's, and where the link's own
+    /// mark is enough.
+    pub mark: String,
+    /// Why it does not work, although all is set as it should be: the link was
+    /// made again behind the switch's back, or the switch could not take it.
+    pub broken: Option<String>,
 }
 
 /// A switch in the backend's terms, every value given.
@@ -160,6 +190,9 @@ pub struct SwitchSpec {
     pub name: SwitchName,
     /// What it is made of.
     pub backend: Backend,
+    /// How Open vSwitch forwards; `None` for other backends, and as long as
+    /// nobody has decided.
+    pub datapath: Option<Datapath>,
     /// The bridge.
     pub device: IfName,
     /// The bridge's address.
@@ -185,10 +218,87 @@ pub struct PortSpec {
     pub switch: SwitchName,
     /// The switch's bridge.
     pub bridge: IfName,
-    /// The link that is plugged in.
+    /// The port, and the link that is plugged in, if it is one link.
     pub device: IfName,
+    /// What is plugged in.
+    pub kind: PortKind,
     /// What the port does with frames.
     pub settings: PortSettings,
     /// Whether the switch looks at VLAN tags at all.
     pub filtering: bool,
+    /// Its OpenFlow number, where the backend has such.
+    pub number: Option<u16>,
+    /// Its mark, where the backend keeps one.
+    pub mark: String,
+}
+
+/// What is plugged into a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PortKind {
+    /// A link of the kernel.
+    Link,
+    /// A way to a port of another switch of the same datapath.
+    Patch {
+        /// That port.
+        peer: IfName,
+    },
+    /// Several links that pass for one.
+    Bond {
+        /// The links.
+        members: BTreeSet<IfName>,
+        /// How frames are spread.
+        mode: BondMode,
+        /// The part in LACP.
+        lacp: Lacp,
+    },
+    /// A tunnel to another host.
+    Tunnel {
+        /// What frames are wrapped in.
+        kind: TunnelKind,
+        /// The other host.
+        remote: IpAddr,
+        /// This host.
+        local: Option<IpAddr>,
+        /// The network's number.
+        key: Option<u32>,
+        /// The UDP port of the other host.
+        destination_port: Option<u16>,
+    },
+}
+
+/// A mirror in the backend's terms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorSpec {
+    /// The switch.
+    pub switch: SwitchName,
+    /// The switch's bridge.
+    pub bridge: IfName,
+    /// Its name.
+    pub name: IfName,
+    /// Every frame.
+    pub all: bool,
+    /// Frames that come in at these ports.
+    pub from: BTreeSet<IfName>,
+    /// Frames that go out at these.
+    pub to: BTreeSet<IfName>,
+    /// Only these VLANs; empty for all.
+    pub vlans: BTreeSet<u16>,
+    /// The port that gets the copies.
+    pub output: IfName,
+    /// Its mark.
+    pub mark: String,
+}
+
+/// A flow in the backend's terms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowSpec {
+    /// The switch.
+    pub switch: SwitchName,
+    /// The switch's bridge.
+    pub bridge: IfName,
+    /// By which it is known again.
+    pub cookie: u64,
+    /// The flow as `ovs-ofctl(8)` reads it, less its cookie, with devices in
+    /// place of port numbers.
+    pub text: String,
 }

@@ -17,11 +17,13 @@ use ipnet::IpNet;
 
 use super::refuse::{Abilities, Refusal, refusals};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
-use super::wanted::{Wanted, WantedLink, WantedNode};
+use super::wanted::{Wanted, WantedNode};
 use crate::model::mark::{Mark, group};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::Backend;
-use crate::model::world::{PortSpec, SeenDevice, SeenNode, SeenSwitch, SwitchSpec, World};
+use crate::model::world::{
+    FlowSpec, PortKind, PortSpec, SeenDevice, SeenNode, SeenPort, SeenSwitch, SwitchSpec, World,
+};
 
 /// The steps that make the world match `wanted`.
 ///
@@ -33,7 +35,9 @@ pub fn up(
     world: &World,
     abilities: &[Abilities],
 ) -> Result<Plan, Vec<Refusal>> {
+    // What is asked for is refused as it was asked for.
     let refused = refusals(lab, wanted, world, abilities);
+    let wanted = &wanted.settled(world, abilities);
     if !refused.is_empty() {
         return Err(refused);
     }
@@ -58,6 +62,11 @@ pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Plan {
     };
     let mut stages = Vec::new();
     let mut devices: Vec<IfName> = world.host.ports.keys().cloned().collect();
+    // What a switch left behind that is no more, such as the tap of a bridge
+    // whose database was lost.
+    let of_a_switch =
+        |device: &IfName| world.fabric.switches.values().any(|seen| seen.spec.device == *device);
+    devices.extend(world.host.locals.keys().filter(|device| !of_a_switch(device)).cloned());
     let mut others: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
     for seen in world.fabric.switches.values() {
         // A sweep takes a bridge with its ports; a stranger's port on it only
@@ -96,8 +105,8 @@ struct SeenEnd<'a> {
 /// Which wanted links are there, and which ends that are there belong to no
 /// link as it is wanted.
 struct LinkDiff<'a> {
-    missing: Vec<&'a WantedLink>,
-    present: Vec<&'a WantedLink>,
+    missing: Vec<&'a Veth>,
+    present: Vec<&'a Veth>,
     stray: Vec<Vec<SeenEnd<'a>>>,
 }
 
@@ -108,7 +117,7 @@ impl<'a> LinkDiff<'a> {
         for (id, link) in &wanted.links {
             let is_there = seen.get(id).is_some_and(|ends| {
                 ends.len() == 2
-                    && link.veth.ends.iter().all(|end| {
+                    && link.ends.iter().all(|end| {
                         ends.iter().any(|seen| seen.at == end.at && *seen.device == end.device)
                     })
             });
@@ -136,8 +145,8 @@ fn seen_links<'a>(wanted: &Wanted, world: &'a World) -> BTreeMap<String, Vec<See
     let by_device: BTreeMap<(&Place, &IfName), &str> = wanted
         .links
         .values()
-        .filter(|link| !link.ports.is_empty())
-        .flat_map(|l| l.veth.ends.iter().map(|e| ((&e.at, &e.device), l.veth.link.as_str())))
+        .filter(|veth| veth.ends.iter().any(|end| end.at == Place::Host))
+        .flat_map(|veth| veth.ends.iter().map(|e| ((&e.at, &e.device), veth.link.as_str())))
         .collect();
     let outside = world.host.ports.iter().map(|(d, seen)| (Place::Host, d, seen));
     let inside = world.host.nodes.iter().flat_map(|(node, n)| {
@@ -186,19 +195,10 @@ fn others_on_links_that_go(wanted: &Wanted, world: &World, links: &LinkDiff) -> 
 /// Takes away the links that are not wanted, with what hangs on them.
 fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
     let (mut stripped, mut deleted) = (Vec::new(), Vec::new());
-    let mut pulled: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
     for ends in &links.stray {
         for end in ends {
-            match &end.at {
-                Place::Node(node) => {
-                    strip(node, end.device, &world.host.nodes[node], &mut stripped);
-                }
-                Place::Host => {
-                    if let Some((switch, port)) = port_of(world, end.device) {
-                        let steps = pulled.entry(switch.spec.backend).or_default();
-                        steps.push(FabricStep::DeletePort(port));
-                    }
-                }
+            if let Place::Node(node) = &end.at {
+                strip(node, end.device, &world.host.nodes[node], &mut stripped);
             }
         }
         match ends.as_slice() {
@@ -208,22 +208,74 @@ fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
             ),
         }
     }
+    let wanted_devices: BTreeSet<&IfName> = wanted.switches.values().map(|s| &s.device).collect();
+    let of_a_switch =
+        |device: &IfName| world.fabric.switches.values().any(|seen| seen.spec.device == *device);
+    let left = world.host.locals.keys().filter(|d| !of_a_switch(d) && !wanted_devices.contains(d));
+    deleted.extend(left.map(|d| Step::DeleteEnd { at: Place::Host, device: d.clone() }));
+    let mut pulled: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
+    for seen in world.fabric.switches.values() {
+        let steps = pulled.entry(seen.spec.backend).or_default();
+        // A mirror knows its ports, and goes before them.
+        let same = |mirror: &&_| wanted.mirrors.contains(*mirror);
+        let mirrors = seen.mirrors.values().filter(|mirror| !(stays(wanted, seen) && same(mirror)));
+        steps.extend(mirrors.map(|mirror| FabricStep::DeleteMirror(mirror.clone())));
+        for device in seen.ports.keys().filter(|d| goes_first(wanted, world, links, seen, d)) {
+            let port = port_seen(seen, device).expect("a key of its ports");
+            steps.push(FabricStep::DeletePort(port));
+        }
+    }
     // A bridge that goes and whose name is wanted again has to go at once;
     // the others go last, when their ports have moved. Its ports are pulled
     // first, so that the way back plugs them in again.
     for seen in gone_switches(wanted, world).filter(|s| is_wanted_again(wanted, s)) {
         let steps = pulled.entry(seen.spec.backend).or_default();
-        let staying = seen.ports.keys().filter(|device| {
-            world.host.ports.contains_key(device) && !links.is_stray(&Place::Host, device)
-        });
-        let ports = staying.filter_map(|device| port_of(world, device));
-        steps.extend(ports.map(|(_, port)| FabricStep::DeletePort(port)));
         steps.push(FabricStep::DeleteSwitch(seen.spec.clone()));
     }
     let mut stages = vec![Stage::Host(stripped)];
     stages.extend(pulled.into_iter().map(|(backend, steps)| Stage::Fabric(backend, steps)));
     stages.push(Stage::Host(deleted));
     stages
+}
+
+/// Whether a port that is there has to be pulled before anything else is
+/// done: because its link goes or is made again (to Open vSwitch, a port that
+/// is pulled and plugged in at once is the same port, and stays bound to the
+/// link that is no more), because it does not work, because something else is
+/// to be plugged in under its name, or because its switch has to go.
+fn goes_first(
+    wanted: &Wanted,
+    world: &World,
+    links: &LinkDiff,
+    seen: &SeenSwitch,
+    device: &IfName,
+) -> bool {
+    let port = &seen.ports[device];
+    if !is_ours(world, device, port) {
+        return false;
+    }
+    let goes =
+        |link: &IfName| links.is_stray(&Place::Host, link) || !world.host.ports.contains_key(link);
+    let link_goes = match &port.kind {
+        PortKind::Link => goes(device),
+        PortKind::Bond { members, .. } => members.iter().any(goes),
+        PortKind::Patch { .. } | PortKind::Tunnel { .. } => false,
+    };
+    if link_goes || port.broken.is_some() {
+        return true;
+    }
+    if !stays(wanted, seen) {
+        return is_wanted_again(wanted, seen);
+    }
+    match wanted.ports.iter().find(|want| want.device == *device) {
+        Some(want) => want.kind != port.kind,
+        None => port.kind != PortKind::Link,
+    }
+}
+
+/// Whether a port is of the lab: it says so itself, or its link does.
+fn is_ours(world: &World, device: &IfName, port: &SeenPort) -> bool {
+    !port.mark.is_empty() || world.host.ports.contains_key(device)
 }
 
 /// Takes our addresses and routes off a device that will go, so that the way
@@ -256,16 +308,21 @@ fn veth_seen(a: &SeenEnd, b: &SeenEnd) -> Veth {
 
 /// The switch of ours in which `device` is plugged, and the port as it is.
 fn port_of<'a>(world: &'a World, device: &IfName) -> Option<(&'a SeenSwitch, PortSpec)> {
-    world.fabric.switches.values().find_map(|seen| {
-        let settings = seen.ports.get(device)?.clone();
-        let port = PortSpec {
-            switch: seen.spec.name.clone(),
-            bridge: seen.spec.device.clone(),
-            device: device.clone(),
-            settings,
-            filtering: seen.spec.vlan_filtering,
-        };
-        Some((seen, port))
+    world.fabric.switches.values().find_map(|seen| Some((seen, port_seen(seen, device)?)))
+}
+
+/// A port of `seen` as it is.
+fn port_seen(seen: &SeenSwitch, device: &IfName) -> Option<PortSpec> {
+    let port = seen.ports.get(device)?;
+    Some(PortSpec {
+        switch: seen.spec.name.clone(),
+        bridge: seen.spec.device.clone(),
+        device: device.clone(),
+        kind: port.kind.clone(),
+        settings: port.settings.clone(),
+        filtering: seen.spec.vlan_filtering,
+        number: port.number,
+        mark: port.mark.clone(),
     })
 }
 
@@ -275,10 +332,12 @@ fn gone_switches<'a>(wanted: &'a Wanted, world: &'a World) -> impl Iterator<Item
 }
 
 fn stays(wanted: &Wanted, seen: &SeenSwitch) -> bool {
-    wanted
-        .switches
-        .get(&seen.spec.name)
-        .is_some_and(|spec| spec.device == seen.spec.device && spec.backend == seen.spec.backend)
+    let same = |spec: &SwitchSpec| {
+        spec.device == seen.spec.device
+            && spec.backend == seen.spec.backend
+            && spec.datapath == seen.spec.datapath
+    };
+    wanted.switches.get(&seen.spec.name).is_some_and(same)
 }
 
 /// Whether something else is to have the name or the device of a switch that
@@ -301,18 +360,18 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
         }
         sysctls(node, want, seen, false, &mut steps);
     }
-    steps.extend(links.missing.iter().map(|link| Step::AddVeth(link.veth.clone())));
-    for link in &links.missing {
-        for (side, end) in link.veth.ends.iter().enumerate() {
-            set_link(end, &link.veth.born(side), &link.veth.raised(side), &mut steps);
+    steps.extend(links.missing.iter().map(|veth| Step::AddVeth((*veth).clone())));
+    for veth in &links.missing {
+        for (side, end) in veth.ends.iter().enumerate() {
+            set_link(end, &veth.born(side), &veth.raised(side), &mut steps);
         }
     }
-    for link in &links.present {
-        for (side, end) in link.veth.ends.iter().enumerate() {
+    for veth in &links.present {
+        for (side, end) in veth.ends.iter().enumerate() {
             let Some(seen) = seen_at(world, end) else { continue };
             let before =
                 LinkState { up: seen.up, mtu: seen.mtu, mac: seen.mac, alias: seen.alias.clone() };
-            set_link(end, &before, &link.veth.raised(side), &mut steps);
+            set_link(end, &before, &veth.raised(side), &mut steps);
             let altname = end.altname.iter().filter(|name| !seen.altnames.contains(*name));
             steps.extend(altname.map(|altname| Step::AddAltname {
                 at: end.at.clone(),
@@ -470,17 +529,17 @@ fn fabric(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Stage> {
             raised.entry(spec.backend).or_default().push(FabricStep::RaiseSwitch(spec.clone()));
         }
     }
-    for port in wanted.ports().into_values() {
+    for port in &wanted.ports {
         let backend = wanted.switches[&port.switch].backend;
-        // A port is free when its link was made again, or when its switch had
-        // to go at once.
-        let there = port_of(world, &port.device).filter(|(seen, _)| {
-            let stray = links.is_stray(&Place::Host, &port.device);
-            !stray && (stays(wanted, seen) || !is_wanted_again(wanted, seen))
-        });
+        // It is free if it was pulled first.
+        let there = port_of(world, &port.device)
+            .filter(|(seen, _)| !goes_first(wanted, world, links, seen, &port.device));
         let steps = steps.entry(backend).or_default();
         match there {
             None => steps.push(FabricStep::AddPort(port.clone())),
+            Some((seen, _)) if seen.spec.backend != backend => {
+                steps.push(FabricStep::AddPort(port.clone()));
+            }
             Some((_, before)) if before != *port => {
                 steps.push(FabricStep::SetPort { before, after: port.clone() });
             }
@@ -491,8 +550,43 @@ fn fabric(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Stage> {
         let steps = steps.entry(seen.spec.backend).or_default();
         steps.push(FabricStep::DeleteSwitch(seen.spec.clone()));
     }
+    for mirror in &wanted.mirrors {
+        let spec = &wanted.switches[&mirror.switch];
+        let there = world.fabric.switches.get(&mirror.switch).filter(|seen| stays(wanted, seen));
+        if there.is_none_or(|seen| seen.mirrors.get(&mirror.name) != Some(mirror)) {
+            steps.entry(spec.backend).or_default().push(FabricStep::AddMirror(mirror.clone()));
+        }
+    }
     for (backend, raise) in raised {
         steps.entry(backend).or_default().extend(raise);
     }
+    // A flow may name ports, which have their numbers by now.
+    for (name, spec) in &wanted.switches {
+        let there = world.fabric.switches.get(name).filter(|seen| stays(wanted, seen));
+        let steps = steps.entry(spec.backend).or_default();
+        flows(wanted, spec, there, steps);
+    }
     steps.into_iter().map(|(backend, steps)| Stage::Fabric(backend, steps)).collect()
+}
+
+fn flows(
+    wanted: &Wanted,
+    spec: &SwitchSpec,
+    there: Option<&SeenSwitch>,
+    steps: &mut Vec<FabricStep>,
+) {
+    let want: Vec<_> = wanted.flows.iter().filter(|flow| flow.switch == spec.name).collect();
+    for (cookie, text) in there.into_iter().flat_map(|seen| &seen.flows) {
+        if !want.iter().any(|flow| flow.cookie == *cookie) {
+            steps.push(FabricStep::DeleteFlow(FlowSpec {
+                switch: spec.name.clone(),
+                bridge: spec.device.clone(),
+                cookie: *cookie,
+                text: text.clone(),
+            }));
+        }
+    }
+    let is_there = |flow: &FlowSpec| there.is_some_and(|s| s.flows.contains_key(&flow.cookie));
+    let new = want.into_iter().filter(|flow| !is_there(flow));
+    steps.extend(new.map(|flow| FabricStep::AddFlow(flow.clone())));
 }

@@ -14,6 +14,6 @@ pub mod undo;
 pub mod wanted;
 
 pub use diff::{down, up};
-pub use refuse::{Abilities, Refusal};
+pub use refuse::{Abilities, Need, Refusal, needs};
 pub use step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
 pub use wanted::Wanted;

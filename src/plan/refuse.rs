@@ -1,12 +1,17 @@
 //! Refusals: what stands in the way, found before anything is touched.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
+use super::step::Place;
 use super::wanted::Wanted;
 use crate::model::mark::netns;
 use crate::model::names::LabName;
-use crate::model::topology::Backend;
-use crate::model::world::World;
+use crate::model::topology::{
+    Backend, Datapath, Export, FailMode, OpenFlow, PortSettings, SwitchSettings, TunnelKind, Vlan,
+};
+use crate::model::world::{PortKind, SwitchSpec, World};
 
 /// Something that a plan will not do, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,15 +34,161 @@ impl fmt::Display for Refusal {
 pub struct Abilities {
     /// The backend.
     pub backend: Backend,
-    /// Whether ports can be in VLANs, or why not.
-    pub vlan: Result<(), String>,
-    /// Whether ports can be isolated from each other, or why not.
-    pub isolation: Result<(), String>,
+    /// Of what was asked for, what cannot be done, and why.
+    pub cannot: BTreeMap<Need, String>,
     /// The most ports that one switch can have.
     pub ports_max: usize,
     /// Whether its switches and ports are links of the lab's group, and go
     /// with `Step::SweepLinks`.
     pub swept_with_links: bool,
+    /// How a new switch forwards that does not say it itself.
+    pub datapath: Option<Datapath>,
+    /// Whether the userspace datapath copes with the unfinished checksums of
+    /// veths.
+    pub checksums: bool,
+}
+
+/// Something that not every backend can do on every machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Ports in VLANs.
+    Vlans,
+    /// VLANs wrapped in VLANs.
+    Qinq,
+    /// Ports that do not hear each other.
+    Isolation,
+    /// The rapid spanning tree protocol.
+    Rstp,
+    /// A forward delay of so many seconds, under STP.
+    ForwardDelay(u32),
+    /// Addresses forgotten after so many seconds.
+    Ageing(u32),
+    /// Copies of frames.
+    Mirrors,
+    /// Copies of the frames of some VLANs.
+    MirrorVlans,
+    /// A limit to what comes in.
+    Policing,
+    /// A limit to what goes out.
+    Shaping,
+    /// Queues of what goes out, on that datapath.
+    Queues(Option<Datapath>),
+    /// Flows and controllers.
+    OpenFlow,
+    /// NetFlow, sFlow, IPFIX.
+    Export,
+    /// Several cables in place of one.
+    Bonds,
+    /// A tunnel to that host, on that datapath.
+    Tunnel(TunnelKind, IpAddr, Option<Datapath>),
+    /// To forward in that way.
+    Datapath(Datapath),
+}
+
+impl Need {
+    /// What a switch that cannot serve it cannot do.
+    fn verb(&self) -> String {
+        match self {
+            Self::Vlans => "do VLANs".into(),
+            Self::Qinq => "wrap VLANs in VLANs".into(),
+            Self::Isolation => "isolate ports".into(),
+            Self::Rstp => "speak the rapid spanning tree protocol".into(),
+            Self::ForwardDelay(seconds) => format!("have a forward delay of {seconds} s"),
+            Self::Ageing(seconds) => format!("forget addresses after {seconds} s"),
+            Self::Mirrors => "mirror ports".into(),
+            Self::MirrorVlans => "mirror single VLANs".into(),
+            Self::Policing => "police what comes in".into(),
+            Self::Shaping => "shape what goes out".into(),
+            Self::Queues(_) => "have queues".into(),
+            Self::OpenFlow => "speak OpenFlow".into(),
+            Self::Export => "export flows".into(),
+            Self::Bonds => "bond links".into(),
+            Self::Tunnel(kind, remote, _) => format!("have a {kind} tunnel to {remote}"),
+            Self::Datapath(datapath) => format!("have the datapath `{datapath}`"),
+        }
+    }
+
+    /// The way out.
+    fn hint(&self) -> String {
+        let keys = match self {
+            Self::Vlans => "`vlan`, `trunks` and `native` out of its links",
+            Self::Qinq => "`qinq` out of its links",
+            Self::Isolation => "`isolated` out of its links",
+            Self::Rstp => return "say `stp: true`, or use another backend".into(),
+            Self::ForwardDelay(_) => "`forward_delay` out",
+            Self::Ageing(_) => "`ageing` out",
+            Self::Mirrors => "`mirrors` out",
+            Self::MirrorVlans => "`vlans` out of its mirrors",
+            Self::Policing => "`policing` out of its links",
+            Self::Shaping => "`shaping` out of its links",
+            Self::Queues(_) => "`queues` out of its links",
+            Self::OpenFlow => {
+                "`flows`, `controllers`, `protocols`, `fail_mode` and `datapath_id` out"
+            }
+            Self::Export => "`netflow`, `sflow` and `ipfix` out",
+            Self::Bonds => "`bond` out of its links",
+            Self::Tunnel(..) => "its tunnel out",
+            Self::Datapath(_) => return "leave `datapath` out for the one there is".into(),
+        };
+        format!("leave {keys}, or use another backend")
+    }
+}
+
+/// What `wanted` needs of the switches of each backend.
+pub fn needs(wanted: &Wanted) -> BTreeMap<Backend, BTreeSet<Need>> {
+    let mut needs: BTreeMap<Backend, BTreeSet<Need>> = BTreeMap::new();
+    for spec in wanted.switches.values() {
+        needs.entry(spec.backend).or_default().extend(needs_of(wanted, spec));
+    }
+    needs
+}
+
+fn needs_of(wanted: &Wanted, spec: &SwitchSpec) -> BTreeSet<Need> {
+    let mut needs = BTreeSet::new();
+    let mut want = |need: Need, is_wanted: bool| {
+        if is_wanted {
+            needs.insert(need);
+        }
+    };
+    let SwitchSettings { stp, rstp, forward_delay_s, ageing_s, openflow, export, .. } =
+        &spec.settings;
+    let has_flows = wanted.flows.iter().any(|flow| flow.switch == spec.name);
+    let plain = OpenFlow { fail_mode: openflow.fail_mode, ..OpenFlow::default() };
+    let asks_openflow = match spec.backend {
+        // It is filled in for every switch.
+        Backend::Ovs => *openflow != plain || openflow.fail_mode == Some(FailMode::Secure),
+        Backend::Linux => *openflow != OpenFlow::default(),
+    };
+    want(Need::Vlans, spec.vlan_filtering);
+    want(Need::Rstp, *rstp);
+    want(Need::ForwardDelay(forward_delay_s.unwrap_or_default()), *stp || *rstp);
+    want(Need::Ageing(*ageing_s), true);
+    want(Need::OpenFlow, has_flows || asks_openflow);
+    want(Need::Export, *export != Export::default());
+    if let Some(datapath) = spec.datapath {
+        want(Need::Datapath(datapath), true);
+    }
+    for mirror in wanted.mirrors.iter().filter(|mirror| mirror.switch == spec.name) {
+        want(Need::Mirrors, true);
+        want(Need::MirrorVlans, !mirror.vlans.is_empty());
+    }
+    for port in wanted.ports_of(&spec.name) {
+        let PortSettings { isolated, vlan, policing, shaping } = &port.settings;
+        want(Need::Isolation, *isolated);
+        want(Need::Qinq, matches!(vlan, Some(Vlan::Tunnel { .. })));
+        want(Need::Policing, policing.is_some());
+        want(Need::Shaping, shaping.is_some());
+        let queues = shaping.as_ref().is_some_and(|s| s.queues.keys().any(|queue| *queue != 0));
+        want(Need::Queues(spec.datapath), queues);
+        match &port.kind {
+            PortKind::Link | PortKind::Patch { .. } => {}
+            PortKind::Bond { .. } => want(Need::Bonds, true),
+            PortKind::Tunnel { kind, remote, .. } => {
+                want(Need::Tunnel(*kind, *remote, spec.datapath), true);
+            }
+        }
+    }
+    needs
 }
 
 /// Everything about `wanted` that cannot be done here, all together.
@@ -100,40 +251,23 @@ fn switches(wanted: &Wanted, abilities: &[Abilities], found: &mut Vec<Refusal>) 
             });
             continue;
         };
-        let ports: Vec<_> = wanted
-            .links
-            .values()
-            .flat_map(|link| &link.ports)
-            .filter(|port| port.switch == *name)
-            .collect();
-        if able.ports_max < ports.len() {
+        let ports = wanted.ports_of(name).count();
+        if able.ports_max < ports {
             found.push(Refusal {
                 what: format!(
-                    "switch `{name}` would have {} ports; a {} switch has {} at most",
-                    ports.len(),
-                    able.backend,
-                    able.ports_max
+                    "switch `{name}` would have {ports} ports; a {} switch has {} at most",
+                    able.backend, able.ports_max
                 ),
                 hint: "spread the nodes over two switches with a link between them".into(),
             });
         }
-        if let Err(reason) = &able.vlan
-            && spec.vlan_filtering
-        {
-            found.push(Refusal {
-                what: format!("switch `{name}` cannot do VLANs: {reason}"),
-                hint:
-                    "leave `vlan`, `trunks` and `native` out of its links, or use another backend"
-                        .into(),
-            });
-        }
-        if let Err(reason) = &able.isolation
-            && ports.iter().any(|port| port.settings.isolated)
-        {
-            found.push(Refusal {
-                what: format!("switch `{name}` cannot isolate ports: {reason}"),
-                hint: "leave `isolated` out of its links, or use another backend".into(),
-            });
+        for need in needs_of(wanted, spec) {
+            if let Some(reason) = able.cannot.get(&need) {
+                found.push(Refusal {
+                    what: format!("switch `{name}` cannot {}: {reason}", need.verb()),
+                    hint: need.hint(),
+                });
+            }
         }
     }
 }
@@ -156,10 +290,10 @@ fn taken_names(lab: &LabName, wanted: &Wanted, world: &World, found: &mut Vec<Re
     }
     let bridges =
         wanted.switches.values().map(|s| (&s.device, &s.altname, format!("switch `{}`", s.name)));
-    let ends = wanted.links.values().flat_map(|link| {
-        link.ports.iter().zip(&link.veth.ends).map(|(port, end)| {
+    let ends = wanted.links.values().flat_map(|veth| {
+        veth.ends.iter().filter(|end| end.at == Place::Host).map(|end| {
             let altname = end.altname.as_ref().expect("an end at a switch has a full name");
-            (&port.device, altname, format!("link `{}`", link.veth.link))
+            (&end.device, altname, format!("link `{}`", veth.link))
         })
     });
     for (device, altname, what) in bridges.chain(ends) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::Backend;
-use crate::model::world::{KernelRoute, PortSpec, SwitchSpec};
+use crate::model::world::{FlowSpec, KernelRoute, MirrorSpec, PortSpec, SwitchSpec};
 
 /// All that one command does to one lab, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,6 +204,15 @@ pub enum FabricStep {
     },
     /// Pulls a link out of a switch.
     DeletePort(PortSpec),
+    /// Copies frames. What is copied cannot be changed, only made anew: after
+    /// a change Open vSwitch was seen to copy what it should not any more.
+    AddMirror(MirrorSpec),
+    /// Copies no more.
+    DeleteMirror(MirrorSpec),
+    /// Adds a flow.
+    AddFlow(FlowSpec),
+    /// Deletes a flow.
+    DeleteFlow(FlowSpec),
 }
 
 impl Veth {

@@ -8,8 +8,8 @@ use std::fmt;
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step};
 use crate::model::mark::netns;
 use crate::model::names::{IfName, LabName};
-use crate::model::topology::{PortSettings, Vlan};
-use crate::model::world::{KernelRoute, SwitchSpec};
+use crate::model::topology::{OpenFlow, PortSettings, Vlan};
+use crate::model::world::{KernelRoute, MirrorSpec, PortKind, PortSpec, SwitchSpec};
 
 impl Plan {
     /// One line a step, in their order.
@@ -78,8 +78,8 @@ impl FabricStep {
                 format!("- switch {} ({} bridge {})", spec.name, spec.backend, spec.device)
             }
             Self::AddPort(port) => {
-                let settings = settings(&port.settings);
-                format!("+ port {} on switch {}{settings}", port.device, port.switch)
+                let (kind, settings) = (kind(port), settings(&port.settings));
+                format!("+ port {} on switch {}{kind}{settings}", port.device, port.switch)
             }
             Self::SetPort { before, after } if before.switch != after.switch => {
                 let settings = settings(&after.settings);
@@ -87,6 +87,11 @@ impl FabricStep {
                     "~ port {} from switch {} to {}{settings}",
                     after.device, before.switch, after.switch
                 )
+            }
+            Self::SetPort { before, after }
+                if before.settings == after.settings && before.filtering == after.filtering =>
+            {
+                format!("~ port {} on switch {} gets its mark", after.device, after.switch)
             }
             Self::SetPort { after, .. } => {
                 let settings = match settings(&after.settings) {
@@ -96,8 +101,58 @@ impl FabricStep {
                 format!("~ port {} on switch {} is now{settings}", after.device, after.switch)
             }
             Self::DeletePort(port) => format!("- port {} on switch {}", port.device, port.switch),
+            Self::AddMirror(mirror) => {
+                let what = copied(mirror);
+                format!(
+                    "+ mirror {} on switch {}: {what} to port {}",
+                    mirror.name, mirror.switch, mirror.output
+                )
+            }
+            Self::DeleteMirror(mirror) => {
+                format!("- mirror {} on switch {}", mirror.name, mirror.switch)
+            }
+            Self::AddFlow(flow) => format!("+ flow on switch {}: {}", flow.switch, flow.text),
+            Self::DeleteFlow(flow) => format!("- flow on switch {}: {}", flow.switch, flow.text),
         }
     }
+}
+
+/// What is plugged into a port, where it is not a link.
+fn kind(port: &PortSpec) -> String {
+    match &port.kind {
+        PortKind::Link => String::new(),
+        PortKind::Patch { peer } => format!(" (patch to {peer})"),
+        PortKind::Bond { members, mode, lacp } => {
+            let members: Vec<_> = members.iter().map(IfName::as_str).collect();
+            format!(" (bond of {}, {mode}, lacp {lacp})", members.join(" "))
+        }
+        PortKind::Tunnel { kind, remote, key, .. } => match key {
+            Some(key) => format!(" ({kind} tunnel to {remote}, key {key})"),
+            None => format!(" ({kind} tunnel to {remote})"),
+        },
+    }
+}
+
+/// What a mirror copies.
+fn copied(mirror: &MirrorSpec) -> String {
+    let list = |ports: &std::collections::BTreeSet<IfName>| {
+        ports.iter().map(IfName::as_str).collect::<Vec<_>>().join(" ")
+    };
+    let mut words = Vec::new();
+    if mirror.all {
+        words.push("all".to_owned());
+    }
+    if !mirror.from.is_empty() {
+        words.push(format!("from {}", list(&mirror.from)));
+    }
+    if !mirror.to.is_empty() {
+        words.push(format!("to {}", list(&mirror.to)));
+    }
+    if !mirror.vlans.is_empty() {
+        let vlans: Vec<_> = mirror.vlans.iter().map(u16::to_string).collect();
+        words.push(format!("in vlan {}", vlans.join(",")));
+    }
+    words.join(" ")
 }
 
 /// A device with the place it is in.
@@ -164,14 +219,45 @@ fn switch_changes(before: &SwitchSpec, after: &SwitchSpec) -> String {
         words.push(format!("stp {}", on(new.stp)));
     }
     if old.forward_delay_s != new.forward_delay_s {
-        words
-            .push(format!("forward delay {} s (was {})", new.forward_delay_s, old.forward_delay_s));
+        let seconds = |delay: Option<u32>| delay.map_or("unset".into(), |s| s.to_string());
+        let (was, is) = (seconds(old.forward_delay_s), seconds(new.forward_delay_s));
+        words.push(format!("forward delay {is} s (was {was})"));
+    }
+    if old.rstp != new.rstp {
+        words.push(format!("rstp {}", on(new.rstp)));
     }
     if old.ageing_s != new.ageing_s {
         words.push(format!("ageing {} s (was {})", new.ageing_s, old.ageing_s));
     }
     if old.multicast_snooping != new.multicast_snooping {
         words.push(format!("multicast snooping {}", on(new.multicast_snooping)));
+    }
+    let (of_old, of_new) = (&old.openflow, &new.openflow);
+    if let (true, Some(mode)) = (of_old.fail_mode != of_new.fail_mode, of_new.fail_mode) {
+        words.push(format!("fail mode {mode}"));
+    }
+    if of_old.controllers != of_new.controllers {
+        words.push(format!("controllers {}", list(&of_new.controllers)));
+    }
+    if of_old.protocols != of_new.protocols {
+        words.push(format!("protocols {}", list(&of_new.protocols)));
+    }
+    if of_old.datapath_id != of_new.datapath_id {
+        let id = of_new.datapath_id.as_deref().unwrap_or("its own");
+        words.push(format!("datapath id {id}"));
+    }
+    let connection = |of: &OpenFlow| (of.in_band, of.max_backoff_ms, of.inactivity_probe_ms);
+    if connection(of_old) != connection(of_new) {
+        words.push("other connections to its controllers".to_owned());
+    }
+    if old.export.netflow != new.export.netflow {
+        words.push(format!("netflow {}", on(new.export.netflow.is_some())));
+    }
+    if old.export.sflow != new.export.sflow {
+        words.push(format!("sflow {}", on(new.export.sflow.is_some())));
+    }
+    if old.export.ipfix != new.export.ipfix {
+        words.push(format!("ipfix {}", on(new.export.ipfix.is_some())));
     }
     if before.vlan_filtering != after.vlan_filtering {
         words.push(format!("vlan filtering {}", on(after.vlan_filtering)));
@@ -183,6 +269,13 @@ fn switch_changes(before: &SwitchSpec, after: &SwitchSpec) -> String {
         words.push(format!("is also called {}", after.altname));
     }
     words.join(", ")
+}
+
+fn list(texts: &std::collections::BTreeSet<String>) -> String {
+    if texts.is_empty() {
+        return "none".to_owned();
+    }
+    texts.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
 /// What is special about a port; nothing for an ordinary one.
@@ -200,6 +293,23 @@ fn settings(port: &PortSettings) -> String {
             if let Some(native) = native {
                 words.push_str(&format!(" native {native}"));
             }
+        }
+        Some(Vlan::Tunnel { vlan, customers }) => {
+            words.push_str(&format!(" qinq {vlan}"));
+            if !customers.is_empty() {
+                let list: Vec<_> = customers.iter().map(u16::to_string).collect();
+                words.push_str(&format!(" for {}", list.join(",")));
+            }
+        }
+    }
+    if let Some(policing) = port.policing {
+        let (rate, burst) = (policing.rate_kbps, policing.burst_kb);
+        words.push_str(&format!(" policed to {rate} kbit/s (burst {burst} kbit)"));
+    }
+    if let Some(shaping) = &port.shaping {
+        words.push_str(&format!(" shaped to {} kbit/s", shaping.rate_kbps));
+        if !shaping.queues.is_empty() {
+            words.push_str(&format!(" in {} queues", shaping.queues.len()));
         }
     }
     words

@@ -82,6 +82,10 @@ impl FabricStep {
             Self::SetPort { before, after } => {
                 Some(vec![Self::SetPort { before: after.clone(), after: before.clone() }])
             }
+            Self::AddMirror(mirror) => Some(vec![Self::DeleteMirror(mirror.clone())]),
+            Self::DeleteMirror(mirror) => Some(vec![Self::AddMirror(mirror.clone())]),
+            Self::AddFlow(flow) => Some(vec![Self::DeleteFlow(flow.clone())]),
+            Self::DeleteFlow(flow) => Some(vec![Self::AddFlow(flow.clone())]),
         }
     }
 }

@@ -5,21 +5,33 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
+use super::refuse::Abilities;
 use super::step::{Place, Veth, VethEnd};
-use crate::model::mark::{Mac, Mark, Thing, birth_mac, device_inside, group};
+use crate::model::flow;
+use crate::model::mark::{Mac, Mark, Thing, birth_mac, device_inside, flow_cookie, group};
 use crate::model::names::{IfName, InterfaceName, NodeName, SwitchName};
-use crate::model::topology::{Backend, End, Lab, Link, Node, PortSettings, Route, Vlan};
-use crate::model::world::{KernelRoute, PortSpec, SwitchSpec};
+use crate::model::topology::{
+    Backend, Datapath, End, FailMode, Lab, Link, Mirror, Node, PortSettings, Route, Tunnel, Vlan,
+};
+use crate::model::world::{
+    FlowSpec, KernelRoute, MirrorSpec, PortKind, PortSpec, SwitchSpec, World,
+};
 
 /// A lab, worked out to the last device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Nodes by name.
     pub nodes: BTreeMap<NodeName, WantedNode>,
-    /// Links by identity.
-    pub links: BTreeMap<String, WantedLink>,
+    /// Pairs of links of the kernel, by identity.
+    pub links: BTreeMap<String, Veth>,
     /// Switches by name.
     pub switches: BTreeMap<SwitchName, SwitchSpec>,
+    /// Ports of switches, in the order in which they are numbered.
+    pub ports: Vec<PortSpec>,
+    /// Mirrors.
+    pub mirrors: Vec<MirrorSpec>,
+    /// Flows.
+    pub flows: Vec<FlowSpec>,
 }
 
 /// A node, worked out.
@@ -31,88 +43,312 @@ pub struct WantedNode {
     pub routes: BTreeSet<KernelRoute>,
     /// Kernel parameters.
     pub sysctls: BTreeMap<String, String>,
-}
-
-/// A link, worked out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedLink {
-    /// Its two ends.
-    pub veth: Veth,
-    /// Its ports on switches: none for a cable, two for a trunk.
-    pub ports: Vec<PortSpec>,
+    /// Devices that have to calculate checksums themselves, because the switch
+    /// would pass them on as they are.
+    pub own_checksums: BTreeSet<IfName>,
 }
 
 impl Wanted {
-    /// Works out `lab`; `backend` says what an `auto` switch is made of.
-    pub fn new(lab: &Lab, backend: Backend) -> Self {
+    /// Works out `lab`; `auto` says what a switch is made of that does not say
+    /// it. What depends on the machine is still open, see [`Wanted::settled`].
+    pub fn new(lab: &Lab, auto: Backend) -> Self {
         let switches: BTreeMap<_, _> =
-            lab.switches.keys().map(|name| (name.clone(), switch(lab, name, backend))).collect();
-        let links = lab.links.iter().map(|l| (l.id(), link(lab, l, &switches))).collect();
+            lab.switches.keys().map(|name| (name.clone(), switch(lab, name, auto))).collect();
         let nodes = lab.nodes.iter().map(|(name, n)| (name.clone(), node(lab, name, n))).collect();
-        Self { nodes, links, switches }
+        let (mut links, mut ports) = (BTreeMap::new(), Vec::new());
+        for link in &lab.links {
+            links.extend(veths(lab, link, &switches).into_iter().map(|v| (v.link.clone(), v)));
+            ports.extend(ports_of(lab, link, &switches));
+        }
+        for (name, spec) in &lab.switches {
+            let tunnels = spec.tunnels.iter();
+            ports.extend(tunnels.map(|(id, tunnel)| tunnel_port(lab, &switches[name], id, tunnel)));
+        }
+        let mirrors = lab.switches.iter().flat_map(|(name, spec)| {
+            let mirrors = spec.mirrors.iter();
+            mirrors.map(|(id, mirror)| mirror_spec(lab, &switches[name], id, mirror))
+        });
+        let flows = lab.switches.iter().flat_map(|(name, spec)| {
+            spec.flows.iter().map(|text| flow_spec(lab, &switches[name], text))
+        });
+        let (mirrors, flows) = (mirrors.collect(), flows.collect());
+        Self { nodes, links, switches, ports, mirrors, flows }
     }
 
-    /// Whether a switch has to look at VLAN tags.
-    pub fn has_vlans(&self) -> bool {
-        self.switches.values().any(|spec| spec.vlan_filtering)
+    /// The same with what depends on the machine: a switch that is there keeps
+    /// its datapath, and a port its number; a new one gets the best datapath,
+    /// or the next free number, so that a new switch's ports are numbered from
+    /// 1 on in the order of the file.
+    pub fn settled(&self, world: &World, abilities: &[Abilities]) -> Self {
+        let mut settled = self.clone();
+        for (name, spec) in &mut settled.switches {
+            if spec.backend != Backend::Ovs {
+                continue;
+            }
+            let able = abilities.iter().find(|able| able.backend == spec.backend);
+            let seen = world.fabric.switches.get(name).map(|seen| &seen.spec);
+            let seen = seen.filter(|s| s.backend == spec.backend && s.device == spec.device);
+            let there = seen.and_then(|seen| seen.datapath);
+            spec.datapath = spec.datapath.or(there).or(able.and_then(|able| able.datapath));
+            number(spec, &mut settled.ports, world);
+        }
+        settled.own_checksums(abilities);
+        settled
     }
 
-    /// The ports of all links, by device.
-    pub fn ports(&self) -> BTreeMap<&IfName, &PortSpec> {
-        self.links.values().flat_map(|link| &link.ports).map(|p| (&p.device, p)).collect()
+    /// Finds the interfaces that have to calculate checksums themselves.
+    ///
+    /// A veth hands its frames over with checksums that nobody has calculated
+    /// yet. The userspace datapath passes them on like that, and TCP never
+    /// connects, unless it was started with support for segmentation offload;
+    /// and with that, not through tunnels.
+    fn own_checksums(&mut self, abilities: &[Abilities]) {
+        let is_tunnel = |port: &PortSpec| matches!(port.kind, PortKind::Tunnel { .. });
+        let tunnels = self.ports.iter().any(is_tunnel);
+        let copes = abilities.iter().any(|able| able.backend == Backend::Ovs && able.checksums);
+        if copes && !tunnels {
+            return;
+        }
+        let in_userspace = |port: &&PortSpec| {
+            let datapath = self.switches[&port.switch].datapath;
+            port.kind == PortKind::Link && datapath == Some(Datapath::Netdev)
+        };
+        let ports: BTreeSet<&IfName> =
+            self.ports.iter().filter(in_userspace).map(|port| &port.device).collect();
+        for veth in self.links.values() {
+            if let [at_switch, VethEnd { at: Place::Node(node), device, .. }] = &veth.ends
+                && ports.contains(&at_switch.device)
+                && let Some(node) = self.nodes.get_mut(node)
+            {
+                node.own_checksums.insert(device.clone());
+            }
+        }
+    }
+
+    /// The ports of all switches, by device.
+    pub fn ports_by_device(&self) -> BTreeMap<&IfName, &PortSpec> {
+        self.ports.iter().map(|port| (&port.device, port)).collect()
+    }
+
+    /// The ports of one switch.
+    pub fn ports_of<'a>(&'a self, switch: &SwitchName) -> impl Iterator<Item = &'a PortSpec> {
+        let switch = switch.clone();
+        self.ports.iter().filter(move |port| port.switch == switch)
     }
 }
+
+/// Gives the ports of a switch their numbers.
+fn number(spec: &SwitchSpec, ports: &mut [PortSpec], world: &World) {
+    let seen = world.fabric.switches.get(&spec.name).map(|seen| &seen.ports);
+    let mut taken = BTreeSet::new();
+    for port in ports.iter_mut().filter(|port| port.switch == spec.name) {
+        port.number = seen.and_then(|seen| seen.get(&port.device)?.number);
+        taken.extend(port.number);
+    }
+    let foreign = seen.into_iter().flat_map(|seen| seen.values()).filter(|p| p.mark.is_empty());
+    taken.extend(foreign.filter_map(|port| port.number));
+    let mut free = (1..=PORT_NUMBER_MAX).filter(|number| !taken.contains(number));
+    // A bond has none of its own; its links have.
+    let has_one = |port: &PortSpec| !matches!(port.kind, PortKind::Bond { .. });
+    for port in ports.iter_mut().filter(|p| p.switch == spec.name && p.number.is_none()) {
+        if !has_one(port) {
+            continue;
+        }
+        port.number = free.next();
+    }
+}
+
+/// The greatest number of a port (`OFPP_MAX` of OpenFlow 1.0, less the
+/// reserved ones).
+const PORT_NUMBER_MAX: u16 = 0xfeff;
 
 fn switch(lab: &Lab, name: &SwitchName, auto: Backend) -> SwitchSpec {
     let wanted = &lab.switches[name];
     let mark = lab.mark(Thing::Switch(name.clone()));
     let device = wanted.device.clone().unwrap_or_else(|| mark.device());
+    let backend = wanted.backend.unwrap_or(auto);
+    let mut settings = wanted.settings.clone();
+    settings.forward_delay_s.get_or_insert(match backend {
+        Backend::Linux => 2,
+        Backend::Ovs => 4,
+    });
+    if backend == Backend::Ovs {
+        let openflow = &mut settings.openflow;
+        let default = match openflow.controllers.is_empty() {
+            true => FailMode::Standalone,
+            // Else it switches by itself until the controller is back, and a
+            // ring of switches becomes a storm.
+            false => FailMode::Secure,
+        };
+        openflow.fail_mode.get_or_insert(default);
+        // In a lab nobody wants to wait for Open vSwitch's own 8 s.
+        openflow.max_backoff_ms.get_or_insert(1000);
+        if openflow.controllers.is_empty() {
+            // There is nothing that could have it.
+            (openflow.in_band, openflow.max_backoff_ms) = (false, None);
+            openflow.inactivity_probe_ms = None;
+        }
+    }
+    // A switch looks at tags only where a port says what they mean: otherwise
+    // tagged frames of the nodes pass as they are.
     let on_this = |link: &&Link| link.ends.contains(&End::Switch(name.clone()));
+    let mut on_links = lab.links.iter().filter(on_this).map(|link| &link.port);
+    let mut on_tunnels = wanted.tunnels.values().map(|tunnel| &tunnel.port);
+    let has_vlan = |port: &PortSettings| port.vlan.is_some();
     SwitchSpec {
         name: name.clone(),
-        backend: wanted.backend.unwrap_or(auto),
+        backend,
+        datapath: wanted.datapath,
         mac: wanted.mac.unwrap_or_else(|| birth_mac(&device)),
         device,
         mtu: wanted.mtu.unwrap_or(Link::MTU_DEFAULT),
         group: group(&lab.name),
         alias: mark.to_string(),
         altname: mark.full_name(),
-        settings: wanted.settings.clone(),
-        // A switch looks at tags only where a port says what they mean:
-        // otherwise tagged frames of the nodes pass as they are.
-        vlan_filtering: lab.links.iter().filter(on_this).any(|link| link.port.vlan.is_some()),
+        settings,
+        vlan_filtering: on_links.any(has_vlan) || on_tunnels.any(has_vlan),
     }
 }
 
-fn link(lab: &Lab, link: &Link, switches: &BTreeMap<SwitchName, SwitchSpec>) -> WantedLink {
+/// The two switches that a link joins by a patch: a way inside Open vSwitch,
+/// which takes no link of the kernel.
+fn patched<'s>(
+    link: &Link,
+    switches: &'s BTreeMap<SwitchName, SwitchSpec>,
+) -> Option<[&'s SwitchSpec; 2]> {
+    let [End::Switch(a), End::Switch(b)] = &link.ends else { return None };
+    let (a, b) = (&switches[a], &switches[b]);
+    let both = a.backend == Backend::Ovs && b.backend == Backend::Ovs;
+    (both && a.datapath == b.datapath && link.bond.is_none()).then_some([a, b])
+}
+
+/// The pairs of links that a link is made of: one, several for a bond, none
+/// for a patch.
+fn veths(lab: &Lab, link: &Link, switches: &BTreeMap<SwitchName, SwitchSpec>) -> Vec<Veth> {
+    if patched(link, switches).is_some() {
+        return Vec::new();
+    }
     // The end at a switch comes first: it is where the request is made.
     let sides = if matches!(link.ends, [End::Node(..), End::Switch(_)]) { [1, 0] } else { [0, 1] };
-    let ends = sides.map(|side| end(lab, link, side));
-    let ports = sides.into_iter().zip(&ends).filter_map(|(side, end)| match &link.ends[side] {
-        End::Node(..) => None,
-        End::Switch(switch) => Some(PortSpec {
-            switch: switch.clone(),
-            bridge: switches[switch].device.clone(),
-            device: end.device.clone(),
-            settings: port_settings(link),
-            filtering: switches[switch].vlan_filtering,
-        }),
-    });
-    let ports = ports.collect();
-    let mtu = link.mtu.unwrap_or(Link::MTU_DEFAULT);
-    WantedLink { veth: Veth { link: link.id(), group: group(&lab.name), mtu, ends }, ports }
+    let veth = |member: Option<u32>| Veth {
+        link: format!("{}{}", link.id(), suffix(member)),
+        group: group(&lab.name),
+        mtu: lab.mtu(link),
+        ends: sides.map(|side| end(lab, link, side, member)),
+    };
+    match &link.bond {
+        None => vec![veth(None)],
+        Some(bond) => (1..=bond.members).map(|member| veth(Some(member))).collect(),
+    }
+}
+
+/// What tells the cables of a bond apart.
+fn suffix(member: Option<u32>) -> String {
+    member.map(|member| format!(".{member}")).unwrap_or_default()
+}
+
+/// The mark of a link's port at end `side`; `member` is a cable of a bond.
+fn port_mark(lab: &Lab, link: &Link, side: usize, member: Option<u32>) -> Option<Mark> {
+    let port = link.port(side)?;
+    Some(lab.mark(Thing::Port(format!("{port}{}", suffix(member)))))
+}
+
+/// The ports on switches that a link has: none for a cable, two for a trunk.
+fn ports_of(lab: &Lab, link: &Link, switches: &BTreeMap<SwitchName, SwitchSpec>) -> Vec<PortSpec> {
+    let mut ports = Vec::new();
+    for (side, end) in link.ends.iter().enumerate() {
+        let End::Switch(switch) = end else { continue };
+        let mark = port_mark(lab, link, side, None).expect("an end at a switch has a port");
+        let kind = match (&link.bond, patched(link, switches)) {
+            (Some(bond), _) => PortKind::Bond {
+                members: (1..=bond.members)
+                    .filter_map(|member| port_mark(lab, link, side, Some(member)))
+                    .map(|mark| mark.device())
+                    .collect(),
+                mode: bond.mode,
+                lacp: bond.lacp,
+            },
+            (None, Some(_)) => {
+                let peer = port_mark(lab, link, 1 - side, None);
+                PortKind::Patch { peer: peer.expect("both ends are at switches").device() }
+            }
+            (None, None) => PortKind::Link,
+        };
+        ports.push(port(&switches[switch], &mark, kind, &link.port));
+    }
+    ports
+}
+
+fn port(spec: &SwitchSpec, mark: &Mark, kind: PortKind, settings: &PortSettings) -> PortSpec {
+    PortSpec {
+        switch: spec.name.clone(),
+        bridge: spec.device.clone(),
+        device: mark.device(),
+        kind,
+        settings: port_settings(settings),
+        filtering: spec.vlan_filtering,
+        number: None,
+        mark: match spec.backend {
+            Backend::Ovs => mark.to_string(),
+            // The link carries it.
+            Backend::Linux => String::new(),
+        },
+    }
+}
+
+fn tunnel_port(lab: &Lab, spec: &SwitchSpec, name: &IfName, tunnel: &Tunnel) -> PortSpec {
+    let Tunnel { kind, remote, local, key, destination_port, port: settings } = tunnel;
+    let mark = lab.mark(Thing::Port(Tunnel::port(&spec.name, name)));
+    let kind = PortKind::Tunnel {
+        kind: *kind,
+        remote: *remote,
+        local: *local,
+        key: *key,
+        destination_port: *destination_port,
+    };
+    port(spec, &mark, kind, settings)
+}
+
+/// The device of the port that is called `port` (see [`Link::port`]).
+fn device_of(lab: &Lab, port: &str) -> IfName {
+    lab.mark(Thing::Port(port.to_owned())).device()
+}
+
+fn mirror_spec(lab: &Lab, spec: &SwitchSpec, name: &IfName, mirror: &Mirror) -> MirrorSpec {
+    let devices = |ports: &BTreeSet<String>| ports.iter().map(|p| device_of(lab, p)).collect();
+    MirrorSpec {
+        switch: spec.name.clone(),
+        bridge: spec.device.clone(),
+        name: name.clone(),
+        all: mirror.all,
+        from: devices(&mirror.from),
+        to: devices(&mirror.to),
+        vlans: mirror.vlans.clone(),
+        output: device_of(lab, &mirror.output),
+        mark: spec.alias.clone(),
+    }
+}
+
+fn flow_spec(lab: &Lab, spec: &SwitchSpec, text: &str) -> FlowSpec {
+    let text = flow::with_ports(text, |port| format!("\"{}\"", device_of(lab, port)));
+    FlowSpec {
+        switch: spec.name.clone(),
+        bridge: spec.device.clone(),
+        cookie: flow_cookie(&text),
+        text,
+    }
 }
 
 /// The VLAN that travels untagged is one of those that pass.
-fn port_settings(link: &Link) -> PortSettings {
-    let mut settings = link.port.clone();
+fn port_settings(settings: &PortSettings) -> PortSettings {
+    let mut settings = settings.clone();
     if let Some(Vlan::Trunk { vlans, native: Some(native) }) = &mut settings.vlan {
         vlans.insert(*native);
     }
     settings
 }
 
-fn end(lab: &Lab, link: &Link, side: usize) -> VethEnd {
+fn end(lab: &Lab, link: &Link, side: usize, member: Option<u32>) -> VethEnd {
     match (&link.ends[side], &link.ends[1 - side]) {
         (End::Node(node, interface), across) => {
             let across = match across {
@@ -132,8 +368,7 @@ fn end(lab: &Lab, link: &Link, side: usize) -> VethEnd {
             }
         }
         (End::Switch(_), _) => {
-            let port = link.port(side).expect("an end at a switch has a port");
-            let mark = lab.mark(Thing::Port(port));
+            let mark = port_mark(lab, link, side, member).expect("an end at a switch has a port");
             let device = mark.device();
             VethEnd {
                 at: Place::Host,
@@ -174,6 +409,7 @@ fn node(lab: &Lab, name: &NodeName, node: &Node) -> WantedNode {
             })
             .collect(),
         sysctls: node.sysctls.clone(),
+        own_checksums: BTreeSet::new(),
     }
 }
 

@@ -4,14 +4,14 @@
 //! Each promise takes a switch of a lab that is empty, and two links of that
 //! lab that are there and plugged in nowhere. It leaves nothing behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Switch;
 use crate::model::mark::{Mark, Thing, birth_mac, group};
 use crate::model::names::{IfName, LabName, SwitchName};
-use crate::model::topology::{PortSettings, SwitchSettings, Vlan};
-use crate::model::world::{Fabric, PortSpec, SwitchSpec};
-use crate::plan::{Abilities, FabricStep};
+use crate::model::topology::{Backend, FailMode, PortSettings, SwitchSettings, Vlan};
+use crate::model::world::{Fabric, PortKind, PortSpec, SwitchSpec};
+use crate::plan::{Abilities, FabricStep, Need};
 
 /// What a promise is checked with.
 pub struct Subject<'a> {
@@ -29,33 +29,51 @@ impl Subject<'_> {
         let name = SwitchName::new(name).expect("a good name");
         let mark = Mark { lab: self.lab.clone(), thing: Thing::Switch(name.clone()) };
         let device = mark.device();
+        let able = self.abilities().await;
+        let mut settings = SwitchSettings::default();
+        settings.forward_delay_s = Some(4);
+        if able.backend == Backend::Ovs {
+            settings.openflow.fail_mode = Some(FailMode::Standalone);
+        }
         SwitchSpec {
             name,
-            backend: self.abilities().await.backend,
+            backend: able.backend,
+            datapath: able.datapath,
             mac: birth_mac(&device),
             device,
             mtu: 1500,
             group: group(&self.lab),
             alias: mark.to_string(),
             altname: mark.full_name(),
-            settings: SwitchSettings::default(),
+            settings,
             vlan_filtering: false,
         }
     }
 
     /// A port of that switch.
     pub fn port(&self, spec: &SwitchSpec, link: usize) -> PortSpec {
+        let port = format!("n{link}:eth0");
+        let mark = Mark { lab: self.lab.clone(), thing: Thing::Port(port) };
+        let ovs = spec.backend == Backend::Ovs;
         PortSpec {
             switch: spec.name.clone(),
             bridge: spec.device.clone(),
             device: self.links[link].clone(),
+            kind: PortKind::Link,
             settings: PortSettings::default(),
             filtering: spec.vlan_filtering,
+            number: ovs.then(|| u16::try_from(link + 1).expect("a small number")),
+            mark: if ovs { mark.to_string() } else { String::new() },
         }
     }
 
     async fn abilities(&mut self) -> Abilities {
-        self.switch.abilities(true).await.expect("a switch knows what it can do")
+        let needs = BTreeSet::from([Need::Vlans, Need::Isolation]);
+        self.switch.abilities(&needs).await.expect("a switch knows what it can do")
+    }
+
+    async fn can(&mut self, need: Need) -> bool {
+        !self.abilities().await.cannot.contains_key(&need)
     }
 
     async fn observe(&mut self) -> Fabric {
@@ -96,8 +114,14 @@ pub async fn what_was_committed_is_observed(subject: &mut Subject<'_>) {
     assert_eq!(seen.spec, spec);
     assert!(seen.up, "a switch that was raised is up");
     let expected: BTreeMap<_, _> =
-        ports.iter().map(|port| (port.device.clone(), port.settings.clone())).collect();
-    assert_eq!(seen.ports, expected);
+        ports.iter().map(|port| (port.device.clone(), (&port.settings, port.number))).collect();
+    let ports_seen: BTreeMap<_, _> = seen
+        .ports
+        .iter()
+        .map(|(device, port)| (device.clone(), (&port.settings, port.number)))
+        .collect();
+    assert_eq!(ports_seen, expected);
+    assert!(seen.ports.values().all(|port| port.broken.is_none()), "{:?}", seen.ports);
     subject
         .commit(&[
             FabricStep::DeletePort(ports[0].clone()),
@@ -115,20 +139,22 @@ pub async fn settings_are_observed_as_they_were_set(subject: &mut Subject<'_>) {
     let mut changed = spec.clone();
     changed.mtu = 1400;
     changed.mac = "02:00:00:00:12:34".parse().expect("a good address");
-    changed.settings =
-        SwitchSettings { stp: true, forward_delay_s: 4, ageing_s: 60, multicast_snooping: false };
+    changed.settings.stp = true;
+    changed.settings.forward_delay_s = Some(5);
+    changed.settings.ageing_s = 60;
+    changed.settings.multicast_snooping = false;
     let mut port = subject.port(&spec, 0);
     subject.commit(&[FabricStep::AddSwitch(spec.clone()), FabricStep::AddPort(port.clone())]).await;
     let set = FabricStep::SetSwitch { before: spec.clone(), after: changed.clone() };
     subject.commit(&[set]).await;
-    if subject.abilities().await.isolation.is_ok() {
+    if subject.can(Need::Isolation).await {
         let before = port.clone();
         port.settings.isolated = true;
         subject.commit(&[FabricStep::SetPort { before, after: port.clone() }]).await;
     }
     let fabric = subject.observe().await;
     assert_eq!(fabric.switches[&spec.name].spec, changed);
-    assert_eq!(fabric.switches[&spec.name].ports[&port.device], port.settings);
+    assert_eq!(fabric.switches[&spec.name].ports[&port.device].settings, port.settings);
     subject.commit(&[FabricStep::DeletePort(port), FabricStep::DeleteSwitch(changed)]).await;
 }
 
@@ -137,7 +163,7 @@ pub async fn a_port_moves_and_its_settings_with_it(subject: &mut Subject<'_>) {
     let (from, to) = (subject.spec("from").await, subject.spec("to").await);
     let before = subject.port(&from, 0);
     let mut after = subject.port(&to, 0);
-    after.settings.isolated = subject.abilities().await.isolation.is_ok();
+    after.settings.isolated = subject.can(Need::Isolation).await;
     subject
         .commit(&[
             FabricStep::AddSwitch(from.clone()),
@@ -148,7 +174,7 @@ pub async fn a_port_moves_and_its_settings_with_it(subject: &mut Subject<'_>) {
     subject.commit(&[FabricStep::SetPort { before, after: after.clone() }]).await;
     let fabric = subject.observe().await;
     assert!(fabric.switches[&from.name].ports.is_empty(), "the port has left");
-    assert_eq!(fabric.switches[&to.name].ports[&after.device], after.settings);
+    assert_eq!(fabric.switches[&to.name].ports[&after.device].settings, after.settings);
     subject
         .commit(&[
             FabricStep::DeletePort(after),
@@ -167,32 +193,24 @@ pub async fn a_failed_commit_changes_nothing(subject: &mut Subject<'_>) {
     let before = subject.observe().await;
     let mut changed = kept.clone();
     changed.settings.ageing_s = 77;
+    let other = subject.port(&new, 1);
     let moved = PortSpec { bridge: new.device.clone(), switch: new.name.clone(), ..port.clone() };
     let mut ghost = subject.port(&new, 1);
     ghost.device = IfName::new("no-such-device").expect("a good name");
+    ghost.number = ghost.number.map(|number| number + 1);
     subject
         .switch
         .commit(&[
             FabricStep::AddSwitch(new.clone()),
             FabricStep::SetSwitch { before: kept.clone(), after: changed },
             FabricStep::SetPort { before: port.clone(), after: moved },
-            FabricStep::AddPort(subject_port(&new, &subject.links[1])),
+            FabricStep::AddPort(other),
             FabricStep::AddPort(ghost),
         ])
         .await
         .expect_err("a device that is not there cannot be plugged in");
     assert_eq!(subject.observe().await, before);
     subject.commit(&[FabricStep::DeletePort(port), FabricStep::DeleteSwitch(kept)]).await;
-}
-
-fn subject_port(spec: &SwitchSpec, link: &IfName) -> PortSpec {
-    PortSpec {
-        switch: spec.name.clone(),
-        bridge: spec.device.clone(),
-        device: link.clone(),
-        settings: PortSettings::default(),
-        filtering: spec.vlan_filtering,
-    }
 }
 
 /// A step and its undo, one after the other, are as if nothing had been.
@@ -233,7 +251,7 @@ pub async fn counters_name_every_port(subject: &mut Subject<'_>) {
 /// VLANs read back as they were set. A switch that cannot do them says so in
 /// its abilities, and no plan asks.
 pub async fn what_is_able_to_do_vlans_keeps_them_apart(subject: &mut Subject<'_>) {
-    if subject.abilities().await.vlan.is_err() {
+    if !subject.can(Need::Vlans).await {
         return;
     }
     let mut spec = subject.spec("sw").await;
@@ -256,8 +274,8 @@ pub async fn what_is_able_to_do_vlans_keeps_them_apart(subject: &mut Subject<'_>
         subject.commit(&[FabricStep::SetPort { before, after: access.clone() }]).await;
         let seen = &subject.observe().await.switches[&spec.name];
         assert_eq!(seen.spec, spec);
-        assert_eq!(seen.ports[&access.device], access.settings);
-        assert_eq!(seen.ports[&trunk.device], trunk.settings);
+        assert_eq!(seen.ports[&access.device].settings, access.settings);
+        assert_eq!(seen.ports[&trunk.device].settings, trunk.settings);
     }
     subject
         .commit(&[

@@ -1,6 +1,6 @@
 //! A switch in memory, over the devices of a `FakeMachine`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use nix::errno::Errno;
@@ -8,10 +8,11 @@ use nix::errno::Errno;
 use super::{Counters, Switch, SwitchError, Traffic};
 use crate::kernel::KernelError;
 use crate::kernel::fake::{FakeMachine, Memory};
-use crate::model::names::LabName;
+use crate::model::mark::Mark;
+use crate::model::names::{LabName, SwitchName};
 use crate::model::topology::Backend;
-use crate::model::world::{Fabric, PortSpec, SeenSwitch, SwitchSpec};
-use crate::plan::{Abilities, FabricStep};
+use crate::model::world::{Fabric, PortSpec, SeenPort, SeenSwitch, SwitchSpec};
+use crate::plan::{Abilities, FabricStep, Need};
 
 /// A switch that can do all that a plan may ask for, unless told otherwise.
 #[derive(Debug, Clone)]
@@ -25,10 +26,11 @@ impl FakeSwitch {
     pub fn new(machine: &FakeMachine) -> Self {
         let abilities = Abilities {
             backend: Backend::Linux,
-            vlan: Ok(()),
-            isolation: Ok(()),
+            cannot: BTreeMap::new(),
             ports_max: 1023,
             swept_with_links: true,
+            datapath: None,
+            checksums: true,
         };
         Self { machine: machine.clone(), abilities }
     }
@@ -49,7 +51,13 @@ fn perform(memory: &mut Memory, step: &FabricStep) -> Result<(), Errno> {
             if taken {
                 return Err(Errno::EEXIST);
             }
-            let seen = SeenSwitch { spec: spec.clone(), up: false, ports: BTreeMap::new() };
+            let seen = SeenSwitch {
+                spec: spec.clone(),
+                up: false,
+                ports: BTreeMap::new(),
+                mirrors: BTreeMap::new(),
+                flows: BTreeMap::new(),
+            };
             memory.fabric.switches.insert(spec.name.clone(), seen);
         }
         FabricStep::SetSwitch { after, .. } => switch(memory, after)?.spec = after.clone(),
@@ -75,8 +83,31 @@ fn perform(memory: &mut Memory, step: &FabricStep) -> Result<(), Errno> {
             }
             pull(memory, port);
         }
+        FabricStep::AddMirror(mirror) => {
+            let seen = on_switch(memory, &mirror.switch)?;
+            let ports = mirror.from.iter().chain(&mirror.to).chain([&mirror.output]);
+            if ports.into_iter().any(|port| !seen.ports.contains_key(port)) {
+                return Err(Errno::ENODEV);
+            }
+            seen.mirrors.insert(mirror.name.clone(), mirror.clone());
+        }
+        FabricStep::DeleteMirror(mirror) => {
+            let gone = on_switch(memory, &mirror.switch)?.mirrors.remove(&mirror.name);
+            gone.ok_or(Errno::ENOENT)?;
+        }
+        FabricStep::AddFlow(flow) => {
+            let seen = on_switch(memory, &flow.switch)?;
+            seen.flows.insert(flow.cookie, flow.text.clone());
+        }
+        FabricStep::DeleteFlow(flow) => {
+            on_switch(memory, &flow.switch)?.flows.remove(&flow.cookie).ok_or(Errno::ENOENT)?;
+        }
     }
     Ok(())
+}
+
+fn on_switch<'a>(memory: &'a mut Memory, name: &SwitchName) -> Result<&'a mut SeenSwitch, Errno> {
+    memory.fabric.switches.get_mut(name).ok_or(Errno::ENODEV)
 }
 
 /// A device has one master, and gets the new one in place of the old.
@@ -89,7 +120,14 @@ fn plug(memory: &mut Memory, port: &PortSpec) -> Result<(), Errno> {
     }
     pull(memory, port);
     for seen in memory.fabric.switches.values_mut().filter(|s| s.spec.device == port.bridge) {
-        seen.ports.insert(port.device.clone(), port.settings.clone());
+        let seen_port = SeenPort {
+            kind: port.kind.clone(),
+            settings: port.settings.clone(),
+            number: port.number,
+            mark: port.mark.clone(),
+            broken: None,
+        };
+        seen.ports.insert(port.device.clone(), seen_port);
     }
     Ok(())
 }
@@ -107,8 +145,18 @@ fn switch<'a>(memory: &'a mut Memory, spec: &SwitchSpec) -> Result<&'a mut SeenS
 
 #[async_trait]
 impl Switch for FakeSwitch {
-    async fn abilities(&mut self, _for_vlans: bool) -> Result<Abilities, SwitchError> {
+    async fn available(&mut self) -> Result<String, String> {
+        Ok("switches in memory".into())
+    }
+
+    async fn abilities(&mut self, _needs: &BTreeSet<Need>) -> Result<Abilities, SwitchError> {
         Ok(self.abilities.clone())
+    }
+
+    async fn labs(&mut self) -> Result<BTreeSet<LabName>, SwitchError> {
+        let memory = self.machine.memory();
+        let marks = memory.fabric.switches.values().map(|s| Mark::parse(&s.spec.alias));
+        Ok(marks.flatten().map(|mark| mark.lab).collect())
     }
 
     async fn observe(&mut self, _lab: &LabName) -> Result<Fabric, SwitchError> {

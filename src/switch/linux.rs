@@ -4,7 +4,7 @@
 //! bridge takes the lowest MAC and the lowest MTU of its ports until both are
 //! set by hand, and snooping changes behaviour when a querier appears.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,8 +27,8 @@ use crate::kernel::{KernelError, LinuxHost};
 use crate::model::mark::{Mac, Mark, Thing};
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{Backend, PortSettings, SwitchSettings, Vlan};
-use crate::model::world::{Fabric, PortSpec, SeenSwitch, SwitchSpec};
-use crate::plan::{Abilities, FabricStep};
+use crate::model::world::{Fabric, PortKind, PortSpec, SeenPort, SeenSwitch, SwitchSpec};
+use crate::plan::{Abilities, FabricStep, Need};
 
 /// The most ports of one bridge: `BR_MAX_PORTS` is 1024, and number 0 is
 /// never given out.
@@ -99,6 +99,12 @@ impl LinuxBridge {
                 }
             }
             FabricStep::DeletePort(port) => self.pull(port),
+            FabricStep::AddMirror(_)
+            | FabricStep::DeleteMirror(_)
+            | FabricStep::AddFlow(_)
+            | FabricStep::DeleteFlow(_) => {
+                Err(KernelError::new("do what a Linux bridge cannot", Errno::EOPNOTSUPP))
+            }
         }
     }
 
@@ -351,7 +357,11 @@ impl<'a> Touched<'a> {
                 FabricStep::AddSwitch(_)
                 | FabricStep::SetSwitch { .. }
                 | FabricStep::DeleteSwitch(_)
-                | FabricStep::DeletePort(_) => {}
+                | FabricStep::DeletePort(_)
+                | FabricStep::AddMirror(_)
+                | FabricStep::DeleteMirror(_)
+                | FabricStep::AddFlow(_)
+                | FabricStep::DeleteFlow(_) => {}
             }
         }
         Self { bridges, ports }
@@ -366,29 +376,81 @@ impl<'a> Touched<'a> {
 /// does; of a port alone the longest that there is.
 fn forward_delay_s(step: &FabricStep) -> Option<u32> {
     match step {
-        FabricStep::RaiseSwitch(spec) => Some(spec.settings.forward_delay_s),
+        FabricStep::RaiseSwitch(spec) => spec.settings.forward_delay_s,
         FabricStep::AddPort(_) | FabricStep::SetPort { .. } => Some(FORWARD_DELAY_S_MAX),
         FabricStep::AddSwitch(_)
         | FabricStep::SetSwitch { .. }
         | FabricStep::DeleteSwitch(_)
-        | FabricStep::DeletePort(_) => None,
+        | FabricStep::DeletePort(_)
+        | FabricStep::AddMirror(_)
+        | FabricStep::DeleteMirror(_)
+        | FabricStep::AddFlow(_)
+        | FabricStep::DeleteFlow(_) => None,
     }
+}
+
+/// Why a Linux bridge does not serve what only Open vSwitch can.
+fn only_open_vswitch(need: &Need) -> Option<&'static str> {
+    Some(match need {
+        Need::Vlans
+        | Need::Isolation
+        | Need::ForwardDelay(_)
+        | Need::Ageing(_)
+        | Need::Mirrors
+        | Need::Policing => return None,
+        Need::Qinq => "a Linux bridge does not wrap tags in tags",
+        Need::Rstp => "a Linux bridge speaks STP alone",
+        Need::MirrorVlans => "a Linux bridge mirrors whole ports",
+        Need::Shaping | Need::Queues(_) => "a Linux bridge has no queues of its own",
+        Need::OpenFlow => "a Linux bridge has no flows and no controllers",
+        Need::Export => "a Linux bridge reports no flows",
+        Need::Bonds => "a Linux bridge has no bonds of its own",
+        Need::Tunnel(..) => "a Linux bridge has no tunnels of its own",
+        Need::Datapath(_) => "a Linux bridge has one datapath, the kernel's",
+    })
 }
 
 #[async_trait]
 impl Switch for LinuxBridge {
-    async fn abilities(&mut self, for_vlans: bool) -> Result<Abilities, SwitchError> {
-        if for_vlans && self.vlan.is_none() {
-            let tried = try_vlan_filtering(&self.worker).await.map_err(SwitchError::Observe)?;
-            self.vlan = Some(tried);
+    async fn available(&mut self) -> Result<String, String> {
+        Ok("Linux bridges".into())
+    }
+
+    async fn abilities(&mut self, needs: &BTreeSet<Need>) -> Result<Abilities, SwitchError> {
+        let mut cannot = BTreeMap::new();
+        for need in needs {
+            if let Some(reason) = only_open_vswitch(need) {
+                cannot.insert(*need, reason.to_owned());
+            }
+        }
+        if needs.contains(&Need::Vlans) {
+            if self.vlan.is_none() {
+                let tried = try_vlan_filtering(&self.worker).await.map_err(SwitchError::Observe)?;
+                self.vlan = Some(tried);
+            }
+            if let Some(Err(reason)) = &self.vlan {
+                cannot.insert(Need::Vlans, reason.clone());
+            }
+        }
+        for need in [Need::Mirrors, Need::Policing] {
+            if needs.contains(&need) {
+                cannot.insert(need, "not there yet".into());
+            }
         }
         Ok(Abilities {
             backend: Backend::Linux,
-            vlan: self.vlan.clone().unwrap_or_else(|| Err("it was not tried".into())),
-            isolation: Ok(()),
+            cannot,
             ports_max: PORTS_MAX,
             swept_with_links: true,
+            datapath: None,
+            checksums: true,
         })
+    }
+
+    async fn labs(&mut self) -> Result<BTreeSet<LabName>, SwitchError> {
+        let links = observe::links(&self.netlink).map_err(SwitchError::Observe)?;
+        let bridges = links.iter().filter(|link| link.kind == Some(InfoKind::Bridge));
+        Ok(bridges.filter_map(|l| Mark::parse(&l.seen.alias)).map(|mark| mark.lab).collect())
     }
 
     async fn observe(&mut self, lab: &LabName) -> Result<Fabric, SwitchError> {
@@ -408,9 +470,16 @@ impl Switch for LinuxBridge {
             let Ok(device) = IfName::new(&link.name) else { continue };
             let seen = fabric.switches.get_mut(switch).expect("listed just above");
             let vlan = if seen.spec.vlan_filtering { vlans.get(&link.index) } else { None };
-            let settings =
-                PortSettings { isolated: is_isolated(link), vlan: vlan.and_then(Vlans::meaning) };
-            seen.ports.insert(device, settings);
+            let settings = PortSettings {
+                isolated: is_isolated(link),
+                vlan: vlan.and_then(Vlans::meaning),
+                policing: None,
+                shaping: None,
+            };
+            // The link itself carries the mark.
+            let (kind, mark) = (PortKind::Link, String::new());
+            let port = SeenPort { kind, settings, number: None, mark, broken: None };
+            seen.ports.insert(device, port);
         }
         Ok(fabric)
     }
@@ -504,7 +573,7 @@ fn settings_info(spec: &SwitchSpec, filtering_matters: bool) -> Vec<InfoBridge> 
     let settings = &spec.settings;
     let stp = if settings.stp { BridgeStpState::KernelStp } else { BridgeStpState::Disabled };
     let mut info = vec![
-        InfoBridge::ForwardDelay(settings.forward_delay_s * TICKS_PER_S),
+        InfoBridge::ForwardDelay(settings.forward_delay_s.unwrap_or(2) * TICKS_PER_S),
         InfoBridge::AgeingTime(settings.ageing_s * TICKS_PER_S),
         InfoBridge::StpState(stp),
         InfoBridge::MulticastSnooping(settings.multicast_snooping),
@@ -519,14 +588,15 @@ fn settings_info(spec: &SwitchSpec, filtering_matters: bool) -> Vec<InfoBridge> 
 
 fn seen_switch(link: &Link) -> Option<SeenSwitch> {
     let device = IfName::new(&link.name).ok()?;
-    let mut settings =
-        SwitchSettings { stp: false, forward_delay_s: 0, ageing_s: 0, multicast_snooping: false };
+    let mut settings = SwitchSettings::default();
     let mut vlan_filtering = false;
     for info in link_infos(link) {
         let LinkInfo::Data(InfoData::Bridge(bridge)) = info else { continue };
         for info in bridge {
             match info {
-                InfoBridge::ForwardDelay(ticks) => settings.forward_delay_s = ticks / TICKS_PER_S,
+                InfoBridge::ForwardDelay(ticks) => {
+                    settings.forward_delay_s = Some(ticks / TICKS_PER_S);
+                }
                 InfoBridge::AgeingTime(ticks) => settings.ageing_s = ticks / TICKS_PER_S,
                 InfoBridge::StpState(state) => settings.stp = *state != BridgeStpState::Disabled,
                 InfoBridge::MulticastSnooping(on) => settings.multicast_snooping = *on,
@@ -549,6 +619,7 @@ fn seen_switch(link: &Link) -> Option<SeenSwitch> {
     let spec = SwitchSpec {
         name,
         backend: Backend::Linux,
+        datapath: None,
         device,
         mac: link.seen.mac,
         mtu: link.seen.mtu,
@@ -558,7 +629,13 @@ fn seen_switch(link: &Link) -> Option<SeenSwitch> {
         settings,
         vlan_filtering,
     };
-    Some(SeenSwitch { spec, up: link.seen.up, ports: BTreeMap::new() })
+    Some(SeenSwitch {
+        spec,
+        up: link.seen.up,
+        ports: BTreeMap::new(),
+        mirrors: BTreeMap::new(),
+        flows: BTreeMap::new(),
+    })
 }
 
 fn link_infos(link: &Link) -> impl Iterator<Item = &LinkInfo> {
@@ -586,6 +663,21 @@ fn port_state(link: &Link) -> Option<BridgePortState> {
 
 fn is_isolated(link: &Link) -> bool {
     port_infos(link).any(|info| *info == InfoBridgePort::Isolated(true))
+}
+
+/// The counters of all links, by name.
+pub(super) fn all_counters(netlink: &Netlink) -> Result<BTreeMap<String, Counters>, SwitchError> {
+    let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let links = netlink.dump(&all, "list links").map_err(SwitchError::Observe)?;
+    let named = links.into_iter().filter_map(|message| {
+        let RouteNetlinkMessage::NewLink(link) = message else { return None };
+        let name = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        });
+        Some((name?, counters(&link)))
+    });
+    Ok(named.collect())
 }
 
 fn counters(link: &LinkMessage) -> Counters {
@@ -673,6 +765,8 @@ fn vlan_ranges(vlan: Option<&Vlan>) -> Vec<VlanRange> {
             }
             ranges
         }
+        // No plan asks for it, see `only_open_vswitch`.
+        Some(Vlan::Tunnel { .. }) => Vec::new(),
     }
 }
 

@@ -6,8 +6,10 @@
 pub mod contract;
 pub mod fake;
 pub mod linux;
+pub mod ovs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use async_trait::async_trait;
 
@@ -16,15 +18,22 @@ use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::Backend;
 use crate::model::world::{Fabric, SwitchSpec};
-use crate::plan::{Abilities, FabricStep};
+use crate::plan::{Abilities, FabricStep, Need};
 
-/// A way of joining ports: the Linux bridge, or a fake in memory.
+/// A way of joining ports: Open vSwitch, the Linux bridge, or a fake in memory.
 #[async_trait]
 pub trait Switch: Send {
+    /// Says what of this is on this machine, in a few words, or why nothing is.
+    /// Starts nothing.
+    async fn available(&mut self) -> Result<String, String>;
+
     /// Says what this switch can do, so that a plan never asks for more. Some
-    /// things have to be tried, in a place of their own; whether VLANs work is
-    /// only tried `for_vlans`, since to a lab without any it does not matter.
-    async fn abilities(&mut self, for_vlans: bool) -> Result<Abilities, SwitchError>;
+    /// things have to be tried, in a place of their own; only what is in
+    /// `needs` is. Starts nothing.
+    async fn abilities(&mut self, needs: &BTreeSet<Need>) -> Result<Abilities, SwitchError>;
+
+    /// Reads which labs have switches. Changes nothing.
+    async fn labs(&mut self) -> Result<BTreeSet<LabName>, SwitchError>;
 
     /// Reads what is there of one lab. Changes nothing.
     async fn observe(&mut self, lab: &LabName) -> Result<Fabric, SwitchError>;
@@ -35,6 +44,12 @@ pub trait Switch: Send {
 
     /// Reads what one switch has learned and counted. Changes nothing.
     async fn traffic(&mut self, switch: &SwitchSpec) -> Result<Traffic, SwitchError>;
+
+    /// Called when a command has done with the switches: a daemon of ours that
+    /// no lab needs any more ends.
+    async fn leave(&mut self) -> Result<(), SwitchError> {
+        Ok(())
+    }
 }
 
 /// What a switch has learned and counted.
@@ -105,6 +120,9 @@ pub enum SwitchError {
     /// The switches could not be read.
     #[error("could not read the switches")]
     Observe(#[source] KernelError),
+    /// Open vSwitch did not do it; nothing of it is left.
+    #[error(transparent)]
+    OpenVswitch(#[from] ovs::OvsError),
     /// All was set, but a port had not come to forward by the deadline.
     #[error(
         "switch `{switch}` did not begin to forward within {seconds} s: port `{port}` is still \
@@ -122,8 +140,10 @@ pub enum SwitchError {
     },
 }
 
-/// Opens the backends of this machine.
-pub fn open(host: &LinuxHost) -> BTreeMap<Backend, Box<dyn Switch>> {
+/// Opens the backends of this machine, the best first. `state` is where a
+/// backend keeps what it runs.
+pub fn open(host: &LinuxHost, state: &Path) -> BTreeMap<Backend, Box<dyn Switch>> {
+    let ovs: Box<dyn Switch> = Box::new(ovs::OpenVswitch::new(host, state));
     let linux: Box<dyn Switch> = Box::new(linux::LinuxBridge::new(host));
-    BTreeMap::from([(Backend::Linux, linux)])
+    BTreeMap::from([(Backend::Ovs, ovs), (Backend::Linux, linux)])
 }

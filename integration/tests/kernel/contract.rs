@@ -1,16 +1,32 @@
 //! The promises of `trait Switch`, over the Linux bridge. Over the fake they run
 //! in `tests/contract.rs`; where the kernel filters VLANs, those are among them.
 
+use std::path::Path;
+
 use ovsns::kernel::{Host, LinuxHost};
 use ovsns::model::mark::{Mark, Thing, birth_mac, group};
 use ovsns::model::names::{IfName, LabName};
 use ovsns::plan::{Place, Step, Veth, VethEnd};
+use ovsns::switch::Switch;
 use ovsns::switch::contract::{self, Subject};
 use ovsns::switch::linux::LinuxBridge;
+use ovsns::switch::ovs::OpenVswitch;
 use world::{Verdict, World};
 
-/// a.x -- b.x, both ends in the machine's own namespace and plugged in nowhere.
 pub(crate) fn the_linux_bridge_keeps_every_promise(world: &World) -> Verdict {
+    keeps_every_promise(world, |host| Box::new(LinuxBridge::new(host)));
+    Ok(())
+}
+
+pub(crate) fn open_vswitch_keeps_every_promise(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    let state = Path::new("/run/ovsns");
+    keeps_every_promise(world, |host| Box::new(OpenVswitch::new(host, state)));
+    Ok(())
+}
+
+/// a.x -- b.x, both ends in the machine's own namespace and plugged in nowhere.
+fn keeps_every_promise(world: &World, switch: impl FnOnce(&LinuxHost) -> Box<dyn Switch>) {
     let before = world.inventory();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
@@ -19,13 +35,12 @@ pub(crate) fn the_linux_bridge_keeps_every_promise(world: &World) -> Verdict {
         let veth = pair(&lab);
         let links: [IfName; 2] = veth.ends.clone().map(|end| end.device);
         host.perform(&lab, &Step::AddVeth(veth.clone())).await.expect("it can be made");
-        let mut switch = LinuxBridge::new(&host);
-        let mut subject = Subject { switch: &mut switch, lab: lab.clone(), links };
+        let mut switch = switch(&host);
+        let mut subject = Subject { switch: &mut *switch, lab: lab.clone(), links };
         contract::all(&mut subject).await;
         host.perform(&lab, &Step::DeleteVeth(veth)).await.expect("it can be deleted");
     });
     world.inventory().must_equal(&before);
-    Ok(())
 }
 
 fn pair(lab: &LabName) -> Veth {

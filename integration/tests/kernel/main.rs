@@ -56,7 +56,10 @@ fn main() -> ExitCode {
             a_full_state_directory_keeps_no_lab,
             a_closed_pipe_is_no_failure,
         ],
-        tests![contract: the_linux_bridge_keeps_every_promise],
+        tests![contract:
+            the_linux_bridge_keeps_every_promise,
+            open_vswitch_keeps_every_promise,
+        ],
         tests![examples: two_nodes, cable, router, multicast, tree],
         tests![files:
             addresses_are_given_and_stay,

@@ -1,0 +1,114 @@
+//! The machine's own Open vSwitch, as a distribution would run it: in the
+//! private world, at the usual place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::{Skip, World, until};
+
+/// Where a distribution has its sockets.
+const RUNDIR: &str = "/run/openvswitch";
+
+/// `ovsdb-server` and `ovs-vswitchd`; they end with the value, or the world.
+pub struct OpenVswitch {
+    server: Child,
+    vswitchd: Option<Child>,
+}
+
+impl World {
+    /// Starts the machine's own Open vSwitch. `config` is what is set in its
+    /// table `Open_vSwitch` before the switch starts, as `ovs-vsctl set` takes
+    /// it.
+    pub fn open_vswitch(&self, config: &[&str]) -> Result<OpenVswitch, Skip> {
+        self.needs("ovs-vswitchd")?;
+        self.needs("ovsdb-tool")?;
+        fs::create_dir_all(RUNDIR).expect("a private /run");
+        let database = Path::new(RUNDIR).join("conf.db");
+        if !database.exists() {
+            let schema = "/usr/share/openvswitch/vswitch.ovsschema";
+            self.run(&format!("ovsdb-tool create {} {schema}", database.display()));
+        }
+        let mut ovs = OpenVswitch { server: server(), vswitchd: None };
+        ovs.wait_for_server();
+        self.run("ovs-vsctl --no-wait init");
+        for setting in config {
+            self.run(&format!("ovs-vsctl --no-wait set Open_vSwitch . {setting}"));
+        }
+        ovs.start_switch(self);
+        Ok(ovs)
+    }
+}
+
+fn server() -> Child {
+    let database = format!("{RUNDIR}/conf.db");
+    let socket = format!("--remote=punix:{RUNDIR}/db.sock");
+    daemon("ovsdb-server", &[&database, &socket])
+}
+
+/// Starts a daemon as a child, with its pid file and log at the usual place.
+fn daemon(program: &str, args: &[&str]) -> Child {
+    let mut command = Command::new(program);
+    command.args(args).arg(format!("--pidfile={RUNDIR}/{program}.pid"));
+    command.arg(format!("--log-file={RUNDIR}/{program}.log"));
+    for variable in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"] {
+        command.env(variable, RUNDIR);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("it is installed")
+}
+
+impl OpenVswitch {
+    /// Kills `ovs-vswitchd` with SIGKILL.
+    pub fn kill_switch(&mut self) {
+        let mut vswitchd = self.vswitchd.take().expect("it runs");
+        vswitchd.kill().expect("a child of ours");
+        vswitchd.wait().expect("a child of ours");
+    }
+
+    /// Starts `ovs-vswitchd` again, and waits until it has caught up.
+    pub fn start_switch(&mut self, world: &World) {
+        let remote = format!("unix:{RUNDIR}/db.sock");
+        self.vswitchd = Some(daemon("ovs-vswitchd", &[&remote]));
+        // Returns when all that is in the database is carried out.
+        world.run("ovs-vsctl --timeout=30 set Open_vSwitch . external_ids:test=started");
+    }
+
+    /// Kills `ovsdb-server` with SIGKILL, and starts it again.
+    pub fn restart_server(&mut self) {
+        self.server.kill().expect("a child of ours");
+        self.server.wait().expect("a child of ours");
+        self.server = server();
+        self.wait_for_server();
+    }
+
+    fn wait_for_server(&mut self) {
+        let socket = self.rundir().join("db.sock");
+        until("the database answers", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    }
+
+    /// Where its sockets and logs are.
+    pub fn rundir(&self) -> PathBuf {
+        PathBuf::from(RUNDIR)
+    }
+
+    /// What `ovs-vswitchd` wrote into its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.rundir().join("ovs-vswitchd.log")).unwrap_or_default()
+    }
+
+    /// The process id of `ovs-vswitchd`.
+    pub fn switch_id(&self) -> u32 {
+        self.vswitchd.as_ref().expect("it runs").id()
+    }
+}
+
+impl Drop for OpenVswitch {
+    fn drop(&mut self) {
+        for child in self.vswitchd.iter_mut().chain([&mut self.server]) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(RUNDIR);
+    }
+}

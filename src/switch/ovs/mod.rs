@@ -1,0 +1,550 @@
+//! Open vSwitch as a switch: bridges are rows of its database (RFC 7047,
+//! ovs-vswitchd.conf.db(5)), ports are rows that name links of the kernel.
+//!
+//! A batch of steps is one transaction (`change`), and is not done before
+//! `ovs-vswitchd` has carried it out and every interface says that it works.
+//! What is there is read from a replica of the database (`seen`). Only what
+//! the database does not have goes elsewhere: the local devices of bridges are
+//! marked and raised by netlink, flows and the forwarding table go through
+//! `tools`. Which Open vSwitch it is, `seek` finds out.
+
+mod change;
+mod error;
+mod seek;
+mod seen;
+mod tools;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use netlink_packet_route::link::LinkAttribute;
+use ovsdb::vswitch::OpenVswitch as Root;
+
+use super::{Counters, Learned, Switch, SwitchError, Traffic};
+use crate::kernel::netlink::Netlink;
+use crate::kernel::observe::{self, Link};
+use crate::kernel::worker::Worker;
+use crate::kernel::{KernelError, LinuxHost};
+use crate::model::names::{IfName, LabName};
+use crate::model::topology::{Backend, Datapath};
+use crate::model::world::{Fabric, SwitchSpec};
+use crate::plan::{Abilities, FabricStep, Need};
+use error::Failed;
+use seek::Vswitch;
+use seen::{FLOWS, Rows};
+use tools::FlowChange;
+
+pub use error::OvsError;
+
+/// How long `ovs-vswitchd` may take to carry out a change: a thousand ports
+/// take a second or two on a busy machine.
+const APPLIED_WITHIN: Duration = Duration::from_secs(60);
+
+/// How much longer than two forward delays a port may take to forward.
+const FORWARDING_GRACE: Duration = Duration::from_secs(20);
+
+/// The greatest port number of OpenFlow 1.0, less the reserved ones.
+const PORTS_MAX: usize = 0xfeff;
+
+/// The bridges of this machine's Open vSwitch, or of one of our own.
+pub struct OpenVswitch {
+    netlink: Netlink,
+    worker: Worker,
+    /// Where our own is, or would be.
+    state: PathBuf,
+    /// Looked for once; nothing there is looked for again.
+    vswitch: Option<Vswitch>,
+}
+
+impl OpenVswitch {
+    /// Works through the sockets of `host`; `state` is where one of our own
+    /// would live.
+    pub fn new(host: &LinuxHost, state: &Path) -> Self {
+        Self {
+            netlink: host.here().clone(),
+            worker: host.worker().clone(),
+            state: state.to_owned(),
+            vswitch: None,
+        }
+    }
+
+    /// The Open vSwitch that is there, if one is.
+    async fn there(&mut self) -> Result<Option<&Vswitch>, SwitchError> {
+        if self.vswitch.is_none() {
+            self.vswitch = seek::there(&self.state).await.map_err(SwitchError::OpenVswitch)?;
+        }
+        Ok(self.vswitch.as_ref())
+    }
+
+    /// The Open vSwitch that is there, or one that is started.
+    async fn needed(&mut self) -> Result<&Vswitch, OvsError> {
+        if self.vswitch.is_none() {
+            self.vswitch = Some(seek::there_or_started(&self.state).await?);
+        }
+        Ok(self.vswitch.as_ref().expect("filled in just above"))
+    }
+
+    fn links(&self) -> Result<Vec<Link>, SwitchError> {
+        observe::links(&self.netlink).map_err(SwitchError::Observe)
+    }
+
+    /// Does all of `steps`, and says how far it came if not.
+    async fn change(&mut self, steps: &[FabricStep]) -> Result<(), Failed> {
+        let links = observe::links(&self.netlink).map_err(kernel).map_err(Failed::Nothing)?;
+        let netlink = self.netlink.clone();
+        let vswitch = self.needed().await.map_err(Failed::Nothing)?;
+        if !vswitch.is_alive().await {
+            return Err(Failed::Nothing(OvsError::NotRunning { at: vswitch.at() }));
+        }
+        if is_teardown(steps) {
+            return vswitch.commit(steps, &by_name(&links)).await;
+        }
+        // What an earlier teardown left to be carried out comes first: a port
+        // that goes and comes back in between is, to the switch, the same
+        // port, and stays bound to a link that is no more.
+        vswitch.caught_up(APPLIED_WITHIN).await?;
+        vswitch.apply(steps, &by_name(&links), APPLIED_WITHIN).await?;
+        local_devices(&netlink, steps).map_err(kernel).map_err(Failed::Changed)?;
+        vswitch.change_flows(steps).await.map_err(Failed::Changed)?;
+        let links = observe::links(&netlink).map_err(kernel).map_err(Failed::Changed)?;
+        vswitch.forwarding(steps, &by_name(&links)).await.map_err(Failed::Changed)
+    }
+
+    /// Takes back all of `steps`, newest first, and returns in words what
+    /// could not be.
+    async fn take_back(&mut self, steps: &[FabricStep]) -> Vec<String> {
+        let undos = steps.iter().rev().flat_map(|step| step.undo().unwrap_or_default());
+        let undos: Vec<FabricStep> = undos.collect();
+        match self.change(&undos).await {
+            Ok(()) => Vec::new(),
+            Err(_) => undos.iter().map(FabricStep::line).collect(),
+        }
+    }
+}
+
+/// The kernel's refusal, where Open vSwitch's is expected.
+fn kernel(error: KernelError) -> OvsError {
+    OvsError::Own { what: error.to_string(), hint: error.hint().map(str::to_owned) }
+}
+
+fn by_name(links: &[Link]) -> HashMap<&str, &Link> {
+    links.iter().map(|link| (link.name.as_str(), link)).collect()
+}
+
+/// Whether nothing but bridges of userspace goes. They are gone when their
+/// rows are, and waiting for the daemon would take 13 ms for each port (every
+/// packet socket waits for an RCU grace period). Their local devices are taps
+/// in the lab's link group; a sweep takes them at once, the daemon 20 ms each.
+fn is_teardown(steps: &[FabricStep]) -> bool {
+    steps.iter().all(|step| match step {
+        FabricStep::DeleteSwitch(spec) => spec.datapath == Some(Datapath::Netdev),
+        FabricStep::AddSwitch(_)
+        | FabricStep::SetSwitch { .. }
+        | FabricStep::RaiseSwitch(_)
+        | FabricStep::AddPort(_)
+        | FabricStep::SetPort { .. }
+        | FabricStep::DeletePort(_)
+        | FabricStep::AddMirror(_)
+        | FabricStep::DeleteMirror(_)
+        | FabricStep::AddFlow(_)
+        | FabricStep::DeleteFlow(_) => false,
+    })
+}
+
+/// Marks and raises the local devices of bridges.
+fn local_devices(netlink: &Netlink, steps: &[FabricStep]) -> Result<(), KernelError> {
+    for step in steps {
+        match step {
+            FabricStep::AddSwitch(spec) => mark_local(netlink, None, spec)?,
+            FabricStep::SetSwitch { before, after } => mark_local(netlink, Some(before), after)?,
+            FabricStep::RaiseSwitch(spec) => {
+                let asked = || format!("raise the local device of bridge `{}`", spec.device);
+                netlink.set_link(&spec.device, Some(true), Vec::new(), asked)?;
+            }
+            FabricStep::DeleteSwitch(_)
+            | FabricStep::AddPort(_)
+            | FabricStep::SetPort { .. }
+            | FabricStep::DeletePort(_)
+            | FabricStep::AddMirror(_)
+            | FabricStep::DeleteMirror(_)
+            | FabricStep::AddFlow(_)
+            | FabricStep::DeleteFlow(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Like `ip link set BRIDGE group GROUP alias MARK` and `ip link property add
+/// dev BRIDGE altname NAME`, with what differs from `before`.
+fn mark_local(
+    netlink: &Netlink,
+    before: Option<&SwitchSpec>,
+    spec: &SwitchSpec,
+) -> Result<(), KernelError> {
+    let mut attributes = Vec::new();
+    if before.is_none_or(|before| before.group != spec.group) {
+        attributes.push(LinkAttribute::Group(spec.group));
+    }
+    if before.is_none_or(|before| before.alias != spec.alias) {
+        attributes.push(LinkAttribute::IfAlias(spec.alias.clone()));
+    }
+    if !attributes.is_empty() {
+        let asked = || format!("mark the local device of bridge `{}`", spec.device);
+        netlink.set_link(&spec.device, None, attributes, asked)?;
+    }
+    if before.is_none_or(|before| before.altname != spec.altname) && !spec.altname.is_empty() {
+        match netlink.add_altname(&spec.device, &spec.altname) {
+            // A tap that outlived its daemon has it already.
+            Err(error) if error.errno == nix::errno::Errno::EEXIST => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+impl Vswitch {
+    /// Writes `steps` in one transaction and waits until they are carried out.
+    async fn apply(
+        &self,
+        steps: &[FabricStep],
+        links: &seen::Links<'_>,
+        within: Duration,
+    ) -> Result<(), Failed> {
+        let write = |replica: &ovsdb::Replica| change::write(steps, replica, links);
+        let applied = self.client.apply(within, write).await;
+        applied.map(drop).map_err(|error| Failed::of(error, &self.at()))
+    }
+
+    /// Writes `steps` in one transaction, and leaves it to the daemon to carry
+    /// them out.
+    async fn commit(&self, steps: &[FabricStep], links: &seen::Links<'_>) -> Result<(), Failed> {
+        let write = |replica: &ovsdb::Replica| {
+            let mut transaction = change::write(steps, replica, links)?;
+            if let (false, Some(root)) = (transaction.is_empty(), replica.only::<Root>()?) {
+                transaction.mutate::<Root>(root.uuid, Root::NEXT_CFG.plus(1));
+            }
+            Ok(transaction)
+        };
+        let edited = self.client.edit(APPLIED_WITHIN, write).await;
+        edited.map(drop).map_err(|error| Failed::of(error.into(), &self.at()))
+    }
+
+    /// Waits until the daemon has carried out all that is in the database.
+    async fn caught_up(&self, within: Duration) -> Result<(), Failed> {
+        let caught_up = |replica: &ovsdb::Replica| {
+            let root = replica.only::<Root>().ok()??;
+            (root.next_cfg <= root.cur_cfg).then_some(())
+        };
+        let seconds = within.as_secs();
+        let late = || Failed::Nothing(OvsError::NotApplied { seconds });
+        self.client.wait_for(within, caught_up).await.ok_or_else(late)
+    }
+
+    /// Changes flows, all of one bridge at once.
+    async fn change_flows(&self, steps: &[FabricStep]) -> Result<(), OvsError> {
+        let mut changes: BTreeMap<&IfName, Vec<FlowChange<'_>>> = BTreeMap::new();
+        for step in steps {
+            match step {
+                FabricStep::AddFlow(flow) => {
+                    let change = FlowChange::Add(flow.cookie, &flow.text);
+                    changes.entry(&flow.bridge).or_default().push(change);
+                }
+                FabricStep::DeleteFlow(flow) => {
+                    let change = FlowChange::Delete(flow.cookie);
+                    changes.entry(&flow.bridge).or_default().push(change);
+                }
+                FabricStep::AddSwitch(_)
+                | FabricStep::SetSwitch { .. }
+                | FabricStep::RaiseSwitch(_)
+                | FabricStep::DeleteSwitch(_)
+                | FabricStep::AddPort(_)
+                | FabricStep::SetPort { .. }
+                | FabricStep::DeletePort(_)
+                | FabricStep::AddMirror(_)
+                | FabricStep::DeleteMirror(_) => {}
+            }
+        }
+        for (bridge, changes) in changes {
+            tools::change_flows(&self.rundir, bridge.as_str(), &changes).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the ports that `steps` plugged in or raised forward, where
+    /// a spanning tree has to decide that first.
+    async fn forwarding(
+        &self,
+        steps: &[FabricStep],
+        links: &seen::Links<'_>,
+    ) -> Result<(), OvsError> {
+        let mut delay_s = 0;
+        let mut bridges = BTreeMap::new();
+        for step in steps {
+            let (FabricStep::RaiseSwitch(spec)
+            | FabricStep::AddSwitch(spec)
+            | FabricStep::SetSwitch { after: spec, .. }) = step
+            else {
+                continue;
+            };
+            if spec.settings.stp || spec.settings.rstp {
+                delay_s = delay_s.max(spec.settings.forward_delay_s.unwrap_or(15));
+                bridges.insert(spec.device.as_str(), spec.name.as_str());
+            }
+        }
+        let ports: BTreeSet<&str> = steps
+            .iter()
+            .filter_map(|step| match step {
+                FabricStep::AddPort(port) | FabricStep::SetPort { after: port, .. } => {
+                    Some(port.device.as_str())
+                }
+                _ => None,
+            })
+            .collect();
+        let mut on_their_way = Vec::new();
+        let look = |replica: &ovsdb::Replica| {
+            let found = waiting(replica, &bridges, &ports, links).ok()?;
+            on_their_way = found;
+            on_their_way.is_empty().then_some(())
+        };
+        let delay = Duration::from_secs(u64::from(delay_s.max(4)));
+        let within = 2 * delay + FORWARDING_GRACE;
+        if self.client.wait_for(within, look).await.is_some() {
+            return Ok(());
+        }
+        let ports: Vec<_> = on_their_way
+            .iter()
+            .map(|(port, state)| format!("port `{port}` is still {state}"))
+            .collect();
+        Err(OvsError::Faults(ports))
+    }
+}
+
+/// The ports with carrier whose spanning tree has not decided yet.
+fn waiting(
+    replica: &ovsdb::Replica,
+    bridges: &BTreeMap<&str, &str>,
+    ports: &BTreeSet<&str>,
+    links: &seen::Links<'_>,
+) -> Result<Vec<(String, String)>, ovsdb::ReadError> {
+    use ovsdb::vswitch::{Bridge, Port};
+    let mut found = Vec::new();
+    if bridges.is_empty() && ports.is_empty() {
+        return Ok(found);
+    }
+    for bridge in replica.rows::<Bridge>()? {
+        if !bridge.stp_enable && !bridge.rstp_enable {
+            continue;
+        }
+        let whole = bridges.contains_key(bridge.name.as_str());
+        for row in &bridge.ports {
+            let Some(port) = row.as_uuid().map(|uuid| replica.get::<Port>(uuid)).transpose()?
+            else {
+                continue;
+            };
+            let Some(port) = port else { continue };
+            let touched = whole || ports.contains(port.name.as_str());
+            let local = port.name == bridge.name;
+            let link = links.get(port.name.as_str());
+            let down = link.is_some_and(|link| !link.seen.up || !link.seen.carrier);
+            if !touched || local || down {
+                continue;
+            }
+            let state = match bridge.stp_enable {
+                true => port.status.get("stp_state"),
+                false => port.rstp_status.get("rstp_port_state"),
+            };
+            let state = state.map(|state| state.to_lowercase()).unwrap_or_default();
+            let settled = ["forwarding", "blocking", "discarding", "disabled"];
+            // Under RSTP a port begins by discarding, and one that is to go on
+            // so has the role of an alternate or a backup.
+            let role = port.rstp_status.get("rstp_port_role").map(String::as_str);
+            let undecided =
+                state == "discarding" && !matches!(role, Some("Alternate" | "Backup" | "Disabled"));
+            if !settled.contains(&state.as_str()) || undecided {
+                let words = if state.is_empty() { "without a state".to_owned() } else { state };
+                found.push((port.name.clone(), words));
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[async_trait]
+impl Switch for OpenVswitch {
+    async fn available(&mut self) -> Result<String, String> {
+        seek::available(&self.state, self.vswitch.as_ref()).await
+    }
+
+    async fn abilities(&mut self, needs: &BTreeSet<Need>) -> Result<Abilities, SwitchError> {
+        let (datapath, no_system) = seek::datapath(&self.netlink).await;
+        let there = self.there().await?;
+        let checksums = there.is_none_or(|vswitch| vswitch.tso);
+        let mut cannot = BTreeMap::new();
+        for need in needs {
+            let reason = match need {
+                Need::ForwardDelay(seconds) if *seconds < 4 => {
+                    Some("Open vSwitch takes 4 to 30 s".to_owned())
+                }
+                Need::Ageing(seconds) if !(15..=3600).contains(seconds) => {
+                    Some("Open vSwitch takes 15 to 3600 s".to_owned())
+                }
+                Need::Datapath(Datapath::System) => no_system.clone(),
+                Need::Datapath(Datapath::Netdev) => seek::no_tun(),
+                Need::Queues(wanted) if wanted.unwrap_or(datapath) == Datapath::Netdev => Some(
+                    "frames of the userspace datapath all go into the default queue".to_owned(),
+                ),
+                Need::Qinq => there.and_then(Vswitch::no_qinq),
+                Need::Vlans
+                | Need::Isolation
+                | Need::Rstp
+                | Need::ForwardDelay(_)
+                | Need::Ageing(_)
+                | Need::Mirrors
+                | Need::MirrorVlans
+                | Need::Policing
+                | Need::Shaping
+                | Need::Queues(_)
+                | Need::OpenFlow
+                | Need::Export
+                | Need::Bonds
+                | Need::Tunnel(..) => None,
+            };
+            if let Some(reason) = reason {
+                cannot.insert(*need, reason);
+            }
+        }
+        Ok(Abilities {
+            backend: Backend::Ovs,
+            cannot,
+            ports_max: PORTS_MAX,
+            swept_with_links: false,
+            datapath: Some(datapath),
+            checksums,
+        })
+    }
+
+    async fn labs(&mut self) -> Result<BTreeSet<LabName>, SwitchError> {
+        let Some(vswitch) = self.there().await? else { return Ok(BTreeSet::new()) };
+        vswitch.client.read(seen::labs).map_err(|error| vswitch.unreadable(&error))
+    }
+
+    async fn observe(&mut self, lab: &LabName) -> Result<Fabric, SwitchError> {
+        let links = self.links()?;
+        let Some(vswitch) = self.there().await? else { return Ok(Fabric::default()) };
+        let rows = vswitch.client.read(Rows::read).map_err(|error| vswitch.unreadable(&error))?;
+        let alive = vswitch.is_alive().await;
+        let mut fabric = rows.fabric(lab, &by_name(&links), alive);
+        for seen in fabric.switches.values_mut().filter(|_| alive) {
+            let bridge = rows.bridge(&seen.spec.device);
+            if bridge.is_some_and(|bridge| bridge.external_ids.contains_key(FLOWS)) {
+                let flows = tools::flows(&vswitch.rundir, seen.spec.device.as_str()).await;
+                seen.flows = flows.map_err(SwitchError::OpenVswitch)?;
+            }
+        }
+        Ok(fabric)
+    }
+
+    async fn commit(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        match self.change(steps).await {
+            Ok(()) => Ok(()),
+            Err(Failed::Nothing(error) | Failed::Unsure(error)) => {
+                Err(SwitchError::OpenVswitch(error))
+            }
+            Err(Failed::Changed(error)) => match self.take_back(steps).await {
+                left if left.is_empty() => Err(SwitchError::OpenVswitch(error)),
+                left => Err(SwitchError::StillThere {
+                    left,
+                    source: Box::new(SwitchError::OpenVswitch(error)),
+                }),
+            },
+        }
+    }
+
+    async fn traffic(&mut self, switch: &SwitchSpec) -> Result<Traffic, SwitchError> {
+        let counted = super::linux::all_counters(&self.netlink)?;
+        let Some(vswitch) = self.there().await? else { return Ok(Traffic::default()) };
+        let rows = vswitch.client.read(Rows::read).map_err(|error| vswitch.unreadable(&error))?;
+        let fabric = switch_alone(&rows, switch);
+        let mut traffic = Traffic::default();
+        let mut by_number = BTreeMap::new();
+        for (name, port) in &fabric {
+            by_number.extend(port.numbers.iter().map(|number| (*number, name.clone())));
+            let of_links = port.links.iter().filter_map(|link| counted.get(link.as_str()));
+            let counters = of_links.copied().chain(port.counted).fold(Counters::default(), sum);
+            traffic.counters.insert(name.clone(), counters);
+        }
+        if !vswitch.is_alive().await {
+            return Ok(traffic);
+        }
+        let learned = tools::control(&vswitch.control, "fdb/show", &[switch.device.as_str()]).await;
+        let learned = learned.map_err(SwitchError::OpenVswitch)?;
+        traffic.learned.extend(tools::read_fdb(&learned).into_iter().filter_map(|entry| {
+            let port = by_number.get(&entry.number)?.clone();
+            let vlan = Some(entry.vlan).filter(|_| switch.vlan_filtering);
+            Some(Learned { mac: entry.mac, port, vlan })
+        }));
+        traffic.learned.sort();
+        Ok(traffic)
+    }
+
+    async fn leave(&mut self) -> Result<(), SwitchError> {
+        match self.vswitch.take() {
+            None => Ok(()),
+            Some(vswitch) => vswitch.leave().await.map_err(SwitchError::OpenVswitch),
+        }
+    }
+}
+
+/// A port, as far as its counters go.
+struct Counted {
+    /// Its numbers: one for each link of a bond.
+    numbers: Vec<u16>,
+    /// The kernel's links that are plugged in, whose counters are up to date.
+    links: Vec<String>,
+    /// What the database has of a port without a link, some seconds old.
+    counted: Option<Counters>,
+}
+
+fn switch_alone(rows: &Rows, switch: &SwitchSpec) -> BTreeMap<IfName, Counted> {
+    let Some(bridge) = rows.bridge(&switch.device) else { return BTreeMap::new() };
+    let ports = seen::followed(&bridge.ports, &rows.ports).filter(|p| p.name != bridge.name);
+    let counted = ports.filter_map(|port| {
+        let interfaces: Vec<_> = seen::followed(&port.interfaces, &rows.interfaces).collect();
+        let has_link = |interface: &str| matches!(interface, "" | "system");
+        let links = interfaces.iter().filter(|interface| has_link(&interface.kind));
+        let links: Vec<String> = links.map(|interface| interface.name.clone()).collect();
+        let counted = interfaces.first().filter(|_| links.is_empty()).map(|interface| {
+            let of = |key: &str| {
+                let value = interface.statistics.get(key).copied().unwrap_or_default();
+                u64::try_from(value).unwrap_or_default()
+            };
+            Counters {
+                rx_packets: of("rx_packets"),
+                rx_bytes: of("rx_bytes"),
+                tx_packets: of("tx_packets"),
+                tx_bytes: of("tx_bytes"),
+                dropped: of("rx_dropped") + of("tx_dropped"),
+            }
+        });
+        let numbers =
+            interfaces.iter().filter_map(|interface| u16::try_from(interface.ofport?).ok());
+        let counted = Counted { numbers: numbers.collect(), links, counted };
+        Some((IfName::new(&port.name).ok()?, counted))
+    });
+    counted.collect()
+}
+
+fn sum(a: Counters, b: Counters) -> Counters {
+    Counters {
+        rx_packets: a.rx_packets + b.rx_packets,
+        rx_bytes: a.rx_bytes + b.rx_bytes,
+        tx_packets: a.tx_packets + b.tx_packets,
+        tx_bytes: a.tx_bytes + b.tx_bytes,
+        dropped: a.dropped + b.dropped,
+    }
+}

@@ -1,0 +1,412 @@
+//! Rows of the database, read as switches of a lab.
+//!
+//! Pure: a replica and the kernel's links come in, a `Fabric` comes out.
+//! Whatever `change` writes is read back here as it was written, so that a
+//! second look finds nothing to do.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ovsdb::vswitch::{
+    Bridge, Controller, Interface, Ipfix, Mirror, NetFlow, Port, Qos, Queue, Sflow, Strings,
+};
+use ovsdb::{Entry, ReadError, Ref, Replica, Table, Uuid};
+
+use crate::kernel::observe::Link;
+use crate::model::mark::{Mac, Mark, Thing};
+use crate::model::names::{IfName, LabName};
+use crate::model::topology::{
+    self, Backend, BondMode, Datapath, Export, FailMode, Lacp, OpenFlow, Policing, PortSettings,
+    Shaping, SwitchSettings, TunnelKind, Vlan,
+};
+use crate::model::world::{Fabric, MirrorSpec, PortKind, SeenPort, SeenSwitch, SwitchSpec};
+
+/// The key of our mark in `external_ids`.
+pub(super) const MARK: &str = "ovsns";
+/// The kernel's index of each link that was plugged in, in `external_ids` of
+/// its port: a link that was made again under the same name is another one,
+/// which Open vSwitch does not notice (its socket stays bound to the old one).
+pub(super) const LINKS: &str = "ovsns-links";
+/// Whether ports of a bridge have a say about VLANs, in its `external_ids`.
+pub(super) const VLANS: &str = "ovsns-vlans";
+/// Whether a bridge was given flows of ours, in its `external_ids`. The flows
+/// themselves are lost when the daemon restarts.
+pub(super) const FLOWS: &str = "ovsns-flows";
+
+/// The kernel's links by name.
+pub(super) type Links<'a> = HashMap<&'a str, &'a Link>;
+
+/// The rows that matter, each by its UUID.
+pub(super) struct Rows {
+    pub(super) bridges: Vec<Entry<Bridge>>,
+    pub(super) ports: HashMap<Uuid, Entry<Port>>,
+    pub(super) interfaces: HashMap<Uuid, Entry<Interface>>,
+    mirrors: HashMap<Uuid, Entry<Mirror>>,
+    qos: HashMap<Uuid, Entry<Qos>>,
+    queues: HashMap<Uuid, Entry<Queue>>,
+    controllers: HashMap<Uuid, Entry<Controller>>,
+    netflow: HashMap<Uuid, Entry<NetFlow>>,
+    sflow: HashMap<Uuid, Entry<Sflow>>,
+    ipfix: HashMap<Uuid, Entry<Ipfix>>,
+}
+
+fn by_uuid<T: Table>(replica: &Replica) -> Result<HashMap<Uuid, Entry<T>>, ReadError> {
+    Ok(replica.rows::<T>()?.into_iter().map(|entry| (entry.uuid, entry)).collect())
+}
+
+/// The rows that a column refers to.
+pub(super) fn followed<'r, T: 'r>(
+    refs: impl IntoIterator<Item = &'r Ref<T>>,
+    rows: &'r HashMap<Uuid, Entry<T>>,
+) -> impl Iterator<Item = &'r Entry<T>> {
+    refs.into_iter().filter_map(|row| rows.get(&row.as_uuid()?))
+}
+
+/// The mark in `external_ids`, if it is one of ours.
+pub(super) fn mark_of(external_ids: &Strings) -> Option<Mark> {
+    Mark::parse(external_ids.get(MARK)?)
+}
+
+/// The labs that have bridges.
+pub(super) fn labs(replica: &Replica) -> Result<BTreeSet<LabName>, ReadError> {
+    let bridges = replica.rows::<Bridge>()?;
+    Ok(bridges.iter().filter_map(|b| mark_of(&b.external_ids)).map(|mark| mark.lab).collect())
+}
+
+impl Rows {
+    pub(super) fn read(replica: &Replica) -> Result<Self, ReadError> {
+        Ok(Self {
+            bridges: replica.rows::<Bridge>()?,
+            ports: by_uuid(replica)?,
+            interfaces: by_uuid(replica)?,
+            mirrors: by_uuid(replica)?,
+            qos: by_uuid(replica)?,
+            queues: by_uuid(replica)?,
+            controllers: by_uuid(replica)?,
+            netflow: by_uuid(replica)?,
+            sflow: by_uuid(replica)?,
+            ipfix: by_uuid(replica)?,
+        })
+    }
+
+    /// The bridge called `name`.
+    pub(super) fn bridge(&self, name: &IfName) -> Option<&Entry<Bridge>> {
+        self.bridges.iter().find(|bridge| bridge.name == name.as_str())
+    }
+
+    /// The port called `name`, and the bridge it is on.
+    pub(super) fn port(&self, name: &IfName) -> Option<(&Entry<Bridge>, &Entry<Port>)> {
+        self.bridges.iter().find_map(|bridge| {
+            let mut ports = followed(&bridge.ports, &self.ports);
+            Some((bridge, ports.find(|port| port.name == name.as_str())?))
+        })
+    }
+
+    /// The mirror of ours called `name` on `bridge`.
+    pub(super) fn mirror<'r>(
+        &'r self,
+        bridge: &'r Entry<Bridge>,
+        name: &IfName,
+    ) -> Option<&'r Entry<Mirror>> {
+        let ours = |mirror: &&Entry<Mirror>| mark_of(&mirror.external_ids).is_some();
+        let mut mirrors = followed(&bridge.mirrors, &self.mirrors).filter(ours);
+        mirrors.find(|mirror| mirror.name == name.as_str())
+    }
+
+    /// The shaping of ours that a port has: rows that outlive the port, and
+    /// have to be deleted with it.
+    pub(super) fn shaping(&self, port: &Port) -> Option<(Uuid, Vec<Uuid>)> {
+        let qos = self.qos.get(&port.qos.as_ref()?.as_uuid()?)?;
+        mark_of(&qos.external_ids)?;
+        let queues = followed(qos.queues.values(), &self.queues);
+        let ours = queues.filter(|queue| mark_of(&queue.external_ids).is_some());
+        Some((qos.uuid, ours.map(|queue| queue.uuid).collect()))
+    }
+
+    /// The controllers of ours on a bridge.
+    pub(super) fn controllers<'r>(
+        &'r self,
+        bridge: &'r Bridge,
+    ) -> impl Iterator<Item = &'r Entry<Controller>> {
+        let all = followed(&bridge.controller, &self.controllers);
+        all.filter(|controller| mark_of(&controller.external_ids).is_some())
+    }
+
+    /// The switches of `lab`.
+    pub(super) fn fabric(&self, lab: &LabName, links: &Links, alive: bool) -> Fabric {
+        let mut fabric = Fabric::default();
+        for bridge in &self.bridges {
+            let Some(Mark { lab: of, thing: Thing::Switch(name) }) = mark_of(&bridge.external_ids)
+            else {
+                continue;
+            };
+            let Ok(device) = IfName::new(&bridge.name) else { continue };
+            if of != *lab {
+                continue;
+            }
+            let spec = self.switch(bridge, name, device, links);
+            let link = links.get(bridge.name.as_str());
+            let up = alive && bridge.datapath_id.is_some() && link.is_some_and(|link| link.seen.up);
+            let ports = followed(&bridge.ports, &self.ports)
+                .filter(|port| port.name != bridge.name)
+                .filter_map(|port| {
+                    let name = IfName::new(&port.name).ok()?;
+                    Some((name, self.seen_port(port, &spec, links)))
+                })
+                .collect();
+            let mirrors = followed(&bridge.mirrors, &self.mirrors)
+                .filter_map(|mirror| self.seen_mirror(mirror, &spec))
+                .map(|mirror| (mirror.name.clone(), mirror))
+                .collect();
+            let seen = SeenSwitch { up, ports, mirrors, flows: BTreeMap::new(), spec };
+            fabric.switches.insert(seen.spec.name.clone(), seen);
+        }
+        fabric
+    }
+
+    fn switch(
+        &self,
+        bridge: &Entry<Bridge>,
+        name: crate::model::names::SwitchName,
+        device: IfName,
+        links: &Links,
+    ) -> SwitchSpec {
+        let local = followed(&bridge.ports, &self.ports)
+            .filter(|port| port.name == bridge.name)
+            .flat_map(|port| followed(&port.interfaces, &self.interfaces))
+            .next();
+        let link = links.get(bridge.name.as_str());
+        let mark = mark_of(&bridge.external_ids);
+        let altname = mark.map(|mark| mark.full_name()).unwrap_or_default();
+        let altname = link.filter(|link| link.seen.altnames.contains(&altname)).map(|_| altname);
+        let hwaddr = bridge.other_config.get("hwaddr").and_then(|text| text.parse::<Mac>().ok());
+        SwitchSpec {
+            name,
+            backend: Backend::Ovs,
+            datapath: Some(match bridge.datapath_type.as_str() {
+                "netdev" => Datapath::Netdev,
+                _ => Datapath::System,
+            }),
+            device,
+            mac: hwaddr.or(link.map(|link| link.seen.mac)).unwrap_or(Mac([0; 6])),
+            mtu: local.and_then(|local| u32::try_from(local.mtu_request?).ok()).unwrap_or_default(),
+            group: link.map(|link| link.group).unwrap_or_default(),
+            alias: link.map(|link| link.seen.alias.clone()).unwrap_or_default(),
+            altname: altname.unwrap_or_default(),
+            settings: self.settings(bridge),
+            vlan_filtering: bridge.external_ids.contains_key(VLANS),
+        }
+    }
+
+    fn settings(&self, bridge: &Bridge) -> SwitchSettings {
+        let number = |key: &str| bridge.other_config.get(key).and_then(|text| text.parse().ok());
+        let controllers: Vec<_> = self.controllers(bridge).collect();
+        let first = controllers.first();
+        let milliseconds = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
+        let in_band = |c: &&Entry<Controller>| c.connection_mode.as_deref() == Some("in-band");
+        SwitchSettings {
+            stp: bridge.stp_enable,
+            rstp: bridge.rstp_enable,
+            forward_delay_s: number("stp-forward-delay"),
+            ageing_s: number("mac-aging-time").unwrap_or_default(),
+            multicast_snooping: bridge.mcast_snooping_enable,
+            openflow: OpenFlow {
+                fail_mode: match bridge.fail_mode.as_deref() {
+                    Some("secure") => Some(FailMode::Secure),
+                    Some("standalone") => Some(FailMode::Standalone),
+                    _ => None,
+                },
+                controllers: controllers.iter().map(|c| c.target.clone()).collect(),
+                in_band: controllers.iter().any(in_band),
+                max_backoff_ms: first.and_then(|c| milliseconds(c.max_backoff)),
+                inactivity_probe_ms: first.and_then(|c| milliseconds(c.inactivity_probe)),
+                protocols: bridge.protocols.clone(),
+                datapath_id: bridge.other_config.get("datapath-id").cloned(),
+            },
+            export: self.export(bridge),
+        }
+    }
+
+    fn export(&self, bridge: &Bridge) -> Export {
+        let narrow = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
+        let netflow = followed(&bridge.netflow, &self.netflow).next();
+        let sflow = followed(&bridge.sflow, &self.sflow).next();
+        let ipfix = followed(&bridge.ipfix, &self.ipfix).next();
+        Export {
+            netflow: netflow.filter(|row| mark_of(&row.external_ids).is_some()).map(|row| {
+                topology::NetFlow {
+                    targets: row.targets.clone(),
+                    active_timeout_s: narrow(Some(row.active_timeout)).filter(|s| *s != 0),
+                }
+            }),
+            sflow: sflow.filter(|row| mark_of(&row.external_ids).is_some()).map(|row| {
+                topology::Sflow {
+                    targets: row.targets.clone(),
+                    sampling: narrow(row.sampling),
+                    polling_s: narrow(row.polling),
+                    header_bytes: narrow(row.header),
+                    agent: row.agent.clone(),
+                }
+            }),
+            ipfix: ipfix.filter(|row| mark_of(&row.external_ids).is_some()).map(|row| {
+                topology::Ipfix {
+                    targets: row.targets.clone(),
+                    sampling: narrow(row.sampling),
+                    domain: narrow(row.obs_domain_id),
+                    point: narrow(row.obs_point_id),
+                    cache_timeout_s: narrow(row.cache_active_timeout),
+                }
+            }),
+        }
+    }
+
+    fn seen_port(&self, port: &Entry<Port>, spec: &SwitchSpec, links: &Links) -> SeenPort {
+        let interfaces: Vec<_> = followed(&port.interfaces, &self.interfaces).collect();
+        let first = interfaces.first();
+        let policing = first.filter(|interface| interface.ingress_policing_rate != 0);
+        let ofport = first.and_then(|interface| interface.ofport);
+        SeenPort {
+            kind: kind(port, &interfaces),
+            settings: PortSettings {
+                isolated: port.protected,
+                vlan: vlan(port, spec.vlan_filtering),
+                policing: policing.map(|interface| Policing {
+                    rate_kbps: u32::try_from(interface.ingress_policing_rate).unwrap_or(u32::MAX),
+                    burst_kb: u32::try_from(interface.ingress_policing_burst).unwrap_or(u32::MAX),
+                }),
+                shaping: self.seen_shaping(port),
+            },
+            number: ofport
+                .filter(|_| interfaces.len() == 1)
+                .and_then(|ofport| u16::try_from(ofport).ok())
+                .filter(|ofport| *ofport != 0),
+            mark: mark_of(&port.external_ids).map(|mark| mark.to_string()).unwrap_or_default(),
+            broken: interfaces.iter().find_map(|interface| broken(port, interface, links)),
+        }
+    }
+
+    fn seen_shaping(&self, port: &Port) -> Option<Shaping> {
+        let qos = self.qos.get(&port.qos.as_ref()?.as_uuid()?)?;
+        mark_of(&qos.external_ids)?;
+        let kbps = |config: &Strings, key: &str| {
+            let bits: u64 = config.get(key)?.parse().ok()?;
+            u32::try_from(bits / 1000).ok()
+        };
+        let queues = qos.queues.iter().filter_map(|(number, row)| {
+            let queue = self.queues.get(&row.as_uuid()?)?;
+            let queue = topology::Queue {
+                min_kbps: kbps(&queue.other_config, "min-rate"),
+                max_kbps: kbps(&queue.other_config, "max-rate"),
+            };
+            Some((u32::try_from(*number).ok()?, queue))
+        });
+        Some(Shaping {
+            rate_kbps: kbps(&qos.other_config, "max-rate").unwrap_or_default(),
+            queues: queues.collect(),
+        })
+    }
+
+    fn seen_mirror(&self, mirror: &Entry<Mirror>, spec: &SwitchSpec) -> Option<MirrorSpec> {
+        let mark = mark_of(&mirror.external_ids)?;
+        let names = |refs: &BTreeSet<Ref<Port>>| {
+            followed(refs, &self.ports).filter_map(|port| IfName::new(&port.name).ok()).collect()
+        };
+        let output = followed(&mirror.output_port, &self.ports).next();
+        Some(MirrorSpec {
+            switch: spec.name.clone(),
+            bridge: spec.device.clone(),
+            name: IfName::new(&mirror.name).ok()?,
+            all: mirror.select_all,
+            from: names(&mirror.select_src_port),
+            to: names(&mirror.select_dst_port),
+            vlans: mirror.select_vlan.iter().filter_map(|id| u16::try_from(*id).ok()).collect(),
+            // Where the port is gone it is a mirror that copies nothing, which
+            // is no mirror that anybody wants.
+            output: output
+                .and_then(|port| IfName::new(&port.name).ok())
+                .unwrap_or_else(|| spec.device.clone()),
+            mark: mark.to_string(),
+        })
+    }
+}
+
+fn kind(port: &Port, interfaces: &[&Entry<Interface>]) -> PortKind {
+    if interfaces.len() != 1 || port.bond_mode.is_some() {
+        let names = interfaces.iter().filter_map(|interface| IfName::new(&interface.name).ok());
+        return PortKind::Bond {
+            members: names.collect(),
+            mode: match port.bond_mode.as_deref() {
+                Some("balance-tcp") => BondMode::BalanceTcp,
+                Some("balance-slb") => BondMode::BalanceSlb,
+                _ => BondMode::ActiveBackup,
+            },
+            lacp: match port.lacp.as_deref() {
+                Some("active") => Lacp::Active,
+                Some("passive") => Lacp::Passive,
+                _ => Lacp::Off,
+            },
+        };
+    }
+    let Interface { kind, options, .. } = &interfaces[0].row;
+    let tunnel = |kind: TunnelKind| {
+        Some(PortKind::Tunnel {
+            kind,
+            remote: options.get("remote_ip")?.parse().ok()?,
+            local: options.get("local_ip").and_then(|text| text.parse().ok()),
+            key: options.get("key").and_then(|text| text.parse().ok()),
+            destination_port: options.get("dst_port").and_then(|text| text.parse().ok()),
+        })
+    };
+    let kind = match kind.as_str() {
+        "patch" => options
+            .get("peer")
+            .and_then(|peer| IfName::new(peer).ok())
+            .map(|peer| PortKind::Patch { peer }),
+        "vxlan" => tunnel(TunnelKind::Vxlan),
+        "geneve" => tunnel(TunnelKind::Geneve),
+        "gre" => tunnel(TunnelKind::Gre),
+        _ => None,
+    };
+    kind.unwrap_or(PortKind::Link)
+}
+
+/// What a port's columns say about VLANs, the other way round from
+/// `change::vlan_columns`.
+fn vlan(port: &Port, filtering: bool) -> Option<Vlan> {
+    let id = |id: i64| u16::try_from(id).ok();
+    let ids =
+        |ids: &BTreeSet<i64>| -> BTreeSet<u16> { ids.iter().copied().filter_map(id).collect() };
+    let tag = port.tag.and_then(id);
+    match (port.vlan_mode.as_deref(), tag) {
+        (Some("dot1q-tunnel"), Some(vlan)) => {
+            Some(Vlan::Tunnel { vlan, customers: ids(&port.cvlans) })
+        }
+        (Some("access") | None, Some(tag)) => Some(Vlan::Access(tag)),
+        // All pass, untagged ones in VLAN 1: nothing was said.
+        (Some("native-untagged"), Some(1)) if port.trunks.is_empty() && filtering => None,
+        (_, native) if !port.trunks.is_empty() || native.is_some() => {
+            Some(Vlan::Trunk { vlans: ids(&port.trunks), native })
+        }
+        _ => None,
+    }
+}
+
+/// Why an interface does not work, if it does not.
+fn broken(port: &Port, interface: &Interface, links: &Links) -> Option<String> {
+    if let Some(error) = &interface.error {
+        return Some(error.clone());
+    }
+    if interface.ofport.is_some_and(|ofport| ofport < 0) {
+        return Some("the switch could not take it".to_owned());
+    }
+    let plugged = plugged_links(&port.external_ids);
+    let there = links.get(interface.name.as_str())?.index;
+    let before = plugged.get(&interface.name).copied()?;
+    (before != there).then(|| "its link was made again behind the switch's back".to_owned())
+}
+
+/// `n1eth0.y5ac99rd=7 n2eth0.nge9r5bm=9`, as a map.
+fn plugged_links(external_ids: &Strings) -> BTreeMap<String, u32> {
+    let text = external_ids.get(LINKS).map(String::as_str).unwrap_or_default();
+    let pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
+    pairs.filter_map(|(name, index)| Some((name.to_owned(), index.parse().ok()?))).collect()
+}

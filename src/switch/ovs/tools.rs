@@ -1,0 +1,169 @@
+//! The programs and control sockets that come with Open vSwitch: flows go
+//! through `ovs-ofctl(8)`, what the switch learned through its control socket
+//! (`ovs-appctl(8)`). Everything else is the database's.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use ovsdb::{Remote, Session, SessionOptions};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::error::{OvsError, chain};
+use crate::model::mark::{Mac, is_flow_cookie};
+
+/// How long a program or a control command may take.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// The versions of OpenFlow that we speak: whatever the bridge speaks.
+const VERSIONS: &str = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15";
+
+/// Runs `ovs-ofctl` with `input` and returns what it prints.
+pub(super) async fn ofctl(
+    rundir: &Path,
+    args: &[&str],
+    input: Option<&str>,
+) -> Result<String, OvsError> {
+    let program = format!("ovs-ofctl {}", args.first().copied().unwrap_or_default());
+    let failed = |why: String| OvsError::Tool { program: program.clone(), why };
+    let mut command = Command::new("ovs-ofctl");
+    command.args(["-O", VERSIONS]).args(args).env("OVS_RUNDIR", rundir);
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => failed(
+            "it is not installed (package `openvswitch-common`, or your distribution's)".into(),
+        ),
+        _ => failed(error.to_string()),
+    })?;
+    if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
+        stdin.write_all(text.as_bytes()).await.map_err(|error| failed(error.to_string()))?;
+    }
+    let output = tokio::time::timeout(WITHIN, child.wait_with_output()).await;
+    let output = output.map_err(|_| failed(format!("no answer within {} s", WITHIN.as_secs())))?;
+    let output = output.map_err(|error| failed(error.to_string()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(failed(said.trim().replace("ovs-ofctl: ", "").replace('\n', "; ")));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The address of a bridge's management socket.
+fn management(rundir: &Path, bridge: &str) -> String {
+    format!("unix:{}/{bridge}.mgmt", rundir.display())
+}
+
+/// The flows of ours on a bridge, by cookie.
+///
+/// Like `ovs-ofctl dump-flows BRIDGE cookie=0x6f76.../0xffff...`.
+pub(super) async fn flows(rundir: &Path, bridge: &str) -> Result<BTreeMap<u64, String>, OvsError> {
+    let target = management(rundir, bridge);
+    let args = ["--names", "--no-stats", "dump-flows", &target];
+    Ok(ofctl(rundir, &args, None).await?.lines().filter_map(read_flow).collect())
+}
+
+/// ` cookie=0x6f76..., priority=10,in_port="n1" actions=NORMAL`
+fn read_flow(line: &str) -> Option<(u64, String)> {
+    let (cookie, flow) = line.trim().strip_prefix("cookie=0x")?.split_once(", ")?;
+    let cookie = u64::from_str_radix(cookie, 16).ok().filter(|cookie| is_flow_cookie(*cookie))?;
+    Some((cookie, flow.trim().to_owned()))
+}
+
+/// A change to the flows of a bridge.
+pub(super) enum FlowChange<'a> {
+    /// Adds a flow with a cookie.
+    Add(u64, &'a str),
+    /// Deletes the flows with a cookie.
+    Delete(u64),
+}
+
+/// Changes flows, all or none.
+///
+/// Like `ovs-ofctl --bundle add-flows BRIDGE -`.
+pub(super) async fn change_flows(
+    rundir: &Path,
+    bridge: &str,
+    changes: &[FlowChange<'_>],
+) -> Result<(), OvsError> {
+    let lines = changes.iter().map(|change| match change {
+        FlowChange::Add(cookie, flow) => format!("add cookie={cookie:#x},{flow}\n"),
+        FlowChange::Delete(cookie) => format!("delete cookie={cookie:#x}/-1\n"),
+    });
+    let text: String = lines.collect();
+    let target = management(rundir, bridge);
+    ofctl(rundir, &["--bundle", "add-flows", &target, "-"], Some(&text)).await.map(drop)
+}
+
+/// Runs a command of the switch over its control socket.
+///
+/// Like `ovs-appctl -t SOCKET COMMAND ARGS`.
+pub(super) async fn control(
+    socket: &Path,
+    command: &str,
+    args: &[&str],
+) -> Result<String, OvsError> {
+    let failed = |why: String| OvsError::Tool { program: format!("ovs-appctl {command}"), why };
+    let talk = async {
+        let options = SessionOptions::default();
+        let remote = Remote::unix(socket);
+        let session = Session::connect(&remote, options).await;
+        let session = session.map_err(|error| failed(chain(&error)))?;
+        session.unixctl(command, args).await.map_err(|error| failed(chain(&error)))
+    };
+    let answer = tokio::time::timeout(WITHIN, talk).await;
+    answer.map_err(|_| failed(format!("no answer within {} s", WITHIN.as_secs())))?
+}
+
+/// A line of the forwarding table.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FdbEntry {
+    /// The port's number.
+    pub(super) number: u16,
+    /// The VLAN it was heard in; 0 for none.
+    pub(super) vlan: u16,
+    /// The station.
+    pub(super) mac: Mac,
+}
+
+/// Reads the answer to `fdb/show`: a head, then ` port VLAN MAC Age` a line.
+pub(super) fn read_fdb(text: &str) -> Vec<FdbEntry> {
+    let entry = |line: &str| {
+        let mut words = line.split_whitespace();
+        let number = words.next()?.parse().ok()?;
+        let vlan = words.next()?.parse().ok()?;
+        Some(FdbEntry { number, vlan, mac: words.next()?.parse().ok()? })
+    };
+    text.lines().filter_map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwarding_tables() {
+        let text = " port  VLAN  MAC                Age\nLOCAL     0  02:00:00:00:00:09    1\n    \
+                    2    10  02:00:00:00:00:01    3\n";
+        let mac = "02:00:00:00:00:01".parse().expect("an address");
+        assert_eq!(read_fdb(text), [FdbEntry { number: 2, vlan: 10, mac }]);
+    }
+
+    #[test]
+    fn flows_of_ours() {
+        check(
+            " cookie=0x6f76000000000001, priority=10,in_port=\"n1\" actions=output:\"n2\"",
+            Some((0x6f76_0000_0000_0001, "priority=10,in_port=\"n1\" actions=output:\"n2\"")),
+        );
+        check(" cookie=0x1, priority=10 actions=NORMAL", None);
+        check("NXST_FLOW reply (xid=0x4):", None);
+
+        #[track_caller]
+        fn check(line: &str, expected: Option<(u64, &str)>) {
+            let read = read_flow(line);
+            assert_eq!(read.as_ref().map(|(cookie, flow)| (*cookie, flow.as_str())), expected);
+        }
+    }
+}
