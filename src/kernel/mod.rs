@@ -14,6 +14,7 @@ pub mod netns;
 pub mod observe;
 pub mod permissions;
 pub mod ping;
+pub mod raw;
 pub mod worker;
 
 use std::collections::BTreeSet;

@@ -1,19 +1,21 @@
-//! Route netlink: one request, one answer, and the kernel's own words when
-//! that answer is no (`rtnetlink(7)`, `netlink(7)`).
+//! Netlink: one request, one answer, and the kernel's own words when that
+//! answer is no (`rtnetlink(7)`, `netlink(7)`).
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST,
-    NetlinkMessage, NetlinkPayload,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, Prop};
-use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use netlink_sys::Socket;
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
 use nix::errno::Errno;
 
 use super::error::KernelError;
+use super::raw::Raw;
 use crate::model::names::IfName;
 
 /// How often a dump is asked for again when others change the table under it.
@@ -42,8 +44,18 @@ struct Numbered {
 impl Netlink {
     /// A socket in the namespace of the calling thread, for any thread.
     pub fn new() -> Result<Self, KernelError> {
+        Self::open(NETLINK_ROUTE)
+    }
+
+    /// The same for the families of generic netlink, to which only raw
+    /// messages can be sent.
+    pub fn generic() -> Result<Self, KernelError> {
+        Self::open(NETLINK_GENERIC)
+    }
+
+    fn open(protocol: isize) -> Result<Self, KernelError> {
         let fail = |e: io::Error| KernelError::from_io("open a netlink socket", &e);
-        let socket = Socket::new(NETLINK_ROUTE).map_err(fail)?;
+        let socket = Socket::new(protocol).map_err(fail)?;
         // Without these the kernel answers with a number and our own request.
         socket.set_ext_ack(true).map_err(fail)?;
         socket.set_cap_ack(true).map_err(fail)?;
@@ -84,6 +96,26 @@ impl Netlink {
         message: &RouteNetlinkMessage,
         asked: &str,
     ) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
+        self.dump_any(message, asked)
+    }
+
+    /// Sends a raw message with flags of its own, and returns what comes back
+    /// before the acknowledgement.
+    pub fn raw(
+        &self,
+        message: Raw,
+        flags: u16,
+        asked: impl FnOnce() -> String,
+    ) -> Result<Vec<Raw>, KernelError> {
+        self.request(message, NLM_F_ACK | flags, asked)
+    }
+
+    /// Asks for all of a table by a raw message.
+    pub fn raw_dump(&self, message: &Raw, asked: &str) -> Result<Vec<Raw>, KernelError> {
+        self.dump_any(message, asked)
+    }
+
+    fn dump_any<M: Message>(&self, message: &M, asked: &str) -> Result<Vec<M>, KernelError> {
         for _ in 0..DUMPS_MAX {
             match self.request(message.clone(), NLM_F_DUMP, || asked.to_owned()) {
                 Err(error) if error.errno == Errno::EINTR => {}
@@ -93,12 +125,12 @@ impl Netlink {
         Err(KernelError::new(asked, Errno::EINTR))
     }
 
-    fn request(
+    fn request<M: Message>(
         &self,
-        message: RouteNetlinkMessage,
+        message: M,
         flags: u16,
         asked: impl FnOnce() -> String,
-    ) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
+    ) -> Result<Vec<M>, KernelError> {
         let answered = self.socket.lock().expect("no request panics").request(message, flags);
         answered.map_err(|(errno, said)| KernelError { asked: asked(), errno, said })
     }
@@ -160,16 +192,18 @@ impl Netlink {
 
 type Refused = (Errno, Option<String>);
 
+/// What can be sent and read back.
+trait Message: Clone + NetlinkSerializable + NetlinkDeserializable {}
+
+impl<M: Clone + NetlinkSerializable + NetlinkDeserializable> Message for M {}
+
 impl Numbered {
-    fn request(
-        &mut self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> Result<Vec<RouteNetlinkMessage>, Refused> {
+    fn request<M: Message>(&mut self, message: M, flags: u16) -> Result<Vec<M>, Refused> {
         let failed =
             |e: io::Error| (Errno::from_raw(e.raw_os_error().unwrap_or(Errno::EIO as i32)), None);
         self.last = self.last.wrapping_add(1);
-        let mut message = NetlinkMessage::from(message);
+        let payload = NetlinkPayload::InnerMessage(message);
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), payload);
         message.header.flags = NLM_F_REQUEST | flags;
         message.header.sequence_number = self.last;
         message.finalize();
@@ -181,8 +215,8 @@ impl Numbered {
             let (bytes, _) = self.socket.recv_from_full().map_err(failed)?;
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
-                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                    .map_err(|_| (Errno::EBADMSG, None))?;
+                let answer =
+                    NetlinkMessage::<M>::deserialize(rest).map_err(|_| (Errno::EBADMSG, None))?;
                 let length = (answer.header.length as usize).next_multiple_of(4);
                 rest = rest.get(length..).unwrap_or_default();
                 if answer.header.sequence_number != self.last {
@@ -192,6 +226,10 @@ impl Numbered {
                 match answer.payload {
                     NetlinkPayload::InnerMessage(inner) => found.push(inner),
                     NetlinkPayload::Error(error) => return refused(&error).map_or(Ok(found), Err),
+                    // A dump can end in the middle with an error.
+                    NetlinkPayload::Done(done) if done.code != 0 => {
+                        return Err((Errno::from_raw(done.code.abs()), None));
+                    }
                     NetlinkPayload::Done(_) if changed => return Err((Errno::EINTR, None)),
                     NetlinkPayload::Done(_) => return Ok(found),
                     _ => {}

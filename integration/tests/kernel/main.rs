@@ -8,6 +8,7 @@ mod examples;
 mod files;
 mod labs;
 mod nodes;
+mod offload;
 mod refusals;
 mod strangers;
 mod switches;
@@ -94,6 +95,9 @@ fn main() -> ExitCode {
             the_first_ping_is_answered_at_once,
             ping_says_who_answers,
             no_process_is_started_or_stays,
+        ],
+        tests![offload:
+            a_dump_is_whole_or_an_error,
         ],
         tests![switches:
             settings_are_explicit,
