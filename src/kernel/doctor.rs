@@ -11,6 +11,7 @@ use netlink_packet_route::link::{
 use nix::errno::Errno;
 
 use super::error::KernelError;
+use super::ethtool::Ethtool;
 use super::host::PROTOCOL;
 use super::netlink::Netlink;
 use super::worker::{Where, Worker};
@@ -68,6 +69,13 @@ pub async fn examine() -> Result<Vec<Finding>, KernelError> {
         Verdict::Lacking,
         add(&netlink, "br1", bridge_info(vec![InfoBridge::VlanFiltering(true)])).await,
         "use a kernel with CONFIG_BRIDGE_VLAN_FILTERING",
+    )?);
+    findings.push(finding(
+        "checksum offload",
+        "TCP between nodes on Open vSwitch's userspace datapath",
+        Verdict::Lacking,
+        worker.inside(Where::Fresh, Ethtool::find).await?.map(drop),
+        "use Linux 5.6 or newer, with CONFIG_ETHTOOL_NETLINK",
     )?);
     findings.push(marked_addresses(&netlink).await?);
     findings.push(ipv6());

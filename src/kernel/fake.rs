@@ -76,10 +76,13 @@ impl Memory {
             alias: end.alias.clone(),
             altnames: end.altname.iter().cloned().collect(),
         };
-        match self.devices(&end.at)?.insert(end.device.clone(), seen) {
-            None => Ok(()),
-            Some(_) => Err(Errno::EEXIST),
+        if self.devices(&end.at)?.insert(end.device.clone(), seen).is_some() {
+            return Err(Errno::EEXIST);
         }
+        if let Place::Node(node) = &end.at {
+            self.node(node)?.checksums.insert(end.device.clone(), true);
+        }
+        Ok(())
     }
 
     /// Deletes a link and all that hangs on it, on both sides.
@@ -91,6 +94,7 @@ impl Memory {
         if let Place::Node(node) = at {
             let node = self.node(node)?;
             node.addresses.remove(device);
+            node.checksums.remove(device);
             node.foreign_addresses.remove(device);
             node.routes.retain(|route| route.device != *device);
         }
@@ -125,7 +129,7 @@ impl Memory {
                 let [a, b] = &veth.ends;
                 self.add_end(veth, 0)?;
                 if let Err(errno) = self.add_end(veth, 1) {
-                    self.devices(&a.at)?.remove(&a.device);
+                    self.delete_link(&a.at, &a.device)?;
                     return Err(errno);
                 }
                 let (a, b) = ((a.at.clone(), a.device.clone()), (b.at.clone(), b.device.clone()));
@@ -188,6 +192,9 @@ impl Memory {
             Step::SetSysctl { node, key, after, .. } => {
                 self.node(node)?.sysctls.insert(key.clone(), after.clone());
             }
+            Step::SetChecksums { node, device, after, .. } => {
+                *self.node(node)?.checksums.get_mut(device).ok_or(Errno::ENODEV)? = *after;
+            }
         }
         Ok(())
     }
@@ -200,6 +207,7 @@ impl Host for FakeMachine {
         for (node, seen) in &mut view.nodes {
             let asked = questions.sysctls.get(node);
             seen.sysctls.retain(|key, _| asked.is_some_and(|asked| asked.contains(key)));
+            seen.checksums.retain(|_, _| questions.checksums);
         }
         view.taken.namespaces.retain(|name| name.starts_with(&format!("{}.", questions.lab)));
         Ok(view)

@@ -22,6 +22,7 @@ use nix::errno::Errno;
 
 use super::Host;
 use super::error::{KernelError, StepError};
+use super::ethtool::Ethtool;
 use super::netlink::Netlink;
 use super::netns;
 use super::observe;
@@ -45,6 +46,7 @@ pub struct LinuxHost {
     /// Sockets in nodes, kept because the steps of one node seldom come alone.
     inside: BTreeMap<String, Netlink>,
     inside_max: usize,
+    ethtool: Option<Ethtool>,
 }
 
 impl LinuxHost {
@@ -53,7 +55,7 @@ impl LinuxHost {
         super::permissions::raise_open_files();
         let worker = Worker::start()?;
         let here = worker.netlink(Where::Home).await?;
-        Ok(Self { worker, here, inside: BTreeMap::new(), inside_max: sockets_max() })
+        Ok(Self { worker, here, inside: BTreeMap::new(), inside_max: sockets_max(), ethtool: None })
     }
 
     /// The thread that enters namespaces.
@@ -77,6 +79,14 @@ impl LinuxHost {
         let netlink = self.worker.netlink(Where::In(netns::open(name)?)).await?;
         self.inside.insert(name.to_owned(), netlink.clone());
         Ok(netlink)
+    }
+
+    /// The kernel's `ethtool`, looked for when it is first needed.
+    pub(super) fn ethtool(&mut self) -> Result<Ethtool, KernelError> {
+        match self.ethtool {
+            Some(ref ethtool) => Ok(ethtool.clone()),
+            None => Ok(self.ethtool.insert(Ethtool::find()?).clone()),
+        }
     }
 
     async fn netlink_at(&mut self, lab: &LabName, at: &Place) -> Result<Netlink, KernelError> {
@@ -134,6 +144,12 @@ impl LinuxHost {
                 let place = Where::In(netns::open(&netns_name(lab, node))?);
                 let (key, value) = (key.clone(), after.clone());
                 self.worker.inside(place, move || write_sysctl(&key, &value)).await?
+            }
+            Step::SetChecksums { node, device, after, .. } => {
+                let place = Where::In(netns::open(&netns_name(lab, node))?);
+                let (ethtool, device, leave) = (self.ethtool()?, device.clone(), *after);
+                // One request a node, as a rule: a socket is not worth keeping.
+                self.worker.inside(place, move || ethtool.set_checksums(&device, leave)).await?
             }
         }
     }

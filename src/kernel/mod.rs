@@ -6,6 +6,7 @@
 
 pub mod doctor;
 pub mod error;
+pub mod ethtool;
 pub mod fake;
 pub mod host;
 pub mod inside;

@@ -18,6 +18,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
 use super::error::KernelError;
+use super::ethtool::Ethtool;
 use super::host::{LinuxHost, PROTOCOL};
 use super::netlink::Netlink;
 use super::netns;
@@ -215,7 +216,8 @@ pub(super) async fn lab(
     let names = netns::list()?.into_iter().filter(is_ours).collect();
     let visit = {
         let questions = questions.clone();
-        move |name: &str| look_inside(name, &questions)
+        let ethtool = if questions.checksums { Some(host.ethtool()?) } else { None };
+        move |name: &str| look_inside(name, &questions, ethtool.as_ref())
     };
     for (name, seen) in host.worker().tour(names, visit).await? {
         let node = name.strip_prefix(&ours).and_then(|node| NodeName::new(node).ok());
@@ -258,7 +260,7 @@ pub(super) async fn settle(
         pause = (pause * 2).min(Duration::from_millis(50));
         let questions = Questions::about(lab);
         let visit = move |name: &str| {
-            let seen = look_inside(name, &questions)?;
+            let seen = look_inside(name, &questions, None)?;
             let Some(seen) = seen.filter(|seen| seen.unsettled) else { return Ok(false) };
             hurry(&Netlink::new()?, seen.devices.keys())?;
             Ok(true)
@@ -297,7 +299,11 @@ fn mark_of(lab: &LabName, node: &NodeName) -> Mark {
 
 /// What is in the namespace of the calling thread, called `name`; nothing if
 /// it does not carry the mark of that node.
-fn look_inside(name: &str, questions: &Questions) -> Result<Option<SeenNode>, KernelError> {
+fn look_inside(
+    name: &str,
+    questions: &Questions,
+    ethtool: Option<&Ethtool>,
+) -> Result<Option<SeenNode>, KernelError> {
     let lab = &questions.lab;
     let node = name.split_once('.').and_then(|(_, node)| NodeName::new(node).ok());
     let Some(node) = node else { return Ok(None) };
@@ -324,6 +330,11 @@ fn look_inside(name: &str, questions: &Questions) -> Result<Option<SeenNode>, Ke
     addresses(&netlink, &names, &mut seen)?;
     routes(&netlink, &names, &mut seen)?;
     seen.sysctls = read_sysctls(questions.sysctls.get(&node));
+    if let Some(ethtool) = ethtool {
+        let mut checksums = ethtool.checksums()?;
+        let ours = |device: &IfName| Some((device.clone(), checksums.remove(device.as_str())?));
+        seen.checksums = seen.devices.keys().filter_map(ours).collect();
+    }
     Ok(Some(seen))
 }
 

@@ -88,6 +88,8 @@ pub struct SeenNode {
     pub foreign_routes: BTreeSet<KernelRoute>,
     /// The kernel parameters that were asked for, where they can be read.
     pub sysctls: BTreeMap<String, String>,
+    /// Whether our devices leave checksums to hardware, if that was asked for.
+    pub checksums: BTreeMap<IfName, bool>,
 }
 
 /// A link that is there.
@@ -130,12 +132,15 @@ pub struct Questions {
     pub inside: bool,
     /// Kernel parameters to read, by node.
     pub sysctls: BTreeMap<NodeName, BTreeSet<String>>,
+    /// Whether to look at checksum offload in the nodes.
+    pub checksums: bool,
 }
 
 impl Questions {
-    /// Asks for all that carries the lab's mark and no kernel parameters.
+    /// Asks for all that carries the lab's mark, and neither for kernel
+    /// parameters nor for checksum offload.
     pub fn about(lab: &LabName) -> Self {
-        Self { lab: lab.clone(), inside: true, sysctls: BTreeMap::new() }
+        Self { lab: lab.clone(), inside: true, sysctls: BTreeMap::new(), checksums: false }
     }
 
     /// Asks which things carry the lab's mark, and no more about them.

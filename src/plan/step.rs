@@ -132,6 +132,19 @@ pub enum Step {
         /// What it is to be.
         after: String,
     },
+    /// Says whether an interface leaves checksums to hardware, which a veth
+    /// does not have: so it is born, and so the frames are not fit for a
+    /// switch that is a program.
+    SetChecksums {
+        /// The node.
+        node: NodeName,
+        /// The device.
+        device: IfName,
+        /// Whether it left them.
+        before: bool,
+        /// Whether it is to.
+        after: bool,
+    },
 }
 
 /// What can change about a link while it stays the same link.

@@ -59,6 +59,12 @@ impl Step {
                 Some(before) => format!("~ {node} {key} = {after} (was {before})"),
                 None => format!("~ {node} {key} = {after}"),
             },
+            Self::SetChecksums { node, device, before: _, after: true } => {
+                format!("~ {node}:{device} leaves checksums to the device")
+            }
+            Self::SetChecksums { node, device, before: _, after: false } => {
+                format!("~ {node}:{device} calculates checksums itself")
+            }
         }
     }
 }

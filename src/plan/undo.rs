@@ -54,6 +54,12 @@ impl Step {
                     after: before.clone(),
                 }])
             }
+            Self::SetChecksums { node, device, before, after } => Some(vec![Self::SetChecksums {
+                node: node.clone(),
+                device: device.clone(),
+                before: *after,
+                after: *before,
+            }]),
             // Harmless where it stays: a new node's parameter goes with the
             // node, another name with its link, and half a link was broken.
             Self::SetSysctl { before: None, .. }
@@ -132,7 +138,8 @@ fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
         | Step::AddAltname { at: Place::Node(node), .. }
         | Step::AddAddress { node, .. }
         | Step::AddRoute { node, .. }
-        | Step::SetSysctl { node, .. } => added.contains(node),
+        | Step::SetSysctl { node, .. }
+        | Step::SetChecksums { node, .. } => added.contains(node),
         // Not so a veth: a node's name goes at once, but its links only when
         // the kernel gets round to it, or never while a process is inside.
         Step::AddVeth(_)

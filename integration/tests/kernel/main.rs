@@ -97,6 +97,9 @@ fn main() -> ExitCode {
             no_process_is_started_or_stays,
         ],
         tests![offload:
+            checksums_end_as_ethtool_leaves_them,
+            checksums_are_seen_where_asked_for,
+            checksums_that_cannot_be_set_are_told,
             a_dump_is_whole_or_an_error,
         ],
         tests![switches:
