@@ -88,6 +88,8 @@ pub fn in_new_world(word: &str) -> Command {
         .args([LEAVE, word])
         .env_remove("OVSNS_STATE_DIR")
         .env_remove("NO_COLOR")
+        // A test that wants another says so; most look at what `bridge` shows.
+        .env("OVSNS_BACKEND", "linux")
         .env("LC_ALL", "C.UTF-8")
         // Where a test failed is in the message: the checks track their caller.
         .env("RUST_BACKTRACE", "0")

@@ -213,7 +213,7 @@ pub(super) fn table(view: &LabView) -> Vec<Vec<String>> {
             link.ends[0].clone(),
             link.ends[1].clone(),
             if link.up { "up" } else { "down" }.to_owned(),
-            link.mtu.to_string(),
+            link.mtu.map_or("-".into(), |mtu| mtu.to_string()),
         ]);
     }
     rows

@@ -10,7 +10,7 @@ use crate::engine::{Engine, EngineError, Status};
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{PortSettings, Vlan};
-use crate::model::world::{KernelRoute, SeenSwitch, World};
+use crate::model::world::{KernelRoute, PortKind, SeenSwitch, World};
 use crate::switch::{Counters, Traffic};
 
 /// What a list of the things of a lab takes.
@@ -142,7 +142,8 @@ pub(super) struct RouteView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct LinkView {
     pub(super) ends: [String; 2],
-    pub(super) mtu: u32,
+    /// Of its links in the kernel; a way inside Open vSwitch has none.
+    pub(super) mtu: Option<u32>,
     /// Whether both ends are up and have carrier.
     pub(super) up: bool,
 }
@@ -326,19 +327,28 @@ fn links(world: &World, nodes: &[NodeView]) -> Vec<LinkView> {
                 continue;
             }
             let up = interface.up && interface.carrier;
-            links.push(LinkView { ends: [here, to.clone()], mtu: interface.mtu, up });
+            links.push(LinkView { ends: [here, to.clone()], mtu: Some(interface.mtu), up });
         }
     }
     for seen in world.fabric.switches.values() {
         let here = seen.spec.name.to_string();
-        for device in seen.ports.keys() {
+        for (device, port) in &seen.ports {
             let Some(across) = across(world, device) else { continue };
-            let Some(link) = world.host.ports.get(device) else { continue };
             if across.contains(':') || across < here {
                 continue;
             }
-            let up = link.up && link.carrier;
-            links.push(LinkView { ends: [here.clone(), across], mtu: link.mtu, up });
+            let link = |device: &IfName| world.host.ports.get(device);
+            let is_up = |device: &IfName| link(device).is_some_and(|it| it.up && it.carrier);
+            let mtu = |device: &IfName| Some(link(device)?.mtu);
+            let (mtu, up) = match &port.kind {
+                PortKind::Link => (mtu(device), is_up(device)),
+                PortKind::Bond { members, .. } => {
+                    (members.iter().filter_map(mtu).min(), members.iter().any(is_up))
+                }
+                PortKind::Patch { .. } => (None, seen.up && port.broken.is_none()),
+                PortKind::Tunnel { .. } => continue,
+            };
+            links.push(LinkView { ends: [here.clone(), across], mtu, up });
         }
     }
     links

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kernel::{Host, KernelError, LinuxHost, observe};
 use crate::model::names::LabName;
-use crate::model::topology::{Backend, Lab};
-use crate::model::world::{Fabric, Questions, World};
+use crate::model::topology::{Backend, Datapath, Lab};
+use crate::model::world::{Fabric, Questions, SwitchSpec, World};
 use crate::plan::{self, Abilities, Plan, Refusal, Stage, Wanted};
 use crate::switch::{self, Switch, SwitchError};
 use apply::{Cause, Failure};
@@ -378,7 +378,7 @@ impl Engine {
             None => (self.observe(&Questions::about(lab)).await?, Vec::new()),
             Some(lab) => {
                 let wanted = self.wanted(lab).await?;
-                let world = self.observe(&questions(lab)).await?;
+                let world = self.observe(&questions(lab, &wanted)).await?;
                 let abilities = self.abilities(&wanted).await?;
                 let drift = match plan::up(&lab.name, &wanted, &world, &abilities) {
                     Ok(plan) => plan.lines(),
@@ -460,7 +460,7 @@ impl Engine {
         lab: &Lab,
         wanted: &Wanted,
     ) -> Result<(Done, World), EngineError> {
-        let world = self.observe(&questions(lab)).await?;
+        let world = self.observe(&questions(lab, wanted)).await?;
         let abilities = self.abilities(wanted).await?;
         let was_there = !world.is_empty();
         match plan::up(&lab.name, wanted, &world, &abilities) {
@@ -514,14 +514,18 @@ impl Engine {
 }
 
 /// What has to be known to compare the world with `lab`.
-fn questions(lab: &Lab) -> Questions {
+fn questions(lab: &Lab, wanted: &Wanted) -> Questions {
     let sysctls = lab
         .nodes
         .iter()
         .filter(|(_, node)| !node.sysctls.is_empty())
         .map(|(name, node)| (name.clone(), node.sysctls.keys().cloned().collect()))
         .collect();
-    Questions { sysctls, ..Questions::about(&lab.name) }
+    // Only Open vSwitch in userspace cares.
+    let cares =
+        |spec: &SwitchSpec| spec.backend == Backend::Ovs && spec.datapath != Some(Datapath::System);
+    let checksums = wanted.switches.values().any(cares);
+    Questions { sysctls, checksums, ..Questions::about(&lab.name) }
 }
 
 /// The stages of a plan, for `apply`.

@@ -13,6 +13,7 @@ use netlink_packet_core::DefaultNla;
 use nix::errno::Errno;
 
 use super::error::KernelError;
+use super::genl::{self, behind_header, request};
 use super::netlink::Netlink;
 use super::raw::{Raw, attribute, attributes, find, nest, number, number_at, text, text_of};
 use crate::model::names::IfName;
@@ -27,12 +28,6 @@ const CHECKSUMS: [&str; 5] = [
     "tx-checksum-fcoe-crc",
     "tx-checksum-sctp",
 ];
-
-// linux/genetlink.h
-const GENL_ID_CTRL: u16 = 16;
-const CTRL_CMD_GETFAMILY: u8 = 3;
-const CTRL_ATTR_FAMILY_ID: u16 = 1;
-const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
 // linux/ethtool_netlink.h
 const ETHTOOL_MSG_FEATURES_GET: u8 = 11;
@@ -69,19 +64,8 @@ impl Ethtool {
         let asked = || "reach the `ethtool` family of netlink, of Linux 5.6 and newer".to_owned();
         let garbled = || KernelError::new(asked(), Errno::EBADMSG);
         let netlink = Netlink::generic()?;
-        let name = text(CTRL_ATTR_FAMILY_NAME, "ethtool");
-        let message = Raw::new(GENL_ID_CTRL, &[CTRL_CMD_GETFAMILY, 1, 0, 0], &[name]);
-        let answers = match netlink.raw(message, 0, asked) {
-            Err(error) if error.errno == Errno::ENOENT => {
-                return Err(KernelError::new(asked(), Errno::EOPNOTSUPP));
-            }
-            other => other?,
-        };
-        let family = answers.iter().find_map(|answer| {
-            let number = find(behind_header(answer), &[CTRL_ATTR_FAMILY_ID])?;
-            number.try_into().ok().map(u16::from_ne_bytes)
-        });
-        let family = family.ok_or_else(garbled)?;
+        let family = genl::family(&netlink, "ethtool")?;
+        let family = family.ok_or_else(|| KernelError::new(asked(), Errno::EOPNOTSUPP))?;
         // Of each feature, by name, it is told whether a device's hardware
         // could have it; every namespace has a loopback.
         let device = nest(ETHTOOL_A_FEATURES_HEADER, &[text(ETHTOOL_A_HEADER_DEV_NAME, "lo")]);
@@ -142,15 +126,6 @@ impl Ethtool {
         });
         Ok(devices.collect())
     }
-}
-
-fn request(family: u16, command: u8, attributes: &[DefaultNla]) -> Raw {
-    Raw::new(family, &[command, 1, 0, 0], attributes)
-}
-
-/// The attributes of an answer, behind the header of generic netlink.
-fn behind_header(answer: &Raw) -> &[u8] {
-    answer.bytes.get(4..).unwrap_or_default()
 }
 
 /// A feature with what it is to be.

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod error;
 pub mod ethtool;
 pub mod fake;
+pub mod genl;
 pub mod host;
 pub mod inside;
 pub mod netlink;

@@ -61,6 +61,33 @@ fn all_links() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
+/// The index of the link over which the way to `remote` begins, if there is a
+/// way.
+///
+/// Like `ip route get REMOTE`.
+pub fn way_to(netlink: &Netlink, remote: IpAddr) -> Result<Option<u32>, KernelError> {
+    let mut message = RouteMessage::default();
+    let (family, length, address) = match remote {
+        IpAddr::V4(v4) => (AddressFamily::Inet, 32, RouteAddress::Inet(v4)),
+        IpAddr::V6(v6) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(v6)),
+    };
+    message.header.address_family = family;
+    message.header.destination_prefix_length = length;
+    message.attributes.push(RouteAttribute::Destination(address));
+    let asked = || format!("ask for the way to {remote}");
+    match netlink.get(RouteNetlinkMessage::GetRoute(message), asked) {
+        Ok(RouteNetlinkMessage::NewRoute(route)) => {
+            Ok(route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) => Some(*index),
+                _ => None,
+            }))
+        }
+        Err(error) if matches!(error.errno, Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(None),
+        Ok(_) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The loopback, which every namespace has.
 fn loopback(netlink: &Netlink) -> Result<Link, KernelError> {
     let mut message = LinkMessage::default();

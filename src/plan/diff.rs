@@ -289,6 +289,14 @@ fn strip(node: &NodeName, device: &IfName, seen: &SeenNode, steps: &mut Vec<Step
         device: device.clone(),
         address: *address,
     }));
+    if seen.checksums.get(device) == Some(&false) {
+        steps.push(Step::SetChecksums {
+            node: node.clone(),
+            device: device.clone(),
+            before: false,
+            after: true,
+        });
+    }
 }
 
 /// A pair as it is there.
@@ -364,6 +372,7 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
     for veth in &links.missing {
         for (side, end) in veth.ends.iter().enumerate() {
             set_link(end, &veth.born(side), &veth.raised(side), &mut steps);
+            own_checksums(wanted, end, &mut steps);
         }
     }
     for veth in &links.present {
@@ -372,6 +381,9 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
             let before =
                 LinkState { up: seen.up, mtu: seen.mtu, mac: seen.mac, alias: seen.alias.clone() };
             set_link(end, &before, &veth.raised(side), &mut steps);
+            if seen_leaves_checksums(world, end) {
+                own_checksums(wanted, end, &mut steps);
+            }
             let altname = end.altname.iter().filter(|name| !seen.altnames.contains(*name));
             steps.extend(altname.map(|altname| Step::AddAltname {
                 at: end.at.clone(),
@@ -393,6 +405,27 @@ fn seen_at<'a>(world: &'a World, end: &VethEnd) -> Option<&'a SeenDevice> {
     match &end.at {
         Place::Host => world.host.ports.get(&end.device),
         Place::Node(node) => world.host.nodes.get(node)?.devices.get(&end.device),
+    }
+}
+
+/// Whether an end in a node was seen to leave checksums to its hardware.
+fn seen_leaves_checksums(world: &World, end: &VethEnd) -> bool {
+    let Place::Node(node) = &end.at else { return false };
+    let seen = world.host.nodes.get(node).and_then(|seen| seen.checksums.get(&end.device));
+    seen == Some(&true)
+}
+
+/// Has an end calculate checksums itself, if the switch it is at needs it to.
+fn own_checksums(wanted: &Wanted, end: &VethEnd, steps: &mut Vec<Step>) {
+    let Place::Node(node) = &end.at else { return };
+    let needs = |node: &WantedNode| node.own_checksums.contains(&end.device);
+    if wanted.nodes.get(node).is_some_and(needs) {
+        steps.push(Step::SetChecksums {
+            node: node.clone(),
+            device: end.device.clone(),
+            before: true,
+            after: false,
+        });
     }
 }
 

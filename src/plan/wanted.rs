@@ -90,6 +90,11 @@ impl Wanted {
             let seen = seen.filter(|s| s.backend == spec.backend && s.device == spec.device);
             let there = seen.and_then(|seen| seen.datapath);
             spec.datapath = spec.datapath.or(there).or(able.and_then(|able| able.datapath));
+            if spec.datapath == Some(Datapath::System) {
+                // The kernel's local devices cannot be deleted by netlink, and a
+                // link group with one of them in it not at all.
+                spec.group = 0;
+            }
             number(spec, &mut settled.ports, world);
         }
         settled.own_checksums(abilities);

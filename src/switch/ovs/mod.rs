@@ -15,17 +15,17 @@ mod seen;
 mod tools;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use netlink_packet_route::link::LinkAttribute;
-use ovsdb::vswitch::OpenVswitch as Root;
+use ovsdb::vswitch::{Bridge, OpenVswitch as Root, Port};
 
 use super::{Counters, Learned, Switch, SwitchError, Traffic};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::observe::{self, Link};
-use crate::kernel::worker::Worker;
 use crate::kernel::{KernelError, LinuxHost};
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{Backend, Datapath};
@@ -51,7 +51,6 @@ const PORTS_MAX: usize = 0xfeff;
 /// The bridges of this machine's Open vSwitch, or of one of our own.
 pub struct OpenVswitch {
     netlink: Netlink,
-    worker: Worker,
     /// Where our own is, or would be.
     state: PathBuf,
     /// Looked for once; nothing there is looked for again.
@@ -62,12 +61,7 @@ impl OpenVswitch {
     /// Works through the sockets of `host`; `state` is where one of our own
     /// would live.
     pub fn new(host: &LinuxHost, state: &Path) -> Self {
-        Self {
-            netlink: host.here().clone(),
-            worker: host.worker().clone(),
-            state: state.to_owned(),
-            vswitch: None,
-        }
+        Self { netlink: host.here().clone(), state: state.to_owned(), vswitch: None }
     }
 
     /// The Open vSwitch that is there, if one is.
@@ -88,6 +82,26 @@ impl OpenVswitch {
 
     fn links(&self) -> Result<Vec<Link>, SwitchError> {
         observe::links(&self.netlink).map_err(SwitchError::Observe)
+    }
+
+    /// Why a tunnel to `remote` would swallow every frame, if it would. The
+    /// userspace datapath wraps frames itself, and finds its way only over the
+    /// local device of one of its own bridges; elsewhere the database says
+    /// that all is well, and every frame is lost.
+    async fn no_way_to(&mut self, remote: IpAddr) -> Result<Option<String>, SwitchError> {
+        let links = self.links()?;
+        let way = observe::way_to(&self.netlink, remote).map_err(SwitchError::Observe)?;
+        let device = way.and_then(|index| links.iter().find(|link| link.index == index));
+        let Some(device) = device.map(|link| link.name.as_str()) else {
+            return Ok(Some("there is no route to it".into()));
+        };
+        let Some(vswitch) = self.there().await? else {
+            return Ok(Some(not_over_a_bridge(device)));
+        };
+        let bridges = vswitch.client.read(|replica| replica.rows::<Bridge>());
+        let bridges = bridges.map_err(|error| vswitch.unreadable(&error))?;
+        let carries = |b: &Bridge| b.name == device && b.datapath_type == "netdev";
+        Ok((!bridges.iter().any(|b| carries(b))).then(|| not_over_a_bridge(device)))
     }
 
     /// Does all of `steps`, and says how far it came if not.
@@ -122,6 +136,13 @@ impl OpenVswitch {
             Err(_) => undos.iter().map(FabricStep::line).collect(),
         }
     }
+}
+
+fn not_over_a_bridge(device: &str) -> String {
+    format!(
+        "the route to it leads over `{device}`, and the userspace datapath reaches only what is \
+         behind the local device of one of its own bridges"
+    )
 }
 
 /// The kernel's refusal, where Open vSwitch's is expected.
@@ -328,7 +349,6 @@ fn waiting(
     ports: &BTreeSet<&str>,
     links: &seen::Links<'_>,
 ) -> Result<Vec<(String, String)>, ovsdb::ReadError> {
-    use ovsdb::vswitch::{Bridge, Port};
     let mut found = Vec::new();
     if bridges.is_empty() && ports.is_empty() {
         return Ok(found);
@@ -378,9 +398,10 @@ impl Switch for OpenVswitch {
     }
 
     async fn abilities(&mut self, needs: &BTreeSet<Need>) -> Result<Abilities, SwitchError> {
-        let (datapath, no_system) = seek::datapath(&self.netlink).await;
+        let (datapath, no_system) = seek::datapath().map_err(SwitchError::Observe)?;
         let there = self.there().await?;
         let checksums = there.is_none_or(|vswitch| vswitch.tso);
+        let no_qinq = there.and_then(Vswitch::no_qinq);
         let mut cannot = BTreeMap::new();
         for need in needs {
             let reason = match need {
@@ -395,7 +416,7 @@ impl Switch for OpenVswitch {
                 Need::Queues(wanted) if wanted.unwrap_or(datapath) == Datapath::Netdev => Some(
                     "frames of the userspace datapath all go into the default queue".to_owned(),
                 ),
-                Need::Qinq => there.and_then(Vswitch::no_qinq),
+                Need::Qinq => no_qinq.clone(),
                 Need::Vlans
                 | Need::Isolation
                 | Need::Rstp
@@ -408,8 +429,11 @@ impl Switch for OpenVswitch {
                 | Need::Queues(_)
                 | Need::OpenFlow
                 | Need::Export
-                | Need::Bonds
-                | Need::Tunnel(..) => None,
+                | Need::Bonds => None,
+                Need::Tunnel(_, remote, wanted) => match wanted.unwrap_or(datapath) {
+                    Datapath::System => None,
+                    Datapath::Netdev => self.no_way_to(*remote).await?,
+                },
             };
             if let Some(reason) = reason {
                 cannot.insert(*need, reason);

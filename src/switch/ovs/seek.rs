@@ -4,15 +4,15 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use ovsdb::vswitch::{
     Bridge, Controller, Interface, Ipfix, Mirror, NetFlow, OpenVswitch, Port, Qos, Queue, Sflow,
 };
 use ovsdb::{Client, ReadError, Remote};
 
 use super::super::SwitchError;
-use super::error::{Failed, OvsError, chain};
+use super::error::{OvsError, chain};
 use crate::kernel::netlink::Netlink;
+use crate::kernel::{KernelError, genl};
 use crate::model::topology::Datapath;
 
 /// Where the machine's own keeps its sockets, unless `OVS_RUNDIR` says
@@ -149,12 +149,15 @@ async fn connect(rundir: &Path) -> Result<Vswitch, OvsError> {
 
 /// The best datapath here, and why it is not the kernel's, if it is not.
 ///
-/// The kernel is asked for the family of requests that the datapath would be
-/// made by, as `ovs-vswitchd` asks; it loads the module then, if there is one.
-pub(super) async fn datapath(_netlink: &Netlink) -> (Datapath, Option<String>) {
-    let _ = (NLM_F_ACK, NLM_F_REQUEST);
-    let why = "this kernel has no datapath of Open vSwitch (module `openvswitch`)".to_owned();
-    (Datapath::Netdev, Some(why))
+/// The kernel is asked for the family of requests by which `ovs-vswitchd`
+/// makes datapaths; it loads the module then, if there is one. Whether bridges
+/// come to be in it shows when the first are made: one that does not has no
+/// datapath id, and is taken back.
+pub(super) fn datapath() -> Result<(Datapath, Option<String>), KernelError> {
+    Ok(match genl::family(&Netlink::generic()?, "ovs_datapath")? {
+        Some(_) => (Datapath::System, None),
+        None => (Datapath::Netdev, Some("this kernel has no module `openvswitch`".to_owned())),
+    })
 }
 
 /// Why there cannot be a userspace datapath, if there cannot.
@@ -165,6 +168,3 @@ pub(super) fn no_tun() -> Option<String> {
         format!("the userspace datapath needs `/dev/net/tun`: {why} (module `tun`)")
     })
 }
-
-#[allow(dead_code)]
-fn unused(_: Failed) {}
