@@ -16,6 +16,7 @@ fn lab(text: &str) -> Lab {
 fn able() -> Abilities {
     Abilities {
         backend: Backend::Linux,
+        missing: None,
         cannot: BTreeMap::new(),
         ports_max: 1023,
         swept_with_links: true,

@@ -142,8 +142,12 @@ fn netlink_writes(sent: &[u8]) -> Vec<Write> {
         if length < 16 || rest.len() < length {
             return Vec::new();
         }
-        // rtnetlink numbers its messages in fours: new, del, get, set.
-        if 16 <= kind && kind % 4 != 2 {
+        // rtnetlink numbers its messages in fours: new, del, get, set. Generic
+        // netlink has a number for each family, and begins with the command,
+        // where rtnetlink has an address family: `CTRL_CMD_GETFAMILY` is 3,
+        // `ETHTOOL_MSG_FEATURES_GET` is 11, both of version 1.
+        let asks = matches!((kind, rest.get(16..18)), (16, Some([3, 1])) | (_, Some([11, 1])));
+        if 16 <= kind && kind % 4 != 2 && !asks {
             writes.push(Write::Netlink(kind));
         }
         rest = &rest[length.next_multiple_of(4).min(rest.len())..];

@@ -34,6 +34,8 @@ impl fmt::Display for Refusal {
 pub struct Abilities {
     /// The backend.
     pub backend: Backend,
+    /// Why it is not here, if it is not.
+    pub missing: Option<String>,
     /// Of what was asked for, what cannot be done, and why.
     pub cannot: BTreeMap<Need, String>,
     /// The most ports that one switch can have.
@@ -241,16 +243,22 @@ fn routes_of_others(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
 
 fn switches(wanted: &Wanted, abilities: &[Abilities], found: &mut Vec<Refusal>) {
     for (name, spec) in &wanted.switches {
-        let Some(able) = abilities.iter().find(|a| a.backend == spec.backend) else {
+        let able = abilities.iter().find(|able| able.backend == spec.backend);
+        let missing = match able {
+            None => Some("this machine has none"),
+            Some(able) => able.missing.as_deref(),
+        };
+        if let Some(missing) = missing {
             found.push(Refusal {
                 what: format!(
-                    "switch `{name}` wants backend `{}`, which is not here",
+                    "switch `{name}` wants backend `{}`, which is not here: {missing}",
                     spec.backend
                 ),
-                hint: "leave `backend` out, or say `linux`".into(),
+                hint: "`ovsns doctor` says what is missing; or leave `backend` out, or say `linux`"
+                    .into(),
             });
-            continue;
-        };
+        }
+        let Some(able) = able.filter(|able| able.missing.is_none()) else { continue };
         let ports = wanted.ports_of(name).count();
         if able.ports_max < ports {
             found.push(Refusal {

@@ -26,6 +26,7 @@ impl FakeSwitch {
     pub fn new(machine: &FakeMachine) -> Self {
         let abilities = Abilities {
             backend: Backend::Linux,
+            missing: None,
             cannot: BTreeMap::new(),
             ports_max: 1023,
             swept_with_links: true,

@@ -439,6 +439,7 @@ impl Switch for LinuxBridge {
         }
         Ok(Abilities {
             backend: Backend::Linux,
+            missing: None,
             cannot,
             ports_max: PORTS_MAX,
             swept_with_links: true,

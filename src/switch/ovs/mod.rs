@@ -109,11 +109,11 @@ impl OpenVswitch {
         let links = observe::links(&self.netlink).map_err(kernel).map_err(Failed::Nothing)?;
         let netlink = self.netlink.clone();
         let vswitch = self.needed().await.map_err(Failed::Nothing)?;
-        if !vswitch.is_alive().await {
-            return Err(Failed::Nothing(OvsError::NotRunning { at: vswitch.at() }));
-        }
         if is_teardown(steps) {
             return vswitch.commit(steps, &by_name(&links)).await;
+        }
+        if !vswitch.is_alive().await {
+            return Err(Failed::Nothing(OvsError::NotRunning { at: vswitch.at() }));
         }
         // What an earlier teardown left to be carried out comes first: a port
         // that goes and comes back in between is, to the switch, the same
@@ -135,6 +135,18 @@ impl OpenVswitch {
             Ok(()) => Vec::new(),
             Err(_) => undos.iter().map(FabricStep::line).collect(),
         }
+    }
+}
+
+fn abilities(datapath: Datapath, cannot: BTreeMap<Need, String>) -> Abilities {
+    Abilities {
+        backend: Backend::Ovs,
+        missing: None,
+        cannot,
+        ports_max: PORTS_MAX,
+        swept_with_links: false,
+        datapath: Some(datapath),
+        checksums: true,
     }
 }
 
@@ -394,10 +406,20 @@ fn waiting(
 #[async_trait]
 impl Switch for OpenVswitch {
     async fn available(&mut self) -> Result<String, String> {
+        // Kept for what comes next.
+        self.there().await.map_err(|error| error::chain(&error))?;
         seek::available(&self.state, self.vswitch.as_ref()).await
     }
 
     async fn abilities(&mut self, needs: &BTreeSet<Need>) -> Result<Abilities, SwitchError> {
+        if needs.is_empty() {
+            // Nobody wants a switch, and nobody has to be asked.
+            return Ok(abilities(Datapath::Netdev, BTreeMap::new()));
+        }
+        if let Err(missing) = self.available().await {
+            let none = abilities(Datapath::Netdev, BTreeMap::new());
+            return Ok(Abilities { missing: Some(missing), ..none });
+        }
         let (datapath, no_system) = seek::datapath().map_err(SwitchError::Observe)?;
         let there = self.there().await?;
         let checksums = there.is_none_or(|vswitch| vswitch.tso);
@@ -439,14 +461,7 @@ impl Switch for OpenVswitch {
                 cannot.insert(*need, reason);
             }
         }
-        Ok(Abilities {
-            backend: Backend::Ovs,
-            cannot,
-            ports_max: PORTS_MAX,
-            swept_with_links: false,
-            datapath: Some(datapath),
-            checksums,
-        })
+        Ok(Abilities { checksums, ..abilities(datapath, cannot) })
     }
 
     async fn labs(&mut self) -> Result<BTreeSet<LabName>, SwitchError> {
