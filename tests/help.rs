@@ -39,6 +39,7 @@ fn help() {
         &["switch"],
         &["switch", "add"],
         &["switch", "rm"],
+        &["switch", "set"],
         &["switch", "list"],
         &["link"],
         &["link", "add"],

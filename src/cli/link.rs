@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::running;
+use super::settings::{self, Setting};
 use super::view::{LabView, ListArgs};
 use super::{CliError, Ending};
 
@@ -32,6 +33,9 @@ pub(super) struct AddArgs {
     b: String,
     #[command(flatten)]
     settings: Settings,
+    /// Other keys of a link in the topology file (`ovsns schema` lists them)
+    #[arg(value_name = "KEY=VALUE")]
+    keys: Vec<Setting>,
     /// The lab [default: the only one, or `default`]
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
@@ -54,9 +58,11 @@ pub(super) struct RmArgs {
 
 /// Change a link of a running lab
 ///
-/// What is not said stays as it is.
+/// What is not said stays as it is. Any key of a link in the topology file can
+/// be said as `KEY=VALUE`; `KEY=` takes it away.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: ovsns link set n1 s1 --isolated true")]
+#[command(after_help = "Example: ovsns link set n1 s1 --isolated true\n         \
+                  ovsns link set n1 s1 policing.rate=10000")]
 pub(super) struct SetArgs {
     /// One end: NODE, NODE:INTERFACE or SWITCH
     a: String,
@@ -64,6 +70,9 @@ pub(super) struct SetArgs {
     b: String,
     #[command(flatten)]
     settings: Settings,
+    /// Other keys of a link in the topology file (`ovsns schema` lists them)
+    #[arg(value_name = "KEY=VALUE")]
+    keys: Vec<Setting>,
     /// The lab [default: the only one, or `default`]
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
@@ -136,6 +145,7 @@ async fn add(args: &AddArgs) -> Result<(), CliError> {
     running::change("ovsns link add", args.lab.as_deref(), |file| {
         let mut link = json!({ "endpoints": [args.a, args.b] });
         args.settings.write(&mut link);
+        settings::write(&args.keys, &mut link)?;
         running::links(file).push(link);
         Ok(())
     })
@@ -159,7 +169,7 @@ async fn rm(args: &RmArgs) -> Result<(), CliError> {
 }
 
 async fn set(args: &SetArgs) -> Result<(), CliError> {
-    if args.settings.is_empty() {
+    if args.settings.is_empty() && args.keys.is_empty() {
         return Err(CliError::usage(
             "nothing to set was given",
             "say what, such as `--mtu 9000` or `--isolated true`",
@@ -167,8 +177,9 @@ async fn set(args: &SetArgs) -> Result<(), CliError> {
     }
     running::change("ovsns link set", args.lab.as_deref(), |file| {
         let index = find(running::links(file), &args.a, &args.b)?;
-        args.settings.write(&mut running::links(file)[index]);
-        Ok(())
+        let link = &mut running::links(file)[index];
+        args.settings.write(link);
+        settings::write(&args.keys, link)
     })
     .await
 }

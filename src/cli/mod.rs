@@ -16,6 +16,7 @@ mod plan;
 mod report;
 mod running;
 mod schema;
+mod settings;
 mod show;
 mod status;
 mod switch;

@@ -3,15 +3,17 @@
 use serde_json::json;
 
 use super::running::{self, things};
+use super::settings::{self, Setting};
 use super::view::{LabView, ListArgs};
 use super::{CliError, Ending};
 use crate::model::names::SwitchName;
 
-/// Add, remove or list switches of a running lab
+/// Add, remove, change or list switches of a running lab
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     Add(AddArgs),
     Rm(RmArgs),
+    Set(SetArgs),
     /// List the switches of a lab
     #[command(after_help = "Example: ovsns switch list --json")]
     List(ListArgs),
@@ -21,7 +23,8 @@ pub(super) enum Command {
 ///
 /// Undo with `ovsns switch rm SWITCH`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: ovsns switch add s2 --stp")]
+#[command(after_help = "Example: ovsns switch add s2 --stp\n         \
+                  ovsns switch add s3 backend=ovs fail_mode=secure")]
 pub(super) struct AddArgs {
     /// The switch's name
     switch: String,
@@ -31,6 +34,9 @@ pub(super) struct AddArgs {
     /// The name of its bridge in the kernel [default: derived from the names]
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
+    /// Keys of a switch in the topology file (`ovsns schema` lists them)
+    #[arg(value_name = "KEY=VALUE")]
+    settings: Vec<Setting>,
     /// The lab [default: the only one, or `default`]
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
@@ -47,10 +53,30 @@ pub(super) struct RmArgs {
     lab: Option<String>,
 }
 
+/// Change a switch of a running lab
+///
+/// Any key of a switch in the topology file, with its value as the file would
+/// have it; `KEY=` takes it away. `ovsns schema` lists them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns switch set s1 rstp=true\n         \
+                  ovsns switch set s1 controllers=[tcp:127.0.0.1:6653]\n         \
+                  ovsns switch set s1 mirrors.span.from=[n1] mirrors.span.output=n3")]
+pub(super) struct SetArgs {
+    /// The switch
+    switch: String,
+    /// What to set
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    settings: Vec<Setting>,
+    /// The lab [default: the only one, or `default`]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+}
+
 pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
     match command {
         Command::Add(args) => add(args).await?,
         Command::Rm(args) => rm(args).await?,
+        Command::Set(args) => set(args).await?,
         Command::List(args) => args.show("ovsns switch list", |view| &view.switches, table).await?,
     }
     Ok(Ending::Well)
@@ -69,6 +95,7 @@ async fn add(args: &AddArgs) -> Result<(), CliError> {
         if let Some(device) = &args.device {
             spec["device"] = device.as_str().into();
         }
+        settings::write(&args.settings, &mut spec)?;
         things(file, "switches").insert(switch.to_string(), spec);
         Ok(())
     })
@@ -81,13 +108,28 @@ async fn rm(args: &RmArgs) -> Result<(), CliError> {
         running::remove_links(file, |link| running::endpoints(link).contains(&switch.as_str()));
         match things(file, "switches").remove(switch.as_str()) {
             Some(_) => Ok(()),
-            None => Err(CliError::usage(
-                format!("there is no switch `{switch}`"),
-                "`ovsns switch list` shows the switches",
-            )),
+            None => Err(no_switch(&switch)),
         }
     })
     .await
+}
+
+async fn set(args: &SetArgs) -> Result<(), CliError> {
+    let switch = SwitchName::new(&args.switch)?;
+    running::change("ovsns switch set", args.lab.as_deref(), |file| {
+        match things(file, "switches").get_mut(switch.as_str()) {
+            Some(spec) => settings::write(&args.settings, spec),
+            None => Err(no_switch(&switch)),
+        }
+    })
+    .await
+}
+
+fn no_switch(switch: &SwitchName) -> CliError {
+    CliError::usage(
+        format!("there is no switch `{switch}`"),
+        "`ovsns switch list` shows the switches",
+    )
 }
 
 /// A row a switch.

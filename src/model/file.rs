@@ -67,6 +67,17 @@ fn lab_name(spec: &LabSpec, fallback: Option<&str>, found: &mut Found) -> Option
         .ok()
 }
 
+/// Reads a single value, as it would stand behind a key of a file.
+///
+/// # Errors
+/// A text that is no YAML.
+pub fn value(text: &[u8]) -> Result<Json, Problems> {
+    let mut found = Found::default();
+    let tree = yaml::parse(text, &mut found);
+    found.into_result("the value", "")?;
+    Ok(tree.map_or(Json::Null, |tree| tree.to_json()))
+}
+
 /// Returns the lab of a `--topo`, such as `tree,2,3`.
 pub fn shape(topo: &str, name: &LabName) -> Result<Lab, Problems> {
     let mut found = Found::default();

@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
+use serde_json::Value as Json;
 
 use super::problem::{At, Found, Position, quoted};
 
@@ -64,6 +65,30 @@ impl Tree {
             Kind::Scalar { .. } if self.is_null() => "empty".to_owned(),
             Kind::Scalar { text, quoted: true } => format!("the text {}", quoted(text)),
             Kind::Scalar { text, quoted: false } => quoted(text),
+        }
+    }
+}
+
+impl Tree {
+    /// The same as JSON. A number is one that is written as we would write it,
+    /// so that `0012` stays the text that it is.
+    pub(super) fn to_json(&self) -> Json {
+        match &self.kind {
+            Kind::List(items) => items.iter().map(Tree::to_json).collect(),
+            Kind::Map(entries) => {
+                let entry = |entry: &Entry| (entry.key.value.clone(), entry.value.to_json());
+                Json::Object(entries.iter().map(entry).collect())
+            }
+            Kind::Scalar { .. } if self.is_null() => Json::Null,
+            Kind::Scalar { text, quoted: false } => match text.as_str() {
+                "true" | "True" | "TRUE" => Json::Bool(true),
+                "false" | "False" | "FALSE" => Json::Bool(false),
+                text => match text.parse::<u64>() {
+                    Ok(number) if number.to_string() == text => number.into(),
+                    _ => text.into(),
+                },
+            },
+            Kind::Scalar { text, quoted: true } => text.as_str().into(),
         }
     }
 }
