@@ -319,3 +319,46 @@ fn shapes() {
         ["ring,2", "tree,3", "star,5", "single,70000"].map(|topo| format!("error: {}", of(topo)));
     insta::assert_snapshot!(errors.join("\n"));
 }
+
+/// Everything that is said to Open vSwitch and makes no sense.
+#[test]
+fn open_vswitch() {
+    let text = "\
+switches:
+  s1:
+    stp: true
+    rstp: true
+    datapath: user
+    controllers: [127.0.0.1:6653, 'tcp:', 'tcp:host with blanks']
+    fail_mode: open
+    protocols: [OpenFlow9]
+    datapath_id: 0x10000000000000000
+    flows:
+      - in_port=n9,actions=output:n2
+      - priority=10,in_port=n1
+      - cookie=7,actions=normal
+      - in_port=n1,actions=output:s2
+    mirrors:
+      none: { output: n2 }
+      self: { from: [n1, n2], output: n2 }
+      lost: { all: true }
+      who: { to: [n8], output: n2 }
+    tunnels:
+      t0: { type: vlan, remote: here }
+      t1: { type: gre, remote: 192.0.2.1, local: 'fd00::1', destination_port: 7 }
+      t2: { type: vxlan, remote: 127.0.0.1, vlan: 5, trunks: [6] }
+    netflow: { target: '127.0.0.1:1' }
+    sflow: { targets: ['127.0.0.1'] }
+  s2: {}
+nodes: { n1: {}, n2: {}, n3: {}, n4: {} }
+links:
+  - { endpoints: [n1, s1], qinq: { vlan: 5 }, vlan: 6 }
+  - { endpoints: [n1, s1], shaping: { rate: 100, queues: { 1: { max: 200 }, 2: { min: 80, max: 70 } } } }
+  - { endpoints: [n2, s1], shaping: { rate: 100, queues: { 1: { min: 60 }, 2: { min: 60 }, x: {} } } }
+  - { endpoints: [n2, s2], bond: { members: 9, mode: lacp } }
+  - { endpoints: [s1, s2], bond: { mode: balance-tcp, lacp: off } }
+  - { endpoints: [s1, s2] }
+  - { endpoints: [n3, n4], policing: { rate: 0 }, shaping: { rate: 5 } }
+";
+    insta::assert_snapshot!(error(text));
+}

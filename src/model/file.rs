@@ -440,6 +440,68 @@ mod tests {
         assert!(of("nodes: { r: {} }").is_empty());
     }
 
+    /// What is written out reads as the same lab, with every key there is.
+    #[test]
+    fn every_key_survives_being_written() {
+        let yaml = "
+name: all
+prefixes: [10.0.0.0/8]
+switches:
+  s1:
+    backend: ovs
+    datapath: netdev
+    device: br7
+    mac: 02:00:00:00:00:77
+    mtu: 9000
+    stp: false
+    rstp: true
+    forward_delay: 5
+    ageing: 60
+    multicast_snooping: false
+    prefixes: [172.16.0.0/16]
+    controllers: [tcp:127.0.0.1:6653, 'ssl:[fd00::1]:6653', ptcp:6654]
+    fail_mode: standalone
+    in_band: true
+    max_backoff: 2000
+    inactivity_probe: 0
+    protocols: [OpenFlow10, OpenFlow13]
+    datapath_id: 00000000000000A1
+    flows:
+      - priority=10,in_port=n1,actions=output:s2,output:t0
+      - in_port=LOCAL actions=normal
+    mirrors:
+      m1: { all: true, output: n2 }
+      m2: { from: ['n1:eth0', t0], to: [s2], vlans: [10], output: n2 }
+    tunnels:
+      t0: { type: vxlan, remote: 192.0.2.2, local: 192.0.2.1, key: 7, destination_port: 4790, vlan: 10 }
+      t1: { type: gre, remote: 'fd00::2', isolated: true, trunks: [1, 2], native: 2 }
+    netflow: { targets: ['127.0.0.1:2055'], active_timeout: 9 }
+    sflow: { targets: ['127.0.0.1:6343'], sampling: 9, polling: 8, header: 77, agent: eth0 }
+    ipfix: { targets: ['[fd00::1]:4739'], sampling: 9, domain: 8, point: 7, cache_timeout: 6 }
+  s2: { rstp: true }
+nodes:
+  n1:
+    interfaces: { eth0: { addresses: [10.0.0.1/24], mac: 02:00:00:00:00:01 } }
+    routes: [{ to: default, via: 10.0.0.2, metric: 7 }]
+    sysctls: { net.ipv4.ip_forward: 1 }
+  n2: {}
+links:
+  - { endpoints: [n1, s1], mtu: 1400, isolated: true, vlan: 10, policing: { rate: 1000, burst: 99 } }
+  - endpoints: [n2, s1]
+    qinq: { vlan: 100, customers: [10, 20] }
+    shaping: { rate: 1000, queues: { 0: { min: 10 }, 7: { min: 5, max: 500 } } }
+  - { endpoints: [s1, s2], trunks: [10, 20], native: 10, bond: { members: 3, mode: balance-tcp, lacp: passive } }
+";
+        let lab = lab(yaml);
+        let written = serde_json::to_vec(&to_file(&lab)).expect("JSON");
+        let again = read(&written, "written", None).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(again, lab);
+        let s1 = &lab.switches[&"s1".parse().expect("a name")];
+        assert_eq!(s1.flows[0], "priority=10,in_port=n1:eth0,actions=output:s1~s2#0,output:s1@t0");
+        let keys = definition::<SwitchSpec>()["properties"].as_object().map(Map::len);
+        assert_eq!(of_switch(s1).as_object().map(Map::len), keys, "every key of a switch is said");
+    }
+
     #[test]
     fn links_between_the_same_switches_are_numbered() {
         let lab = lab("{switches: {'s[1-3]': {stp: true}}, links: [{endpoints: [s1, s2]}, \
