@@ -52,6 +52,8 @@ fn help() {
         &["doctor"],
         &["gc"],
         &["schema"],
+        // Not listed, but it says what it is.
+        &["keep-ovs"],
     ];
     for page in pages {
         let words: Vec<&str> = page.iter().copied().chain(["--help"]).collect();

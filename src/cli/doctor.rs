@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{CliError, Ending, input, show};
+use super::{CliError, Ending, input, keep_ovs, show};
 use crate::engine::Engine;
 use crate::kernel::doctor::{self, Finding, Verdict};
 use crate::kernel::permissions::{self, Capability};
@@ -32,6 +32,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let mut findings = allowed();
     if findings.iter().all(|finding| finding.verdict != Verdict::Bad) {
         findings.extend(doctor::examine().await?);
+        findings.push(own_ovs().await);
         findings.extend(leftovers(&mut input::engine("ovsns doctor").await?).await?);
     }
     let bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
@@ -81,6 +82,31 @@ fn allowed() -> Vec<Finding> {
         }
     };
     needs.into_iter().map(finding).collect()
+}
+
+/// The Open vSwitch of our own, with what its logs say if something is wrong.
+async fn own_ovs() -> Finding {
+    let report = keep_ovs::own().report().await;
+    let mut said = report.to_string();
+    let (verdict, mend) = match (&report.missing, report.is_wrong()) {
+        (_, true) => {
+            for (log, lines) in &report.logs {
+                lines.iter().for_each(|line| said += &format!("\n      {log}: {line}"));
+            }
+            let mend = "the next command that uses it mends what can be mended, or now: \
+                        `ovsns keep-ovs --use`";
+            (Verdict::Warning, Some(mend.to_owned()))
+        }
+        (Some(missing), false) => (Verdict::Lacking, Some(missing.hint())),
+        (None, false) => (Verdict::Good, None),
+    };
+    Finding {
+        what: "Open vSwitch of our own".to_owned(),
+        verdict,
+        needed_for: "switches of the ovs backend where no other Open vSwitch runs".to_owned(),
+        said,
+        mend,
+    }
 }
 
 /// Labs that no file remembers, and changes that were cut off.

@@ -8,6 +8,7 @@ mod down;
 mod exec;
 mod gc;
 mod input;
+mod keep_ovs;
 mod link;
 mod list;
 mod node;
@@ -67,6 +68,7 @@ enum Command {
     Doctor(doctor::Args),
     Gc(gc::Args),
     Schema(schema::Args),
+    KeepOvs(keep_ovs::Args),
 }
 
 /// How a command that did not fail ended.
@@ -86,6 +88,7 @@ pub fn run() -> ExitCode {
     };
     // A command that becomes another must not have threads of its own.
     let result = match &cli.command {
+        Command::KeepOvs(args) => keep_ovs::keep(args).unwrap_or_else(|| in_runtime(&cli.command)),
         Command::Exec(args) => exec::run(args),
         Command::Shell(args) => exec::shell(args),
         Command::Schema(args) => schema::run(args),
@@ -114,6 +117,7 @@ fn in_runtime(command: &Command) -> Result<Ending, CliError> {
             Command::Ping(args) => ping::run(args).await,
             Command::Doctor(args) => doctor::run(args).await,
             Command::Gc(args) => gc::run(args).await,
+            Command::KeepOvs(args) => keep_ovs::run(args).await,
             Command::Exec(_) | Command::Shell(_) | Command::Schema(_) => {
                 unreachable!("run without a runtime")
             }

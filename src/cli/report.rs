@@ -14,6 +14,7 @@ use crate::model::names::{BadName, LabName};
 use crate::model::problem::Problems;
 use crate::switch::SwitchError;
 use crate::switch::ovs::OvsError;
+use crate::switch::own::OwnError;
 
 /// What a command could not do.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,9 @@ pub enum CliError {
         /// Why.
         source: KernelError,
     },
+    /// There is no Open vSwitch of our own.
+    #[error(transparent)]
+    Own(#[from] OwnError),
     /// No runtime.
     #[error("could not start")]
     Runtime(#[source] std::io::Error),
@@ -84,7 +88,11 @@ impl CliError {
             ) => 2,
             Self::Engine(EngineError::Left { .. } | EngineError::NotKept { .. }) => 3,
             Self::Engine(EngineError::NotApplied { .. }) => 4,
-            Self::Engine(_) | Self::NotAllowed(_) | Self::Kernel(_) | Self::Runtime(_) => 1,
+            Self::Engine(_)
+            | Self::NotAllowed(_)
+            | Self::Kernel(_)
+            | Self::Own(_)
+            | Self::Runtime(_) => 1,
             Self::Command { status, .. } => *status,
         }
     }
@@ -97,6 +105,7 @@ impl CliError {
             }
             Self::Engine(EngineError::Left { left, .. }) => left.clone(),
             Self::Engine(EngineError::NotKept { lines, .. }) => lines.clone(),
+            Self::Own(error) => error.log().to_vec(),
             _ => Vec::new(),
         }
     }
@@ -134,6 +143,7 @@ impl CliError {
             Self::Engine(EngineError::State(StateError::File { .. })) => {
                 vec!["give another directory with `OVSNS_STATE_DIR=...`".into()]
             }
+            Self::Own(error) => error.hint().into_iter().collect(),
             Self::File { .. } => {
                 vec!["give the topology file, or a shape: `ovsns up --topo single,3`".into()]
             }

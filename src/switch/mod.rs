@@ -7,6 +7,7 @@ pub mod contract;
 pub mod fake;
 pub mod linux;
 pub mod ovs;
+pub mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

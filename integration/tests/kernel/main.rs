@@ -9,6 +9,7 @@ mod files;
 mod labs;
 mod nodes;
 mod offload;
+mod own_ovs;
 mod refusals;
 mod strangers;
 mod switches;
@@ -139,6 +140,24 @@ fn main() -> ExitCode {
             no_room_for_open_files,
             a_place_that_cannot_be_written,
             a_failed_change_leaves_the_lab_as_it_was @ 300,
+        ],
+        tests![own_ovs:
+            it_is_private_and_leaves_nothing,
+            it_survives_the_command,
+            daemons_that_are_killed_come_back,
+            one_that_does_not_come_up_is_no_switch,
+            a_killed_keeper_stops_nothing,
+            the_last_one_to_leave_stops_it,
+            a_signal_ends_it_in_order,
+            a_deleted_directory_is_made_again,
+            it_is_not_started_beside_another,
+            many_starts_make_one,
+            killed_at_any_moment,
+            tcp_passes_with_default_offloads,
+            what_is_missing_is_named,
+            doctor_shows_it,
+            a_directory_has_one_namespace,
+            others_are_left_alone,
         ],
         tests![crash:
             up_is_killed_at_every_request @ 300,
