@@ -3,8 +3,9 @@
 use super::state::StateError;
 use super::{Engine, EngineError, Progress, total};
 use crate::kernel::{KernelError, StepError};
+use crate::model::topology::Backend;
 use crate::plan::undo::Done;
-use crate::plan::{Plan, Stage};
+use crate::plan::{FabricStep, Plan, Stage};
 use crate::switch::SwitchError;
 use crate::switch::ovs::OvsError;
 
@@ -73,10 +74,7 @@ impl Engine {
                     }
                 }
                 Stage::Fabric(backend, steps) => {
-                    let Some(switch) = self.switches.get_mut(backend) else {
-                        return Err(Cause::NoBackend(backend.to_string()));
-                    };
-                    switch.commit(steps).await?;
+                    self.commit(*backend, steps).await?;
                     done.extend(steps.iter().map(|s| Done::Fabric(*backend, s.clone())));
                     counted += steps.len();
                     progress(counted, total);
@@ -104,11 +102,7 @@ impl Engine {
                     }
                 }
                 Stage::Fabric(backend, steps) => {
-                    let result = match self.switches.get_mut(backend) {
-                        None => Err(Cause::NoBackend(backend.to_string())),
-                        Some(switch) => switch.commit(steps).await.map_err(Cause::from),
-                    };
-                    if let Err(cause) = result {
+                    if let Err(cause) = self.commit(*backend, steps).await {
                         first.get_or_insert(cause);
                     }
                     tried += steps.len();
@@ -118,8 +112,8 @@ impl Engine {
         first
     }
 
-    /// Does each step by itself, and returns a line for each that could not
-    /// be done. For the way back, where nothing depends on how it ended.
+    /// Does what can be done, and returns a line for each step that could not
+    /// be. For the way back, where nothing depends on how it ended.
     pub(super) async fn apply_each(&mut self, plan: &Plan) -> Vec<String> {
         let mut failed = Vec::new();
         for stage in &plan.stages {
@@ -132,15 +126,14 @@ impl Engine {
                     }
                 }
                 Stage::Fabric(backend, steps) => {
+                    // All at once, since two ends of one thing need each other;
+                    // else as many as can be.
+                    if self.commit(*backend, steps).await.is_ok() {
+                        continue;
+                    }
                     for step in steps {
-                        let result = match self.switches.get_mut(backend) {
-                            None => Err(Cause::NoBackend(backend.to_string())),
-                            Some(switch) => {
-                                let one = std::slice::from_ref(step);
-                                switch.commit(one).await.map_err(Cause::from)
-                            }
-                        };
-                        if let Err(cause) = result {
+                        if let Err(cause) = self.commit(*backend, std::slice::from_ref(step)).await
+                        {
                             failed.push(format!("{} ({cause})", step.line()));
                         }
                     }
@@ -148,5 +141,12 @@ impl Engine {
             }
         }
         failed
+    }
+
+    async fn commit(&mut self, backend: Backend, steps: &[FabricStep]) -> Result<(), Cause> {
+        match self.switches.get_mut(&backend) {
+            None => Err(Cause::NoBackend(backend.to_string())),
+            Some(switch) => Ok(switch.commit(steps).await?),
+        }
     }
 }

@@ -217,6 +217,11 @@ fn switch(lab: &Lab, name: &SwitchName, auto: Backend) -> SwitchSpec {
 
 /// The two switches that a link joins by a patch: a way inside Open vSwitch,
 /// which takes no link of the kernel.
+///
+/// Not where a switch speaks RSTP: a frame of that protocol that goes through a
+/// patch is taken in by the other switch while the first still holds the lock
+/// that both share, and `ovs-vswitchd` aborts, again at each start (Open
+/// vSwitch 3.1, `rstp.c`: "Resource deadlock avoided"). STP has a queue there.
 fn patched<'s>(
     link: &Link,
     switches: &'s BTreeMap<SwitchName, SwitchSpec>,
@@ -224,7 +229,8 @@ fn patched<'s>(
     let [End::Switch(a), End::Switch(b)] = &link.ends else { return None };
     let (a, b) = (&switches[a], &switches[b]);
     let both = a.backend == Backend::Ovs && b.backend == Backend::Ovs;
-    (both && a.datapath == b.datapath && link.bond.is_none()).then_some([a, b])
+    let rstp = a.settings.rstp || b.settings.rstp;
+    (both && a.datapath == b.datapath && link.bond.is_none() && !rstp).then_some([a, b])
 }
 
 /// The pairs of links that a link is made of: one, several for a bond, none

@@ -339,11 +339,19 @@ impl Change<'_> {
         mark_of(&bridge.external_ids)?;
         let uuid = bridge.uuid;
         let ports = super::seen::followed(&bridge.ports, &self.rows.ports);
-        let shaped: Vec<_> = ports.filter_map(|port| self.rows.shaping(port)).collect();
-        for shaping in shaped {
-            self.delete_shaping(shaping);
+        let shaped = ports.filter_map(|port| Some((port.uuid, self.rows.shaping(port)?)));
+        let shaped: Vec<_> = shaped.collect();
+        for (port, shaping) in shaped {
+            self.clear_shaping(port, shaping);
         }
         Some(Ref::uuid(uuid))
+    }
+
+    /// Takes its shaping off a port that goes. Its row goes at commit, too late
+    /// for the check whether anybody still refers to what is deleted here.
+    fn clear_shaping(&mut self, port: ovsdb::Uuid, shaping: (ovsdb::Uuid, Vec<ovsdb::Uuid>)) {
+        self.transaction.set(Port::QOS, port, None);
+        self.delete_shaping(shaping);
     }
 
     fn delete_shaping(&mut self, (qos, queues): (ovsdb::Uuid, Vec<ovsdb::Uuid>)) {
@@ -518,7 +526,7 @@ impl Change<'_> {
         let Some((on, there)) = self.rows.port(&port.device) else { return };
         let (Ok(bridge), uuid) = (IfName::new(&on.name), there.uuid) else { return };
         if let Some(shaping) = self.rows.shaping(there) {
-            self.delete_shaping(shaping);
+            self.clear_shaping(uuid, shaping);
         }
         self.from_bridge.entry(bridge).or_default().push(Ref::uuid(uuid));
     }
@@ -585,6 +593,13 @@ fn other_config(spec: &SwitchSpec) -> Strings {
         for key in ["stp-forward-delay", "rstp-forward-delay"] {
             config.insert(key.to_owned(), seconds.to_string());
         }
+        // What goes with it (IEEE 802.1D, 8.10.2): with the defaults of 20 s
+        // and 2 s a ring needs 22 s to settle, whatever the forward delay.
+        let max_age = (2 * seconds.saturating_sub(1)).clamp(6, 20);
+        for key in ["stp-max-age", "rstp-max-age"] {
+            config.insert(key.to_owned(), max_age.to_string());
+        }
+        config.insert("stp-hello-time".to_owned(), "1".to_owned());
     }
     let id = openflow.datapath_id.as_ref();
     config.extend(id.map(|id| ("datapath-id".to_owned(), id.clone())));

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use netlink_packet_route::link::LinkAttribute;
-use ovsdb::vswitch::{Bridge, OpenVswitch as Root, Port};
+use ovsdb::vswitch::{Bridge, Mirror, OpenVswitch as Root, Port};
 
 use super::{Counters, Learned, Switch, SwitchError, Traffic};
 use crate::kernel::netlink::Netlink;
@@ -42,8 +42,9 @@ pub use error::OvsError;
 /// take a second or two on a busy machine.
 const APPLIED_WITHIN: Duration = Duration::from_secs(60);
 
-/// How much longer than two forward delays a port may take to forward.
-const FORWARDING_GRACE: Duration = Duration::from_secs(20);
+/// How much longer than two forward delays a port may take to forward: as long
+/// as what was heard before is believed, where protocols are mixed.
+const FORWARDING_GRACE: Duration = Duration::from_secs(45);
 
 /// The greatest port number of OpenFlow 1.0, less the reserved ones.
 const PORTS_MAX: usize = 0xfeff;
@@ -370,6 +371,12 @@ fn waiting(
             continue;
         }
         let whole = bridges.contains_key(bridge.name.as_str());
+        // Neither takes part in a spanning tree: a port that gets copies, and
+        // one of several links.
+        let mirrors: Vec<_> = replica.rows::<Mirror>()?;
+        let gets_copies = |port: ovsdb::Uuid| {
+            mirrors.iter().any(|mirror| mirror.output_port == Some(ovsdb::Ref::uuid(port)))
+        };
         for row in &bridge.ports {
             let Some(port) = row.as_uuid().map(|uuid| replica.get::<Port>(uuid)).transpose()?
             else {
@@ -380,7 +387,8 @@ fn waiting(
             let local = port.name == bridge.name;
             let link = links.get(port.name.as_str());
             let down = link.is_some_and(|link| !link.seen.up || !link.seen.carrier);
-            if !touched || local || down {
+            let apart = port.interfaces.len() != 1 || gets_copies(port.uuid);
+            if !touched || local || down || apart {
                 continue;
             }
             let state = match bridge.stp_enable {
@@ -408,7 +416,7 @@ impl Switch for OpenVswitch {
     async fn available(&mut self) -> Result<String, String> {
         // Kept for what comes next.
         self.there().await.map_err(|error| error::chain(&error))?;
-        seek::available(&self.state, self.vswitch.as_ref()).await
+        seek::available(self.vswitch.as_ref()).await
     }
 
     async fn abilities(&mut self, needs: &BTreeSet<Need>) -> Result<Abilities, SwitchError> {

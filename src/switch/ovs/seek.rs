@@ -5,11 +5,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use ovsdb::vswitch::{
-    Bridge, Controller, Interface, Ipfix, Mirror, NetFlow, OpenVswitch, Port, Qos, Queue, Sflow,
+    Bridge, Controller, Interface, Ipfix, Mirror, NetFlow, OpenVswitch as Root, Port, Qos, Queue,
+    Sflow,
 };
 use ovsdb::{Client, ReadError, Remote};
 
 use super::super::SwitchError;
+use super::super::own::{Own, OwnError, Running, StartOptions};
 use super::error::{OvsError, chain};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::{KernelError, genl};
@@ -30,6 +32,9 @@ pub(super) struct Vswitch {
     /// Whether it was started with support for segmentation offload.
     pub(super) tso: bool,
     socket: PathBuf,
+    /// If it is one of our own, what keeps it: it ends when nobody has this
+    /// any more and no bridge is left.
+    own: Option<Running>,
 }
 
 impl Vswitch {
@@ -50,7 +55,7 @@ impl Vswitch {
     /// Why tags cannot be wrapped in tags, if they cannot.
     pub(super) fn no_qinq(&self) -> Option<String> {
         let limit = self.client.read(|replica| {
-            let root = replica.only::<OpenVswitch>().ok()??;
+            let root = replica.only::<Root>().ok()??;
             root.other_config.get("vlan-limit").cloned()
         });
         match limit.as_deref() {
@@ -63,18 +68,46 @@ impl Vswitch {
         }
     }
 
-    /// Ends it, if it is ours and nobody needs it any more.
+    /// Leaves it. One of our own ends if nobody needs it any more.
     pub(super) async fn leave(self) -> Result<(), OvsError> {
         self.client.close();
-        Ok(())
+        match self.own {
+            Some(running) => Ok(running.leave().await.map(drop)?),
+            None => Ok(()),
+        }
+    }
+
+    /// What it is, in a few words.
+    fn words(&self) -> String {
+        let version = self.client.read(|replica| replica.only::<Root>().ok()??.row.ovs_version);
+        let version = version.map(|version| format!(" {version}")).unwrap_or_default();
+        match self.own {
+            Some(_) => format!("Open vSwitch{version} of our own"),
+            None => format!("Open vSwitch{version} of this machine"),
+        }
     }
 }
 
-/// The Open vSwitch that answers, if one does.
-pub(super) async fn there(_state: &Path) -> Result<Option<Vswitch>, OvsError> {
+impl From<OwnError> for OvsError {
+    fn from(error: OwnError) -> Self {
+        Self::Own { what: chain(&error), hint: error.hint() }
+    }
+}
+
+/// The Open vSwitch that answers, if one does: one of our own that runs
+/// already, or else the machine's. Only one of them is there, unless somebody
+/// started the machine's later; and then our labs are on ours.
+pub(super) async fn there(state: &Path) -> Result<Option<Vswitch>, OvsError> {
+    if let Some(running) = Own::of(state).running().await? {
+        return own(running).await.map(Some);
+    }
     match rundir() {
         None => Ok(None),
-        Some(rundir) => connect(&rundir).await.map(Some),
+        Some(rundir) => {
+            let pid = std::fs::read_to_string(rundir.join("ovs-vswitchd.pid")).unwrap_or_default();
+            let control = rundir.join(format!("ovs-vswitchd.{}.ctl", pid.trim()));
+            connect(&rundir.join("db.sock"), &rundir, control, None).await.map(Some)
+        }
     }
 }
 
@@ -82,28 +115,34 @@ pub(super) async fn there(_state: &Path) -> Result<Option<Vswitch>, OvsError> {
 pub(super) async fn there_or_started(state: &Path) -> Result<Vswitch, OvsError> {
     match there(state).await? {
         Some(vswitch) => Ok(vswitch),
-        None => Err(OvsError::NotThere("none is running".into())),
+        None => own(Own::of(state).start(StartOptions::default()).await?).await,
     }
 }
 
-/// What of Open vSwitch is here, or why nothing is.
-pub(super) async fn available(state: &Path, connected: Option<&Vswitch>) -> Result<String, String> {
-    let found;
-    let vswitch = match connected {
-        Some(vswitch) => Some(vswitch),
-        None => {
-            found = there(state).await.map_err(|error| chain(&error))?;
-            found.as_ref()
-        }
+async fn own(running: Running) -> Result<Vswitch, OvsError> {
+    let (db, rundir) = (running.db.clone(), running.rundir.clone());
+    let control = running.vswitchd_ctl.clone();
+    connect(&db, &rundir, control, Some(running)).await
+}
+
+/// What of Open vSwitch is here, or could be started, in a few words; or why
+/// there is none.
+pub(super) async fn available(connected: Option<&Vswitch>) -> Result<String, String> {
+    let Some(vswitch) = connected else {
+        return match Own::missing() {
+            None => Ok("an Open vSwitch of our own, since none answers at \
+                        `/run/openvswitch/db.sock`"
+                .to_owned()),
+            Some(missing) => Err(format!(
+                "no Open vSwitch answers at `/run/openvswitch/db.sock`, and there is no {missing} \
+                 to start one"
+            )),
+        };
     };
-    let Some(vswitch) = vswitch else { return Err("no Open vSwitch answers".into()) };
     if !vswitch.is_alive().await {
         return Err(OvsError::NotRunning { at: vswitch.at() }.to_string());
     }
-    let version =
-        vswitch.client.read(|replica| replica.only::<OpenVswitch>().ok()??.row.ovs_version);
-    let version = version.unwrap_or_default();
-    Ok(format!("Open vSwitch {version} of this machine, at {}", vswitch.at()))
+    Ok(vswitch.words())
 }
 
 /// The directory of an Open vSwitch whose database answers.
@@ -116,11 +155,15 @@ fn rundir() -> Option<PathBuf> {
     places.into_iter().find(|place| UnixStream::connect(place.join("db.sock")).is_ok())
 }
 
-async fn connect(rundir: &Path) -> Result<Vswitch, OvsError> {
-    let socket = rundir.join("db.sock");
+async fn connect(
+    socket: &Path,
+    rundir: &Path,
+    control: PathBuf,
+    own: Option<Running>,
+) -> Result<Vswitch, OvsError> {
     let client = Client::builder("Open_vSwitch")
-        .remote(Remote::unix(&socket))
-        .watch::<OpenVswitch>()
+        .remote(Remote::unix(socket))
+        .watch::<Root>()
         .watch::<Bridge>()
         .watch::<Port>()
         .watch::<Interface>()
@@ -138,13 +181,12 @@ async fn connect(rundir: &Path) -> Result<Vswitch, OvsError> {
             why: chain(&error),
         })?;
     let tso = client.read(|replica| {
-        let root = replica.only::<OpenVswitch>().ok()??;
+        let root = replica.only::<Root>().ok()??;
         Some(root.other_config.get("userspace-tso-enable").is_some_and(|on| on == "true"))
     });
-    let pid = std::fs::read_to_string(rundir.join("ovs-vswitchd.pid")).unwrap_or_default();
-    let control = rundir.join(format!("ovs-vswitchd.{}.ctl", pid.trim()));
     let tso = tso.unwrap_or(false);
-    Ok(Vswitch { client, rundir: rundir.to_owned(), control, tso, socket })
+    let (rundir, socket) = (rundir.to_owned(), socket.to_owned());
+    Ok(Vswitch { client, rundir, control, tso, socket, own })
 }
 
 /// The best datapath here, and why it is not the kernel's, if it is not.
