@@ -17,6 +17,7 @@ pub mod observe;
 pub mod permissions;
 pub mod ping;
 pub mod raw;
+pub mod tc;
 pub mod worker;
 
 use std::collections::BTreeSet;

@@ -13,6 +13,7 @@ mod own_ovs;
 mod refusals;
 mod strangers;
 mod switches;
+mod tc;
 mod undo;
 
 use std::process::ExitCode;
@@ -113,6 +114,17 @@ fn main() -> ExitCode {
             vlans_are_refused_with_the_reason,
         ],
         &[tests![switches: more_ports_than_a_bridge_has @ 300][0].alone()],
+        tests![tc:
+            mirrors_show_what_passes_a_port,
+            mirrors_are_seen_as_they_were_made,
+            mirrors_that_cannot_be_are_told,
+            filters_of_others_stay_and_work,
+            the_hooks_go_with_the_last_filter,
+            a_filter_beside_ours_stays,
+            what_comes_in_is_policed,
+            tries_agree_with_tc,
+            open_vswitch_polices_where_the_try_says_so,
+        ],
         tests![labs:
             two_labs_side_by_side,
             list_and_status_match_the_kernel,
