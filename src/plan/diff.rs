@@ -20,7 +20,7 @@ use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd
 use super::wanted::{Wanted, WantedNode};
 use crate::model::mark::{Mark, group};
 use crate::model::names::{IfName, LabName, NodeName};
-use crate::model::topology::Backend;
+use crate::model::topology::{Backend, Datapath};
 use crate::model::world::{
     FlowSpec, PortKind, PortSpec, SeenDevice, SeenNode, SeenPort, SeenSwitch, SwitchSpec, World,
 };
@@ -62,11 +62,13 @@ pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Plan {
     };
     let mut stages = Vec::new();
     let mut devices: Vec<IfName> = world.host.ports.keys().cloned().collect();
-    // What a switch left behind that is no more, such as the tap of a bridge
-    // whose database was lost.
-    let of_a_switch =
-        |device: &IfName| world.fabric.switches.values().any(|seen| seen.spec.device == *device);
-    devices.extend(world.host.locals.keys().filter(|device| !of_a_switch(device)).cloned());
+    // The taps of userspace bridges, also of one whose database was lost. A
+    // local device in the kernel's datapath goes with its bridge alone.
+    let in_the_kernel = |device: &IfName| {
+        let mut switches = world.fabric.switches.values().map(|seen| &seen.spec);
+        switches.any(|s| s.device == *device && s.datapath == Some(Datapath::System))
+    };
+    devices.extend(world.host.locals.keys().filter(|device| !in_the_kernel(device)).cloned());
     let mut others: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
     for seen in world.fabric.switches.values() {
         // A sweep takes a bridge with its ports; a stranger's port on it only

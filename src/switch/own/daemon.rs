@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use rustix::process::{Pid, PidfdFlags, Signal as RustixSignal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::beside::{self, MARK};
 use super::place::{self, Place};
@@ -233,6 +233,30 @@ impl Daemon {
                     return;
                 }
             }
+        }
+    }
+
+    /// Kills it, and awaits that it does nothing of its own any more. What it
+    /// held, the kernel takes back in its own time.
+    pub(super) async fn kill(&mut self) {
+        if let Life::Runs(mut process) = std::mem::replace(&mut self.life, Life::Stopped) {
+            let _ = pidfd_send_signal(process.pidfd.get_ref(), RustixSignal::KILL);
+            // A process that dies gives up its memory, and the program in it,
+            // before it closes its files. Nothing tells of that; its pidfd
+            // tells of the end of it all.
+            let program = format!("/proc/{}/exe", process.pid);
+            let undead = async {
+                while std::fs::read_link(&program).is_ok() {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let died = async {
+                tokio::select! {
+                    _ = process.ended() => {}
+                    () = undead => {}
+                }
+            };
+            let _ = timeout(END_WITHIN, died).await;
         }
     }
 

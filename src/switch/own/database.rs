@@ -17,6 +17,8 @@ const DATABASE: &str = "Open_vSwitch";
 /// The table with the settings of the switch as a whole. It has one row.
 const TABLE: &str = "Open_vSwitch";
 const TSO: &str = "userspace-tso-enable";
+/// How many tags the switch looks at; by default one, and QinQ needs two.
+const VLAN_LIMIT: &str = "vlan-limit";
 /// How long any one answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -56,9 +58,10 @@ pub(super) async fn connect(socket: &Path, until: Instant) -> Result<Session, Ow
 /// Like `ovs-vsctl --no-wait init` and
 /// `ovs-vsctl --no-wait set Open_vSwitch . other_config:userspace-tso-enable=true`.
 pub(super) async fn initialise(session: &Session, tso: bool) -> Result<(), OwnError> {
-    let config: &[(&str, &str)] = if tso { &[(TSO, "true")] } else { &[] };
+    let mut config = vec![(VLAN_LIMIT, "2")];
+    config.extend(tso.then_some((TSO, "true")));
     let row = Insert::new(TABLE)
-        .set("other_config", strings(config))
+        .set("other_config", strings(&config))
         .set("external_ids", strings(&[("ovsns", "ovsns keeper")]));
     match transact(session, [Wait::absent(TABLE, Vec::new()).into(), row.into()]).await? {
         Ok(_) => Ok(()),

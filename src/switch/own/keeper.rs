@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{close, dup2_stdin, setsid};
 use tokio::net::UnixStream;
@@ -44,7 +46,9 @@ use super::place::{self, Namespace, Place};
 use super::programs::Programs;
 use super::wire::{self, Ask, Tell};
 use super::{Facts, OwnError};
+use crate::kernel::netlink::Netlink;
 use crate::kernel::permissions;
+use crate::model::names::IfName;
 
 /// How long the server may take to listen.
 const SERVER_WITHIN: Duration = Duration::from_secs(15);
@@ -574,14 +578,43 @@ impl Keeper {
             }
         }
         self.unsettle();
-        self.clean_up().await;
-        self.switch.stop().await;
+        if self.has_nothing_left().await {
+            self.switch.kill().await;
+            self.delete_tap();
+        } else {
+            self.clean_up().await;
+            self.switch.stop().await;
+        }
         self.server.stop().await;
         let answer = match self.place.remove() {
             Ok(()) => Tell::Stopped,
             Err(error) => Tell::Failed(error),
         };
         self.peers.part(&answer);
+    }
+
+    /// Whether no bridge is in the database, and none in the kernel's datapath:
+    /// whoever took the last one away has deleted its links, too.
+    ///
+    /// Then the switch need not be asked to clean up, which takes it 13 ms for
+    /// each port that it had (every packet socket waits for an RCU grace
+    /// period), 13 s after a lab of a thousand nodes. It has to pay for them as
+    /// it dies, too, but nobody has to wait for that.
+    async fn has_nothing_left(&self) -> bool {
+        let bridges = database::bridges(&place::db(self.place.directory())).await;
+        bridges == Ok(0) && if_nametoindex("ovs-system").is_err()
+    }
+
+    /// Deletes the tap of the userspace datapath, which outlives its process.
+    ///
+    /// Like `ip link delete ovs-netdev`.
+    fn delete_tap(&mut self) {
+        let tap = IfName::new("ovs-netdev").expect("a good name");
+        let deleted = Netlink::new().and_then(|netlink| netlink.delete_link(&tap));
+        match deleted {
+            Err(error) if error.errno != Errno::ENODEV => self.log.line(&error.to_string()),
+            Ok(()) | Err(_) => {}
+        }
     }
 
     /// Has the switch delete its taps and end. One that is merely ended by a
