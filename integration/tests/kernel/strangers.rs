@@ -8,6 +8,7 @@ use crate::TWO_NODES;
 pub(crate) fn commands_inside_a_node_are_refused(world: &World) -> Verdict {
     world.file("two.yaml", TWO_NODES);
     world.ovsns("up two.yaml").ok();
+    world.settled();
     let made = world.inventory();
     let ovsns = world.binary().display();
     for words in ["up two.yaml", "down two-nodes", "gc", "list", "ping"] {
@@ -37,6 +38,7 @@ pub(crate) fn a_link_with_an_address_of_others_stays(world: &World) -> Verdict {
     world.file("two.yaml", TWO_NODES);
     world.ovsns("up two.yaml").ok();
     world.run("ip -n two-nodes.n2 address add 10.44.0.1/24 dev eth0");
+    world.settled();
     let made = world.inventory();
     world.ovsns("link rm n2 b.1.1").code(2).says("`10.44.0.1/24` on `n2:eth0` is not ours");
     world.inventory().must_equal(&made);
