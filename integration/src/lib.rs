@@ -46,24 +46,26 @@ pub use trace::{Trace, Write};
 pub use witness::{Finished, Foreign, Running, World, until};
 
 /// Lists test functions under their own names: `tests![two_nodes, cable]`, or
-/// of a module, `tests![examples: two_nodes, cable]`. A test has 120 s, or what
-/// stands behind an `@`: `tests![crash: up_is_killed @ 300]`.
+/// of a module, `tests![examples: two_nodes, cable]`. What is special about one
+/// is said by a method of [`Test`], and last how many seconds it has, if not
+/// 120: `tests![switches: vlans_keep_apart.vm(), a_thousand_ports.alone() @ 300]`.
 #[macro_export]
 macro_rules! tests {
-    ($($name:ident $(@ $seconds:literal)?),* $(,)?) => {
-        &[$($crate::Test {
-            name: stringify!($name),
-            run: $name,
-            seconds_max: [120 $(, $seconds)?][<[u64]>::len(&[$($seconds)?])],
-            alone: false,
-        }),*] as &[$crate::Test]
+    ($($name:ident $(.$mark:ident())* $(@ $seconds:literal)?),* $(,)?) => {
+        const {
+            &[$(
+                $crate::Test::new(stringify!($name), $name)$(.within($seconds))?$(.$mark())*
+            ),*] as &[$crate::Test]
+        }
     };
-    ($module:ident: $($name:ident $(@ $seconds:literal)?),* $(,)?) => {
-        &[$($crate::Test {
-            name: concat!(stringify!($module), "::", stringify!($name)),
-            run: $module::$name,
-            seconds_max: [120 $(, $seconds)?][<[u64]>::len(&[$($seconds)?])],
-            alone: false,
-        }),*] as &[$crate::Test]
+    ($module:ident: $($name:ident $(.$mark:ident())* $(@ $seconds:literal)?),* $(,)?) => {
+        const {
+            &[$(
+                $crate::Test::new(
+                    concat!(stringify!($module), "::", stringify!($name)),
+                    $module::$name,
+                )$(.within($seconds))?$(.$mark())*
+            ),*] as &[$crate::Test]
+        }
     };
 }

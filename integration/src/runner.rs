@@ -22,6 +22,8 @@ const LEAVE: &str = "--world-of";
 pub(crate) const INSIDE: &str = "--inside-world-of";
 /// Exit status of a test that cannot run here.
 const SKIPPED: u8 = 77;
+/// Set in the virtual machine, to the release of its kernel.
+const VM: &str = "OVSNS_VM";
 /// What comes before the reason, on the last line such a test prints.
 const SKIP_LINE: &str = "cannot run here: ";
 
@@ -43,9 +45,16 @@ pub struct Test {
     pub seconds_max: u64,
     /// Whether no other test may run beside it.
     pub alone: bool,
+    /// Whether it is among those that the virtual machine runs unasked.
+    pub vm: bool,
 }
 
 impl Test {
+    /// A test with two minutes to run in, beside others.
+    pub const fn new(name: &'static str, run: fn(&World) -> Verdict) -> Self {
+        Self { name, run, seconds_max: 120, alone: false, vm: false }
+    }
+
     /// The same test with another deadline.
     pub const fn within(self, seconds_max: u64) -> Self {
         Self { seconds_max, ..self }
@@ -55,6 +64,12 @@ impl Test {
     /// processors and the neighbour tables' limit, and a thousand nodes fill both.
     pub const fn alone(self) -> Self {
         Self { alone: true, ..self }
+    }
+
+    /// The same test, of those that `integration/vm` runs unasked: it needs
+    /// what the kernel there has and others may lack, or stands for its kind.
+    pub const fn vm(self) -> Self {
+        Self { vm: true, ..self }
     }
 }
 
@@ -116,6 +131,7 @@ fn run_all(groups: &[&[Test]]) -> ExitCode {
     let trials = groups
         .iter()
         .flat_map(|group| group.iter().copied())
+        .filter(|test| test.vm || all_are_wanted(&arguments))
         .map(|test| Trial::ignorable_test(test.name, move || in_a_world(&test)))
         .collect();
     let before = Machine::look();
@@ -126,6 +142,22 @@ fn run_all(groups: &[&[Test]]) -> ExitCode {
     }
     eprintln!("error: the machine is not as it was before the tests\n{left}");
     ExitCode::from(101)
+}
+
+/// Whether to run also what is not marked for the virtual machine: everywhere
+/// but there, and there for whoever asks.
+fn all_are_wanted(arguments: &Arguments) -> bool {
+    let set = |name| std::env::var_os(name).is_some();
+    !set(VM) || set("OVSNS_LONG") || arguments.filter.is_some()
+}
+
+/// How many times longer than elsewhere things may take on this machine:
+/// `$OVSNS_TEST_PATIENCE`, else once. It stretches the time that tests and waits
+/// are given, and nothing that a test measures.
+pub(crate) fn patience() -> u32 {
+    let Some(text) = std::env::var_os("OVSNS_TEST_PATIENCE") else { return 1 };
+    let times = text.to_str().and_then(|text| text.parse().ok()).filter(|times| 0 < *times);
+    times.unwrap_or_else(|| panic!("OVSNS_TEST_PATIENCE: {text:?} is no whole number from 1"))
 }
 
 /// Runs one test in a new process and a new world. Called on one of the
@@ -151,7 +183,8 @@ fn in_a_world(test: &Test) -> Result<Completion, Failed> {
         let _ = finished.send(());
         String::from_utf8_lossy(&bytes).into_owned()
     });
-    let late = match ended.recv_timeout(Duration::from_secs(test.seconds_max)) {
+    let seconds_max = test.seconds_max * u64::from(patience());
+    let late = match ended.recv_timeout(Duration::from_secs(seconds_max)) {
         Ok(()) => false,
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
             // PID 1 of the world dies with this one, and the world with it.
@@ -162,7 +195,7 @@ fn in_a_world(test: &Test) -> Result<Completion, Failed> {
     let status = child.wait().map_err(|cause| format!("could not wait: {cause}"))?;
     let said = reader.join().map_err(|_| "the reader of its output panicked")?;
     if late {
-        return Err(format!("{said}no end after {} s: world ended", test.seconds_max).into());
+        return Err(format!("{said}no end after {seconds_max} s: world ended").into());
     }
     match status.code() {
         Some(0) => Ok(Completion::Completed),

@@ -6,8 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use crate::runner::patience;
+
 /// First argument of a process that is a tool.
 pub(crate) const FLAG: &str = "--tool";
+
+/// How long a tool waits for a word from the other side.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// A program that runs in a node.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +102,7 @@ fn hear(port: u16, count: usize, group: &[&str]) -> std::io::Result<()> {
         },
         _ => UdpSocket::bind(("0.0.0.0", port))?,
     };
-    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.set_read_timeout(Some(SILENCE_MAX * patience()))?;
     println!("ready");
     let mut datagram = [0; 2048];
     for _ in 0..count {
@@ -135,9 +140,9 @@ fn echo(at: SocketAddr) -> std::io::Result<()> {
 }
 
 fn drip(to: SocketAddr) -> std::io::Result<()> {
-    let mut out = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+    let mut out = TcpStream::connect_timeout(&to, SILENCE_MAX * patience())?;
     out.set_nodelay(true)?;
-    out.set_read_timeout(Some(Duration::from_secs(5)))?;
+    out.set_read_timeout(Some(SILENCE_MAX * patience()))?;
     let mut back = BufReader::new(out.try_clone()?);
     // The other end of our standard input says when it is enough.
     let (end, enough) = std::sync::mpsc::channel();

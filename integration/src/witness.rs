@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::private::{self, SCRATCH};
+use crate::runner::patience;
 use crate::{Inventory, Skip, Terminal, Tool};
 
 /// The machine of one test.
@@ -437,12 +438,13 @@ impl Drop for Running {
     }
 }
 
-/// Awaits a state, ten seconds at most.
+/// Awaits a state, ten seconds at most, or more on a machine that takes patience.
 #[track_caller]
 pub fn until(state: &str, mut reached: impl FnMut() -> bool) {
     let start = Instant::now();
+    let most = Duration::from_secs(10) * patience();
     while !reached() {
-        assert!(start.elapsed() < Duration::from_secs(10), "waited 10 s until {state}");
+        assert!(start.elapsed() < most, "waited {} s until {state}", most.as_secs());
         std::thread::sleep(Duration::from_millis(10));
     }
 }

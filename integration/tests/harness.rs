@@ -11,13 +11,14 @@ const BROKEN: &str = "WORLD_BROKEN";
 fn main() -> ExitCode {
     if std::env::var_os(BROKEN).is_some() {
         return world::main(&[
-            tests![panics, hangs @ 1, leaves_a_daemon, cannot_run, takes_a_second],
+            tests![panics, hangs @ 1, leaves_a_daemon, cannot_run, takes_a_second.vm()],
         ]);
     }
     world::main(&[tests![
         a_world_is_private,
         a_world_is_empty,
         broken_tests_do_not_pass,
+        a_slow_machine_runs_fewer_tests_and_longer,
         what_is_left_on_the_machine_is_told,
         an_inventory_sees_every_kind_of_change,
         a_trace_sees_every_kind_of_write,
@@ -95,6 +96,17 @@ fn broken_tests_do_not_pass(world: &World) -> Verdict {
     Ok(())
 }
 
+fn a_slow_machine_runs_fewer_tests_and_longer(world: &World) -> Verdict {
+    let there = |words: &[&str]| {
+        let mut command = myself();
+        command.args(words).env("OVSNS_VM", "6.1").env("OVSNS_TEST_PATIENCE", "2");
+        world.start_command(&mut command).finish()
+    };
+    there(&[]).code(0).says("running 1 test").says("takes_a_second");
+    there(&["hangs"]).code(101).says("no end after 2 s");
+    Ok(())
+}
+
 fn what_is_left_on_the_machine_is_told(world: &World) -> Verdict {
     let test = "takes_a_second";
     world.start_command(myself().arg(test)).finish().code(0);
@@ -107,7 +119,7 @@ fn what_is_left_on_the_machine_is_told(world: &World) -> Verdict {
 
 fn myself() -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
-    command.env(BROKEN, "1");
+    command.env(BROKEN, "1").env_remove("OVSNS_VM").env_remove("OVSNS_TEST_PATIENCE");
     command
 }
 
