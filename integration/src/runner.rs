@@ -23,7 +23,7 @@ pub(crate) const INSIDE: &str = "--inside-world-of";
 /// Exit status of a test that cannot run here.
 const SKIPPED: u8 = 77;
 /// Set in the virtual machine, to the release of its kernel.
-const VM: &str = "OVSNS_VM";
+pub(crate) const VM: &str = "OVSNS_VM";
 /// What comes before the reason, on the last line such a test prints.
 const SKIP_LINE: &str = "cannot run here: ";
 

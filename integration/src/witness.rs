@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::private::{self, SCRATCH};
-use crate::runner::patience;
+use crate::runner::{VM, patience};
 use crate::{Inventory, Skip, Terminal, Tool};
 
 /// The machine of one test.
@@ -153,6 +153,12 @@ impl World {
             return Ok(());
         }
         Err(Skip(format!("there is no `{program}`; integration/run installs it")))
+    }
+
+    /// Says that the test is about the kernel of the virtual machine, and which
+    /// one that is, or cannot run here.
+    pub fn virtual_machine(&self) -> Result<String, Skip> {
+        std::env::var(VM).map_err(|_| Skip("only in the virtual machine: integration/vm".into()))
     }
 
     // ---- what the kernel says ----

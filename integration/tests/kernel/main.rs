@@ -15,6 +15,7 @@ mod strangers;
 mod switches;
 mod tc;
 mod undo;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -55,33 +56,33 @@ fn main() -> ExitCode {
         tests![strangers:
             commands_inside_a_node_are_refused,
             a_link_moved_out_of_our_group_goes_too,
-            a_link_with_an_address_of_others_stays,
+            a_link_with_an_address_of_others_stays.vm(),
             a_full_state_directory_keeps_no_lab,
             a_closed_pipe_is_no_failure,
         ],
         tests![contract:
-            the_linux_bridge_keeps_every_promise,
-            open_vswitch_keeps_every_promise,
+            the_linux_bridge_keeps_every_promise.vm(),
+            open_vswitch_keeps_every_promise.vm(),
         ],
-        tests![examples: two_nodes, cable, router, multicast, tree],
+        tests![examples: two_nodes.vm(), cable, router.vm(), multicast.vm(), tree],
         tests![files:
             addresses_are_given_and_stay,
             ranges_make_many_nodes,
             shapes_need_no_file,
             a_file_may_come_by_pipe,
-            sysctls_and_routes_are_set,
+            sysctls_and_routes_are_set.vm(),
         ],
         tests![change:
-            a_second_up_writes_nothing,
+            a_second_up_writes_nothing.vm(),
             a_node_added_disturbs_nobody,
-            an_address_changed_disturbs_nobody,
+            an_address_changed_disturbs_nobody.vm(),
             a_link_removed_disturbs_nobody,
             a_link_moved_to_another_switch,
             addresses_that_change_places,
             settings_changed_disturb_nobody,
             a_node_made_again_is_the_same_to_its_neighbours,
             one_thing_at_a_time,
-            what_others_changed_is_mended,
+            what_others_changed_is_mended.vm(),
             a_dry_run_touches_nothing,
         ],
         tests![nodes:
@@ -91,10 +92,10 @@ fn main() -> ExitCode {
             exec_passes_input_and_output,
             exec_passes_signals,
             exec_shows_the_devices_of_the_node,
-            exec_lays_files_over_etc,
+            exec_lays_files_over_etc.vm(),
             exec_on_a_terminal_hears_ctrl_c,
             a_shell_on_a_terminal,
-            the_first_ping_is_answered_at_once,
+            the_first_ping_is_answered_at_once.vm(),
             ping_says_who_answers,
             no_process_is_started_or_stays,
         ],
@@ -105,10 +106,10 @@ fn main() -> ExitCode {
             a_dump_is_whole_or_an_error,
         ],
         tests![switches:
-            settings_are_explicit,
-            settings_of_the_file_are_set,
-            isolated_ports_do_not_hear_each_other,
-            stp_cuts_a_ring @ 300,
+            settings_are_explicit.vm(),
+            settings_of_the_file_are_set.vm(),
+            isolated_ports_do_not_hear_each_other.vm(),
+            stp_cuts_a_ring.vm() @ 300,
             a_loop_without_stp_is_refused,
             vlans_keep_apart.vm(),
             vlans_are_refused_with_the_reason,
@@ -127,17 +128,17 @@ fn main() -> ExitCode {
         ],
         tests![labs:
             two_labs_side_by_side,
-            list_and_status_match_the_kernel,
-            counters_and_learned_addresses_are_the_kernels,
+            list_and_status_match_the_kernel.vm(),
+            counters_and_learned_addresses_are_the_kernels.vm(),
             lists_match_the_kernel,
             two_commands_on_one_lab,
-            a_process_left_in_a_node,
+            a_process_left_in_a_node.vm(),
             a_capability_is_what_counts,
-            a_user_namespace_will_do,
+            a_user_namespace_will_do.vm(),
             another_user_gets_a_clear_error,
             a_stranger_in_our_group,
             every_state_file_lost,
-            doctor_looks_at_this_machine,
+            doctor_looks_at_this_machine.vm(),
         ],
         tests![refusals:
             names_taken_by_others,
@@ -148,7 +149,7 @@ fn main() -> ExitCode {
         tests![undo:
             every_failing_request_is_taken_back @ 300,
             every_failing_mount_is_taken_back @ 300,
-            a_setting_the_kernel_refuses,
+            a_setting_the_kernel_refuses.vm(),
             no_room_for_open_files,
             a_place_that_cannot_be_written,
             a_failed_change_leaves_the_lab_as_it_was @ 300,
@@ -173,9 +174,14 @@ fn main() -> ExitCode {
         ],
         tests![crash:
             up_is_killed_at_every_request @ 300,
-            down_is_killed_at_every_request @ 300,
+            down_is_killed_at_every_request.vm() @ 300,
             a_change_is_killed_at_every_request @ 300,
             up_is_killed_at_any_moment @ 300,
+        ],
+        tests![vm:
+            the_kernel_has_what_it_is_here_for.vm(),
+            netem_delays.vm(),
+            open_vswitch_forwards_in_the_kernel.vm(),
         ],
     ])
 }
