@@ -11,6 +11,7 @@ mod nodes;
 mod offload;
 mod own_ovs;
 mod refusals;
+mod sdn;
 mod strangers;
 mod switches;
 mod tc;
@@ -125,6 +126,10 @@ fn main() -> ExitCode {
             what_comes_in_is_policed.vm(),
             tries_agree_with_tc.vm(),
             open_vswitch_polices_where_the_try_says_so.vm(),
+        ],
+        tests![sdn:
+            flows_work_in_every_version_of_openflow,
+            a_flow_that_the_switch_refuses_is_taken_back,
         ],
         tests![labs:
             two_labs_side_by_side,

@@ -276,9 +276,11 @@ impl Vswitch {
         self.client.wait_for(within, caught_up).await.ok_or_else(late)
     }
 
-    /// Changes flows, all of one bridge at once.
+    /// Changes flows, all of one bridge at once. Those of a bridge that goes
+    /// went with it.
     async fn change_flows(&self, steps: &[FabricStep]) -> Result<(), OvsError> {
         let mut changes: BTreeMap<&IfName, Vec<FlowChange<'_>>> = BTreeMap::new();
+        let mut gone = BTreeSet::new();
         for step in steps {
             match step {
                 FabricStep::AddFlow(flow) => {
@@ -289,10 +291,14 @@ impl Vswitch {
                     let change = FlowChange::Delete(flow.cookie);
                     changes.entry(&flow.bridge).or_default().push(change);
                 }
-                FabricStep::AddSwitch(_)
-                | FabricStep::SetSwitch { .. }
+                FabricStep::DeleteSwitch(spec) => {
+                    gone.insert(&spec.device);
+                }
+                FabricStep::AddSwitch(spec) => {
+                    gone.remove(&spec.device);
+                }
+                FabricStep::SetSwitch { .. }
                 | FabricStep::RaiseSwitch(_)
-                | FabricStep::DeleteSwitch(_)
                 | FabricStep::AddPort(_)
                 | FabricStep::SetPort { .. }
                 | FabricStep::DeletePort(_)
@@ -300,10 +306,21 @@ impl Vswitch {
                 | FabricStep::DeleteMirror(_) => {}
             }
         }
+        changes.retain(|bridge, _| !gone.contains(bridge));
         for (bridge, changes) in changes {
-            tools::change_flows(&self.rundir, bridge.as_str(), &changes).await?;
+            let protocols = self.protocols(bridge);
+            tools::change_flows(&self.rundir, bridge.as_str(), &protocols, &changes).await?;
         }
         Ok(())
+    }
+
+    /// The versions of OpenFlow that a bridge speaks; none for all.
+    fn protocols(&self, bridge: &IfName) -> BTreeSet<String> {
+        self.client.read(|replica| {
+            let bridges = replica.rows::<Bridge>().unwrap_or_default();
+            let bridge = bridges.into_iter().find(|row| row.name == bridge.as_str());
+            bridge.map(|bridge| bridge.row.protocols).unwrap_or_default()
+        })
     }
 
     /// Waits until the ports that `steps` plugged in or raised forward, where

@@ -2,7 +2,7 @@
 //! through `ovs-ofctl(8)`, what the switch learned through its control socket
 //! (`ovs-appctl(8)`). Everything else is the database's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -26,7 +26,8 @@ pub(super) async fn ofctl(
     args: &[&str],
     input: Option<&str>,
 ) -> Result<String, OvsError> {
-    let program = format!("ovs-ofctl {}", args.first().copied().unwrap_or_default());
+    let subcommand = args.iter().find(|word| !word.starts_with('-')).copied();
+    let program = format!("ovs-ofctl {}", subcommand.unwrap_or_default());
     let failed = |why: String| OvsError::Tool { program: program.clone(), why };
     let mut command = Command::new("ovs-ofctl");
     command.args(["-O", VERSIONS]).args(args).env("OVS_RUNDIR", rundir);
@@ -45,10 +46,22 @@ pub(super) async fn ofctl(
     let output = output.map_err(|_| failed(format!("no answer within {} s", WITHIN.as_secs())))?;
     let output = output.map_err(|error| failed(error.to_string()))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(failed(said.trim().replace("ovs-ofctl: ", "").replace('\n', "; ")));
+        return Err(failed(complaint(&String::from_utf8_lossy(&output.stderr))));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What `ovs-ofctl` complains of, less what it was doing and its log. Of what
+/// the switch refused the first is the reason; it refuses the rest for that.
+fn complaint(said: &str) -> String {
+    let is_log = |line: &str| line.contains("|INFO|") || line.contains("|WARN|");
+    let lines: Vec<&str> = said.trim().lines().filter(|line| !is_log(line)).collect();
+    let refused = lines.iter().find_map(|line| {
+        let (error, message) = line.strip_prefix("Error ")?.split_once(" for: ")?;
+        let (_, flow) = message.split_once("): ").unwrap_or_default();
+        Some(format!("{error} ({flow})"))
+    });
+    refused.unwrap_or_else(|| lines.join("; ").replace("ovs-ofctl: ", ""))
 }
 
 /// The address of a bridge's management socket.
@@ -80,12 +93,15 @@ pub(super) enum FlowChange<'a> {
     Delete(u64),
 }
 
-/// Changes flows, all or none.
+/// Changes flows, all or none; where the bridge speaks no version of OpenFlow
+/// that has bundles (1.3 by an extension, 1.4 and 1.5), up to the first that
+/// fails.
 ///
 /// Like `ovs-ofctl --bundle add-flows BRIDGE -`.
 pub(super) async fn change_flows(
     rundir: &Path,
     bridge: &str,
+    protocols: &BTreeSet<String>,
     changes: &[FlowChange<'_>],
 ) -> Result<(), OvsError> {
     let lines = changes.iter().map(|change| match change {
@@ -94,7 +110,13 @@ pub(super) async fn change_flows(
     });
     let text: String = lines.collect();
     let target = management(rundir, bridge);
-    ofctl(rundir, &["--bundle", "add-flows", &target, "-"], Some(&text)).await.map(drop)
+    let has_bundles =
+        |version: &String| matches!(version.as_str(), "OpenFlow13" | "OpenFlow14" | "OpenFlow15");
+    let mut args = vec!["add-flows", &target, "-"];
+    if protocols.is_empty() || protocols.iter().any(has_bundles) {
+        args.insert(0, "--bundle");
+    }
+    ofctl(rundir, &args, Some(&text)).await.map(drop)
 }
 
 /// Runs a command of the switch over its control socket.
@@ -149,6 +171,23 @@ mod tests {
                     2    10  02:00:00:00:00:01    3\n";
         let mac = "02:00:00:00:00:01".parse().expect("an address");
         assert_eq!(read_fdb(text), [FdbEntry { number: 2, vlan: 10, mac }]);
+    }
+
+    #[test]
+    fn complaints() {
+        check("ovs-ofctl: -:1: unknown keyword nonsense\n", "-:1: unknown keyword nonsense");
+        check(
+            "Error OFPBAC_BAD_OUT_GROUP for: OFPT_FLOW_MOD (OF1.5) (xid=0x6): ADD actions=group:7\n\
+             Error OFPBFC_MSG_FAILED for: OFPT_BUNDLE_CONTROL (OF1.5) (xid=0x9):\n bundle_id=0\n\
+             ovs-ofctl: talking to unix:s1.mgmt (Protocol error)\n",
+            "OFPBAC_BAD_OUT_GROUP (ADD actions=group:7)",
+        );
+        check("2026-11-22T07:10:17Z|00001|ofp_match|INFO|pre: tp_dst=80\novs-ofctl: no\n", "no");
+
+        #[track_caller]
+        fn check(said: &str, expected: &str) {
+            assert_eq!(complaint(said), expected);
+        }
     }
 
     #[test]
