@@ -17,6 +17,7 @@ use super::loops::{self, Bridge, Sets, Trunk};
 use super::mark::{Mac, Thing};
 use super::names::{BadName, IfName, InterfaceName, LabName, NodeName, SwitchName};
 use super::nearest::nearest;
+use super::ports::{NoPort, Ports};
 use super::problem::{At, Found, Position, quoted};
 use super::ranges::Pattern;
 use super::spec::{
@@ -733,7 +734,7 @@ impl SwitchDraft<'_> {
             .iter()
             .filter_map(|(name, spec)| Some((name.value.clone(), tunnel(spec, found)?)))
             .collect();
-        let ports = Ports { switch: &self.name, links, tunnels: tunnels.keys().collect() };
+        let ports = OnPorts(Ports::new(&self.name, links, tunnels.keys()));
         let mirrors = self.spec.mirrors.iter().filter_map(|(name, spec)| {
             Some((name.value.clone(), ports.mirror(spec, name.at, found)?))
         });
@@ -754,61 +755,13 @@ impl SwitchDraft<'_> {
     }
 }
 
-/// The ports of one switch, as a file names them.
-struct Ports<'a> {
-    switch: &'a SwitchName,
-    links: &'a [Link],
-    tunnels: Vec<&'a IfName>,
-}
+/// What a file says in terms of the ports of one switch.
+struct OnPorts(Ports);
 
-impl Ports<'_> {
-    /// The name of the port (`Link::port`) that `words` mean: that name, the
-    /// interface or switch at the other end, a node with one link to the
-    /// switch, or a tunnel.
-    fn find(&self, words: &str) -> Result<String, Wrong> {
-        let mut meant = BTreeSet::new();
-        let mut known = Vec::new();
-        for link in self.links {
-            for side in [0, 1] {
-                if link.ends[side] != End::Switch(self.switch.clone()) {
-                    continue;
-                }
-                let port = link.port(side).expect("an end at a switch has a port");
-                let across = link.ends[1 - side].to_string();
-                let node = across.split_once(':').map(|(node, _)| node.to_owned());
-                if [&port, &across].contains(&&words.to_owned()) || node.as_deref() == Some(words) {
-                    meant.insert(port);
-                }
-                known.extend(node);
-                known.push(across);
-            }
-        }
-        for tunnel in &self.tunnels {
-            let port = Tunnel::port(self.switch, tunnel);
-            if tunnel.as_str() == words || port == words {
-                meant.insert(port);
-            }
-            known.push(tunnel.to_string());
-        }
-        let switch = self.switch;
-        if 1 < meant.len() {
-            let all: Vec<_> = meant.iter().map(|port| format!("`{port}`")).collect();
-            let message = format!("`{words}` could be {} on `{switch}`", listed(&all, "or"));
-            return Err(Wrong::new(message).hint("write which one"));
-        }
-        meant.pop_first().ok_or_else(|| {
-            let message = format!("nothing called {} is linked to `{switch}`", quoted(words));
-            match nearest(words, known.iter().map(String::as_str)) {
-                Some(near) => Wrong::new(format!("{message}; did you mean `{near}`?")),
-                None => Wrong::new(message),
-            }
-        })
-    }
-
+impl OnPorts {
     fn found(&self, words: &At<String>, found: &mut Found) -> Option<String> {
-        self.find(&words.value)
-            .map_err(|wrong| found.add(words.at, wrong.message).hint = wrong.hint)
-            .ok()
+        let port = self.0.find(&words.value).map(str::to_owned);
+        port.map_err(|NoPort { what, hint }| found.add(words.at, what).hint = hint).ok()
     }
 
     fn mirror(&self, spec: &MirrorSpec, at: Position, found: &mut Found) -> Option<Mirror> {
@@ -833,13 +786,13 @@ impl Ports<'_> {
     fn flow(&self, flow: &At<String>, found: &mut Found) -> String {
         let mut wrongs = Vec::new();
         let text = flow::with_ports(&flow.value, |words| {
-            self.find(words).unwrap_or_else(|wrong| {
+            self.0.find_numbered(words).unwrap_or_else(|wrong| {
                 wrongs.push(wrong);
                 words.to_owned()
             })
         });
-        for wrong in wrongs {
-            found.add(flow.at, wrong.message).hint = wrong.hint;
+        for NoPort { what, hint } in wrongs {
+            found.add(flow.at, what).hint = hint;
         }
         text
     }

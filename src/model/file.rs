@@ -467,7 +467,7 @@ switches:
     protocols: [OpenFlow10, OpenFlow13]
     datapath_id: 00000000000000A1
     flows:
-      - priority=10,in_port=n1,actions=output:s2,output:t0
+      - priority=10,in_port=n1,actions=output:s1~s2#0.1,output:t0
       - in_port=LOCAL actions=normal
     mirrors:
       m1: { all: true, output: n2 }
@@ -497,7 +497,10 @@ links:
         let again = read(&written, "written", None).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(again, lab);
         let s1 = &lab.switches[&"s1".parse().expect("a name")];
-        assert_eq!(s1.flows[0], "priority=10,in_port=n1:eth0,actions=output:s1~s2#0,output:s1@t0");
+        assert_eq!(
+            s1.flows[0],
+            "priority=10,in_port=n1:eth0,actions=output:s1~s2#0.1,output:s1@t0"
+        );
         let keys = definition::<SwitchSpec>()["properties"].as_object().map(Map::len);
         assert_eq!(of_switch(s1).as_object().map(Map::len), keys, "every key of a switch is said");
     }

@@ -3,10 +3,15 @@
 //!
 //! Only where a port stands is looked at (`in_port=`, `output:`, `enqueue:`,
 //! `resubmit(` and the like); what else a flow says is Open vSwitch's to
-//! understand.
+//! understand. A port in quotes is Open vSwitch's own name of it, and stays.
+
+use std::collections::BTreeMap;
+
+use super::names::IfName;
+use super::problem::quoted;
 
 /// What comes right before a port.
-const BEFORE_A_PORT: [&str; 8] = [
+const BEFORE_A_PORT: [&str; 10] = [
     "in_port=",
     "in_port(",
     "output:",
@@ -15,11 +20,26 @@ const BEFORE_A_PORT: [&str; 8] = [
     "enqueue(",
     "resubmit(",
     "resubmit:",
+    "members:",
+    "slaves:",
 ];
+
+/// Of those, what may have more ports behind the first, after commas.
+const BEFORE_PORTS: [&str; 2] = ["members:", "slaves:"];
 
 /// Ports that every switch has (`ovs-ofctl(8)`, "Port Names").
 const RESERVED: [&str; 9] =
     ["in_port", "table", "normal", "flood", "all", "controller", "local", "any", "none"];
+
+/// Why a text is no flow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct BadFlow {
+    /// What is wrong.
+    pub what: String,
+    /// A thing to do, if there is one.
+    pub hint: Option<String>,
+}
 
 /// A place in a flow where a port stands.
 struct Place<'t> {
@@ -27,6 +47,55 @@ struct Place<'t> {
     start: usize,
     /// The port, as written.
     port: &'t str,
+}
+
+/// Checks what Open vSwitch would not tell, or not well.
+pub fn check(text: &str) -> Result<(), BadFlow> {
+    let shown = quoted(text);
+    let bad =
+        |what: String, hint: Option<&str>| Err(BadFlow { what, hint: hint.map(str::to_owned) });
+    if text.chars().any(char::is_control) {
+        return bad(format!("the flow {shown} is more than one line"), None);
+    }
+    if !has_actions(text) {
+        let hint = "write it as `ovs-ofctl add-flow` takes it";
+        return bad(format!("the flow {shown} has no `actions=`"), Some(hint));
+    }
+    // Inside an action it is another flow's, which is to be learned.
+    if outside_parentheses(text).contains("cookie=") {
+        let hint = "leave it out; the cookie is how ovsns knows its flows again";
+        return bad(format!("the flow {shown} has a cookie"), Some(hint));
+    }
+    if with_ports(text, |_| String::new()).contains('#') {
+        let hint = "`ovs-ofctl` takes it, and what is behind it, for a comment";
+        return bad(format!("the flow {shown} has a `#` in it"), Some(hint));
+    }
+    Ok(())
+}
+
+/// Whether a text says what is to be done with packets, and not only which.
+pub fn has_actions(text: &str) -> bool {
+    text.contains("actions=") || text.contains("action=")
+}
+
+fn outside_parentheses(text: &str) -> String {
+    let mut depth = 0_u32;
+    let outside = text.chars().filter(|c| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0
+    });
+    outside.collect()
+}
+
+/// Whether a word is the name of a port where one stands, and not a number or
+/// one that every switch has.
+pub fn is_name(word: &str) -> bool {
+    let reserved = RESERVED.iter().any(|name| name.eq_ignore_ascii_case(word));
+    !word.is_empty() && !is_number(word) && !reserved && word.chars().all(is_of_a_name)
 }
 
 /// Returns `text` with each named port as `name` has it. Numbers, reserved
@@ -47,37 +116,99 @@ pub fn ports(text: &str) -> Vec<&str> {
     places(text).map(|place| place.port).collect()
 }
 
+/// What is in quotes in a flow: Open vSwitch's own names of ports.
+pub fn devices(text: &str) -> impl Iterator<Item = &str> {
+    text.split('"').skip(1).step_by(2)
+}
+
+/// Flows with a number in place of each port that has a name, the same for
+/// the same name: such as can be read where there is no switch. The numbers
+/// are far from those that ports have.
+pub fn numbered<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<String> {
+    const FIRST: usize = 0xfeff;
+    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+    let mut number = |name: &str| {
+        let next = FIRST.saturating_sub(numbers.len());
+        numbers.entry(name.to_owned()).or_insert(next).to_string()
+    };
+    let texts = texts.into_iter().map(|text| {
+        let text = with_ports(text, |port| number(port));
+        let parts = text.split('"').enumerate().map(|(i, part)| match i % 2 {
+            0 => part.to_owned(),
+            _ => number(&format!("\"{part}\"")),
+        });
+        parts.collect()
+    });
+    texts.collect()
+}
+
+/// Returns what Open vSwitch printed with its devices as people call them, and
+/// without the quotes around those; a bridge keeps them, as in `bridge("s1")`.
+pub fn with_devices(text: &str, called: &BTreeMap<IfName, String>) -> String {
+    let name = |word: &str| called.get(&IfName::new(word).ok()?).map(String::as_str);
+    let mut out = String::with_capacity(text.len());
+    for (i, part) in text.split('"').enumerate() {
+        let is_quoted = i % 2 == 1;
+        match name(part).filter(|_| is_quoted && !out.ends_with("bridge(")) {
+            Some(name) => out.push_str(name),
+            None if is_quoted => {
+                out.push('"');
+                out.push_str(name(part).unwrap_or(part));
+                out.push('"');
+            }
+            None => push_with_devices(&mut out, part, name),
+        }
+    }
+    out
+}
+
+/// The same for a text without quotes.
+fn push_with_devices<'n>(out: &mut String, text: &str, name: impl Fn(&str) -> Option<&'n str>) {
+    let is_of_a_device = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let mut rest = text;
+    while let Some(start) = rest.find(is_of_a_device) {
+        let word = rest[start..].split(|c| !is_of_a_device(c)).next().unwrap_or_default();
+        out.push_str(&rest[..start]);
+        out.push_str(name(word).unwrap_or(word));
+        rest = &rest[start + word.len()..];
+    }
+    out.push_str(rest);
+}
+
 fn places(text: &str) -> impl Iterator<Item = Place<'_>> {
     let mut at = 0;
+    let mut listed = false;
     std::iter::from_fn(move || {
         loop {
-            let (start, enqueue) = next_port(text, at)?;
+            let (start, before) = match listed && text[at..].starts_with(',') {
+                true => (at + 1, ""),
+                false => next_port(text, at)?,
+            };
+            listed = BEFORE_PORTS.contains(&before) || before.is_empty();
             let end = text[start..].find(|c: char| !is_of_a_name(c));
             let word = &text[start..end.map_or(text.len(), |end| start + end)];
             at = start + word.len();
             // `enqueue:PORT:QUEUE`
             let port = match word.rsplit_once(':') {
-                Some((port, queue)) if enqueue && is_number(queue) => port,
+                Some((port, queue)) if before == "enqueue:" && is_number(queue) => port,
                 _ => word,
             };
-            let reserved = RESERVED.iter().any(|name| name.eq_ignore_ascii_case(port));
             // A field, such as `NXM_NX_REG0[]`, that holds a number.
             let field = text[at..].starts_with('[');
-            if !port.is_empty() && !is_number(port) && !reserved && !field {
+            if is_name(port) && !field {
                 return Some(Place { start, port });
             }
         }
     })
 }
 
-/// Where the next port stands, at or after `from`, and whether it is one of an
-/// `enqueue:`.
-fn next_port(text: &str, from: usize) -> Option<(usize, bool)> {
+/// Where the next port stands, at or after `from`, and what is before it.
+fn next_port(text: &str, from: usize) -> Option<(usize, &'static str)> {
     let begins = |at: usize| !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     let found = BEFORE_A_PORT.iter().filter_map(|word| {
         let mut hits = text[from..].match_indices(word).map(|(at, _)| from + at);
         let at = hits.find(|at| begins(*at))?;
-        Some((at + word.len(), *word == "enqueue:"))
+        Some((at + word.len(), *word))
     });
     found.min()
 }
@@ -116,6 +247,16 @@ mod tests {
         check("actions=output:\"eth0\"", "actions=output:\"eth0\"");
         check("actions=output:NXM_NX_REG0[]", "actions=output:NXM_NX_REG0[]");
         check(
+            "actions=bundle(eth_src,50,hrw,ofport,members:n1,2,n2),output:n3",
+            "actions=bundle(eth_src,50,hrw,ofport,members:<n1>,2,<n2>),output:<n3>",
+        );
+        check(
+            "actions=learn(table=1,in_port=n1,output:NXM_OF_IN_PORT[])",
+            "actions=learn(table=1,in_port=<n1>,output:NXM_OF_IN_PORT[])",
+        );
+        check("in_port=b.1.1:eth0.5 actions=drop", "in_port=<b.1.1:eth0.5> actions=drop");
+        check("in_port=7a,actions=output:0x7", "in_port=<7a>,actions=output:0x7");
+        check(
             "nw_src=10.0.0.1,actions=mod_nw_dst:10.0.0.2,output:s1@t0",
             "nw_src=10.0.0.1,actions=mod_nw_dst:10.0.0.2,output:<s1@t0>",
         );
@@ -123,6 +264,56 @@ mod tests {
         #[track_caller]
         fn check(text: &str, expected: &str) {
             assert_eq!(with_ports(text, |port| format!("<{port}>")), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_flow() {
+        check("in_port=n1,actions=drop", "");
+        check("in_port=s1~s2#0,actions=output:s1~s2#0.1", "");
+        check("actions=learn(cookie=7,output:NXM_OF_IN_PORT[])", "");
+        check("in_port=n1", "the flow `in_port=n1` has no `actions=`");
+        check("cookie=7,actions=drop", "the flow `cookie=7,actions=drop` has a cookie");
+        check("actions=drop # all", "the flow `actions=drop # all` has a `#` in it");
+        check(
+            "actions=drop\nactions=drop",
+            "the flow `actions=drop\\nactions=drop` is more than one line",
+        );
+
+        #[track_caller]
+        fn check(text: &str, expected: &str) {
+            let what = super::check(text).err().map(|bad| bad.what).unwrap_or_default();
+            assert_eq!(what, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_in_place_of_names() {
+        let texts =
+            ["in_port=n1,actions=output:n2,output:3", "in_port=\"veth7\",actions=output:n1"];
+        assert_eq!(
+            numbered(texts),
+            ["in_port=65279,actions=output:65278,output:3", "in_port=65277,actions=output:65279",]
+        );
+    }
+
+    #[test]
+    fn devices_as_people_call_them() {
+        check(
+            "in_port=\"n1eth0.ienan3v2\" actions=output:\"veth7\"",
+            "in_port=n1:eth0 actions=output:\"veth7\"",
+        );
+        check("Datapath actions: n1eth0.ienan3v2,3", "Datapath actions: n1:eth0,3");
+        check("bridge(\"s1.j4wykquh\")", "bridge(\"s1\")");
+        check("resubmit(\"n1eth0.ienan3v2\",2),drop", "resubmit(n1:eth0,2),drop");
+
+        #[track_caller]
+        fn check(text: &str, expected: &str) {
+            let called = [("n1eth0.ienan3v2", "n1:eth0"), ("s1.j4wykquh", "s1")];
+            let called = called.map(|(device, called)| {
+                (IfName::new(device).expect("a good name"), called.to_owned())
+            });
+            assert_eq!(with_devices(text, &called.into()), expected);
         }
     }
 }

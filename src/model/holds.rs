@@ -12,6 +12,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
+use super::flow::{self, BadFlow};
 use super::mark::Mac;
 use super::names::{BadName, IfName, InterfaceName, LabName};
 use super::nearest::nearest;
@@ -612,18 +613,7 @@ impl Written for FlowText {
         text_schema("actions?=", &["priority=10,in_port=n1,actions=output:n2"])
     }
     fn parse(text: &str) -> Result<Self, Wrong> {
-        let shown = quoted(text);
-        if text.chars().any(char::is_control) {
-            return Err(Wrong::new(format!("the flow {shown} is more than one line")));
-        }
-        if !text.contains("actions=") && !text.contains("action=") {
-            return Err(Wrong::new(format!("the flow {shown} has no `actions=`"))
-                .hint("write it as `ovs-ofctl add-flow` takes it"));
-        }
-        if text.contains("cookie=") {
-            return Err(Wrong::new(format!("the flow {shown} has a cookie"))
-                .hint("leave it out; the cookie is how ovsns knows its flows again"));
-        }
+        flow::check(text).map_err(|BadFlow { what, hint }| Wrong { message: what, hint })?;
         Ok(Self(text.trim().to_owned()))
     }
 }
