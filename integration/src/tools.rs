@@ -31,11 +31,19 @@ pub enum Tool {
     /// more pass, then it says `most MS`: the longest that one line took.
     /// Fails when the connection does.
     Drip,
+    /// `ADDRESS PORT BYTES`: pours so many bytes over TCP into an echo, as fast
+    /// as it takes them, and fails unless the same come back.
+    Pour,
 }
 
 impl Tool {
-    const ALL: [(&'static str, Self); 4] =
-        [("hear", Self::Hear), ("say", Self::Say), ("echo", Self::Echo), ("drip", Self::Drip)];
+    const ALL: [(&'static str, Self); 5] = [
+        ("hear", Self::Hear),
+        ("say", Self::Say),
+        ("echo", Self::Echo),
+        ("drip", Self::Drip),
+        ("pour", Self::Pour),
+    ];
 
     /// The tool as a command, inside a namespace if one is named.
     pub fn command(self, namespace: Option<&str>, words: &str) -> Command {
@@ -66,7 +74,12 @@ pub(crate) fn main(name: &str, words: &[String]) -> ExitCode {
         (Tool::Say, [from, to, port, text]) => say(address(from), address(to), number(port), text),
         (Tool::Echo, [at, port]) => echo(SocketAddr::new(address(at), number(port))),
         (Tool::Drip, [to, port]) => drip(SocketAddr::new(address(to), number(port))),
-        (Tool::Hear | Tool::Say | Tool::Echo | Tool::Drip, _) => panic!("`{name}`: {words:?}"),
+        (Tool::Pour, [to, port, bytes]) => {
+            pour(SocketAddr::new(address(to), number(port)), number(bytes))
+        }
+        (Tool::Hear | Tool::Say | Tool::Echo | Tool::Drip | Tool::Pour, _) => {
+            panic!("`{name}`: {words:?}")
+        }
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -100,14 +113,15 @@ fn hear(port: u16, count: usize, group: &[&str]) -> std::io::Result<()> {
                 socket
             }
         },
-        _ => UdpSocket::bind(("0.0.0.0", port))?,
+        // Of both families, where the kernel has both.
+        _ => UdpSocket::bind(("::", port)).or_else(|_| UdpSocket::bind(("0.0.0.0", port)))?,
     };
     socket.set_read_timeout(Some(SILENCE_MAX * patience()))?;
     println!("ready");
     let mut datagram = [0; 2048];
     for _ in 0..count {
         let (bytes, from) = socket.recv_from(&mut datagram)?;
-        println!("{} {}", from.ip(), String::from_utf8_lossy(&datagram[..bytes]));
+        println!("{} {}", from.ip().to_canonical(), String::from_utf8_lossy(&datagram[..bytes]));
     }
     Ok(())
 }
@@ -172,5 +186,25 @@ fn drip(to: SocketAddr) -> std::io::Result<()> {
         }
     }
     println!("most {}", most.as_millis());
+    Ok(())
+}
+
+fn pour(to: SocketAddr, bytes: usize) -> std::io::Result<()> {
+    let mut out = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+    let mut back = out.try_clone()?;
+    back.set_read_timeout(Some(Duration::from_secs(5)))?;
+    // No two neighbouring pieces are alike, so none can take another's place.
+    let sent: Vec<u8> = (0..bytes).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect();
+    let reader = std::thread::spawn(move || {
+        let mut received = vec![0; bytes];
+        back.read_exact(&mut received).map(|()| received)
+    });
+    for piece in sent.chunks(65536) {
+        out.write_all(piece)?;
+    }
+    let received = reader.join().expect("it does not panic")?;
+    if received != sent {
+        return Err(std::io::Error::other("what came back is not what was sent"));
+    }
     Ok(())
 }

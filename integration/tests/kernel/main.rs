@@ -5,6 +5,7 @@ mod change;
 mod contract;
 mod crash;
 mod examples;
+mod faults;
 mod files;
 mod labs;
 mod nodes;
@@ -176,6 +177,12 @@ fn main() -> ExitCode {
             doctor_shows_it,
             a_directory_has_one_namespace,
             others_are_left_alone,
+        ],
+        tests![faults:
+            tcp_and_udp_over_a_linux_bridge,
+            tcp_and_udp_over_the_userspace_datapath,
+            tcp_and_udp_with_segmentation_offload,
+            tcp_and_udp_over_the_kernel_datapath.vm(),
         ],
         tests![crash:
             up_is_killed_at_every_request @ 300,
