@@ -277,6 +277,30 @@ pub async fn what_is_able_to_do_vlans_keeps_them_apart(subject: &mut Subject<'_>
         assert_eq!(seen.ports[&access.device].settings, access.settings);
         assert_eq!(seen.ports[&trunk.device].settings, trunk.settings);
     }
+    // VLANs that were given up do not come back with those that come next.
+    let mut plain = spec.clone();
+    plain.vlan_filtering = false;
+    let (tagged, untagged) = (access.clone(), subject.port(&plain, 0));
+    let (old, new) = (trunk.clone(), subject.port(&plain, 1));
+    subject
+        .commit(&[
+            FabricStep::SetSwitch { before: spec.clone(), after: plain.clone() },
+            FabricStep::SetPort { before: tagged, after: untagged.clone() },
+            FabricStep::SetPort { before: old, after: new.clone() },
+        ])
+        .await;
+    access.settings.vlan = Some(Vlan::Access(30));
+    trunk.settings.vlan = Some(Vlan::Trunk { vlans: [40].into_iter().collect(), native: None });
+    subject
+        .commit(&[
+            FabricStep::SetSwitch { before: plain, after: spec.clone() },
+            FabricStep::SetPort { before: untagged, after: access.clone() },
+            FabricStep::SetPort { before: new, after: trunk.clone() },
+        ])
+        .await;
+    let seen = &subject.observe().await.switches[&spec.name];
+    assert_eq!(seen.ports[&access.device], access.settings);
+    assert_eq!(seen.ports[&trunk.device], trunk.settings);
     subject
         .commit(&[
             FabricStep::DeletePort(access),

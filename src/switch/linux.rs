@@ -201,13 +201,18 @@ impl LinuxBridge {
         if old.isolated != new.isolated {
             self.isolate(after, new.isolated)?;
         }
-        if !after.filtering || (before.filtering && old.vlan == new.vlan) {
-            return Ok(());
+        match (before.filtering, after.filtering) {
+            (false, false) => return Ok(()),
+            (true, true) if old.vlan == new.vlan => return Ok(()),
+            (true, _) => self.set_vlans(after, &vlan_ranges(old.vlan.as_ref()), false)?,
+            // Nobody saw which ones it had: a bridge that does not look at tags
+            // keeps the VLANs of its ports, and they count as soon as it does.
+            (false, true) => self.set_vlans(after, &[VlanRange::ALL], false)?,
         }
-        if before.filtering {
-            self.set_vlans(after, &vlan_ranges(old.vlan.as_ref()), false)?;
+        if after.filtering {
+            self.set_vlans(after, &vlan_ranges(new.vlan.as_ref()), true)?;
         }
-        self.set_vlans(after, &vlan_ranges(new.vlan.as_ref()), true)
+        Ok(())
     }
 
     /// Settings of a port that was just plugged in and has none.
@@ -731,6 +736,8 @@ struct VlanRange {
 }
 
 impl VlanRange {
+    const ALL: Self = Self { first: 1, last: 4094, native: false };
+
     fn apply(
         self,
         builder: rtnetlink::LinkMessageBuilder<LinkBridgeVlan>,

@@ -114,6 +114,7 @@ fn main() -> ExitCode {
             stp_cuts_a_ring.vm() @ 300,
             a_loop_without_stp_is_refused,
             vlans_keep_apart.vm(),
+            vlans_come_and_go.vm(),
             vlans_are_refused_with_the_reason,
             more_ports_than_a_bridge_has.alone() @ 300,
         ],

@@ -1,5 +1,6 @@
 //! Switches: their settings, ports and loops.
 
+use serde_json::Value;
 use world::{Skip, Verdict, World, until};
 
 use crate::TWO_NODES;
@@ -175,7 +176,88 @@ pub(crate) fn vlans_keep_apart(world: &World) -> Verdict {
     Ok(())
 }
 
-/// The same, where the kernel's bridge knows no VLANs
+/// h1, h2, gate -- s1, whose links are in VLANs, in none, and in others
+pub(crate) fn vlans_come_and_go(world: &World) -> Verdict {
+    if !has_vlan_filtering(world) {
+        return Err(Skip(NO_VLANS.into()));
+    }
+    let before = world.inventory();
+    let up = |first: &str, second: &str, gate: &str| {
+        let text = format!(
+            "
+name: tags
+switches: {{ s1: {{}} }}
+nodes:
+  h1: {{ interfaces: {{ eth0: {{ addresses: [10.0.0.1/24] }} }} }}
+  h2: {{ interfaces: {{ eth0: {{ addresses: [10.0.0.2/24] }} }} }}
+  gate: {{ interfaces: {{ eth0: {{}} }} }}
+links:
+  - {{ endpoints: [h1:eth0, s1]{first} }}
+  - {{ endpoints: [h2:eth0, s1]{second} }}
+  - {{ endpoints: [gate:eth0, s1]{gate} }}
+"
+        );
+        world.file("tags.yaml", &text);
+        world.ovsns("up tags.yaml").ok();
+        world.ovsns("up tags.yaml").ok().says("nothing to change");
+    };
+    // What the kernel says of a port: each VLAN with its flags.
+    let vlans = |node: &str| {
+        let port = world.setting("", &format!("tags:{node}:eth0"), "ifname");
+        let all = world.json("bridge -compressvlans -j vlan show");
+        let mut ports = all.as_array().expect("ports").iter();
+        let own = ports.find(|it| it["ifname"] == port).map(|it| it["vlans"].clone());
+        let own = own.unwrap_or_default();
+        let words = own.as_array().into_iter().flatten().map(|it| {
+            let flags = it["flags"].as_array().into_iter().flatten();
+            let flags = flags.filter_map(Value::as_str).map(|flag| format!(" {flag}"));
+            let end = it["vlanEnd"].as_u64().map_or(String::new(), |end| format!("-{end}"));
+            format!("{}{end}{}", it["vlan"], flags.collect::<String>())
+        });
+        words.collect::<Vec<_>>()
+    };
+    up(", vlan: 10", ", vlan: 20", ", trunks: [10, 20]");
+    world.silence("tags.h1", "10.0.0.2");
+    assert_eq!(vlans("h1"), ["10 PVID Egress Untagged"]);
+    assert_eq!(vlans("gate"), ["10", "20"]);
+    // A node on a trunk sees each VLAN under its tag.
+    world.sh("
+        for id in 10 20; do
+            ip -n tags.gate link add eth0.$id link eth0 type vlan id $id
+            ip -n tags.gate link set eth0.$id up
+        done
+        ip -n tags.gate addr add 10.0.0.110/24 dev eth0.10
+        ip -n tags.gate addr add 10.0.0.120/24 dev eth0.20
+        ip -n tags.gate route add 10.0.0.1 dev eth0.10
+        ip -n tags.gate route add 10.0.0.2 dev eth0.20
+    ");
+    world.pings("tags.h1", "10.0.0.110");
+    world.pings("tags.h2", "10.0.0.120");
+
+    // Without VLANs all hear all, and nothing is left of those that were.
+    world.sh("for id in 10 20; do ip -n tags.gate link del eth0.$id; done");
+    up("", "", "");
+    world.pings("tags.h1", "10.0.0.2");
+    assert_eq!(world.setting("", "tags:s1", "linkinfo.info_data.vlan_filtering"), 0);
+    up(", vlan: 20", ", vlan: 10", "");
+    world.silence("tags.h1", "10.0.0.2");
+    assert_eq!(vlans("h1"), ["20 PVID Egress Untagged"]);
+    assert_eq!(vlans("gate"), ["1 PVID Egress Untagged", "2-4094"]);
+
+    // One thing at a time, and by others.
+    world.ovsns("link set h2 s1 --vlan 20").ok();
+    world.pings("tags.h1", "10.0.0.2");
+    world.run("bridge vlan add dev tags:h2:eth0 vid 99");
+    world.ovsns("status").ok().says("drift");
+    up(", vlan: 20", ", trunks: [20, 30, 31], native: 30", "");
+    assert_eq!(vlans("h2"), ["20", "30 PVID Egress Untagged", "31"]);
+    world.silence("tags.h1", "10.0.0.2");
+    world.ovsns("down tags").ok();
+    world.inventory().must_equal(&before);
+    Ok(())
+}
+
+/// As `vlans_keep_apart`, where the kernel's bridge knows no VLANs
 pub(crate) fn vlans_are_refused_with_the_reason(world: &World) -> Verdict {
     if has_vlan_filtering(world) {
         return Err(Skip("this kernel's bridge has VLAN filtering".into()));
