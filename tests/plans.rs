@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ovsns::model::file::read;
+use ovsns::model::flow::Form;
 use ovsns::model::topology::{Backend, Lab};
 use ovsns::model::world::World;
 use ovsns::plan::{self, Abilities, Need, Plan, Refusal, Stage, Wanted};
@@ -18,6 +19,7 @@ fn able() -> Abilities {
         backend: Backend::Linux,
         missing: None,
         cannot: BTreeMap::new(),
+        flows: BTreeMap::new(),
         ports_max: 1023,
         swept_with_links: true,
         datapath: None,
@@ -162,6 +164,48 @@ links:
         ..able()
     };
     let refused = up(&lab(text), &World::default(), unable).expect_err("it is unable");
+    let text: Vec<_> = refused.iter().map(|r| format!("{r}\n  hint: {}", r.hint)).collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+/// Flows are read before anything is touched; here, by a table of what
+/// `ovs-ofctl` says.
+#[test]
+fn flows_that_cannot_be_are_refused() {
+    let text = "
+switches:
+  s1:
+    backend: ovs
+    protocols: [OpenFlow13]
+    flows:
+      - priority=10,in_port=n1,nonsense=3,actions=drop
+      - in_port=n1,priority=7,actions=output:n2
+      - priority=7,in_port=n1,actions=drop
+      - in_port=n2,actions=output:s2
+      - in_port=n2,actions=output:s2
+      - in_port=\"veth7\",actions=normal
+  s2: { backend: ovs }
+nodes: { n1: {}, n2: {} }
+links: [{ endpoints: [n1, s1] }, { endpoints: [n2, s1] }, { endpoints: [s1, s2] }]
+";
+    let lab = lab(text);
+    let mut able = Abilities { backend: Backend::Ovs, ..able() };
+    let needs = plan::needs(&Wanted::new(&lab, Backend::Linux)).remove(&Backend::Ovs);
+    for need in needs.expect("two switches of Open vSwitch") {
+        let Need::Flow { text, protocols } = &need else { continue };
+        assert_eq!(protocols.iter().collect::<Vec<_>>(), ["OpenFlow13"]);
+        assert!(!text.contains("n1") && !text.contains('"'), "numbers for names: {text}");
+        if text.contains("nonsense") {
+            able.cannot.insert(need, "unknown keyword nonsense".into());
+        } else {
+            let (matches, actions) = text.split_once("actions=").expect("it has actions");
+            let mut fields: Vec<_> = matches.split(',').collect();
+            fields.sort_unstable();
+            let (matches, actions) = (fields.join(","), actions.to_owned());
+            able.flows.insert(need, Form { matches, actions });
+        }
+    }
+    let refused = up(&lab, &World::default(), able).expect_err("it cannot be");
     let text: Vec<_> = refused.iter().map(|r| format!("{r}\n  hint: {}", r.hint)).collect();
     insta::assert_snapshot!(text.join("\n"));
 }

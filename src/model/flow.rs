@@ -31,6 +31,16 @@ const BEFORE_PORTS: [&str; 2] = ["members:", "slaves:"];
 const RESERVED: [&str; 9] =
     ["in_port", "table", "normal", "flood", "all", "controller", "local", "any", "none"];
 
+/// A flow as Open vSwitch reads it, whatever way it was written in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
+    /// Its table, priority and match. Of those that have the same, a switch
+    /// keeps the last.
+    pub matches: String,
+    /// What is done with such packets.
+    pub actions: String,
+}
+
 /// Why a text is no flow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
@@ -109,11 +119,6 @@ pub fn with_ports(text: &str, mut name: impl FnMut(&str) -> String) -> String {
     }
     out.push_str(&text[rest..]);
     out
-}
-
-/// The named ports of a flow, as written.
-pub fn ports(text: &str) -> Vec<&str> {
-    places(text).map(|place| place.port).collect()
 }
 
 /// What is in quotes in a flow: Open vSwitch's own names of ports.

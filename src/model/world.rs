@@ -306,4 +306,6 @@ pub struct FlowSpec {
     /// The flow as `ovs-ofctl(8)` reads it, less its cookie, with devices in
     /// place of port numbers.
     pub text: String,
+    /// The same for people, with ports as they are called.
+    pub words: String,
 }

@@ -18,8 +18,10 @@ use ipnet::IpNet;
 use super::refuse::{Abilities, Refusal, refusals};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
 use super::wanted::{Wanted, WantedNode};
+use crate::model::flow;
 use crate::model::mark::{Mark, group};
 use crate::model::names::{IfName, LabName, NodeName};
+use crate::model::ports::Ports;
 use crate::model::topology::{Backend, Datapath};
 use crate::model::world::{
     FlowSpec, PortKind, PortSpec, SeenDevice, SeenNode, SeenPort, SeenSwitch, SwitchSpec, World,
@@ -48,7 +50,7 @@ pub fn up(
     }
     let mut stages = clear_away(&links, wanted, world);
     stages.push(Stage::Host(build(wanted, world, &links)));
-    stages.extend(fabric(wanted, world, &links));
+    stages.extend(fabric(lab, wanted, world, &links));
     let gone = nodes_there(world).filter(|node| !wanted.nodes.contains_key(node));
     stages.push(Stage::Host(gone.map(|n| Step::DeleteNode { node: n.clone() }).collect()));
     stages.retain(|stage| !stage.is_empty());
@@ -547,7 +549,7 @@ fn routes(
 }
 
 /// Switches and ports, each backend's in one go.
-fn fabric(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Stage> {
+fn fabric(lab: &LabName, wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Stage> {
     let mut steps: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
     let mut raised: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
     for (name, spec) in &wanted.switches {
@@ -599,27 +601,32 @@ fn fabric(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Stage> {
     for (name, spec) in &wanted.switches {
         let there = world.fabric.switches.get(name).filter(|seen| stays(wanted, seen));
         let steps = steps.entry(spec.backend).or_default();
-        flows(wanted, spec, there, steps);
+        flows(lab, wanted, spec, there, steps);
     }
     steps.into_iter().map(|(backend, steps)| Stage::Fabric(backend, steps)).collect()
 }
 
 fn flows(
+    lab: &LabName,
     wanted: &Wanted,
     spec: &SwitchSpec,
     there: Option<&SeenSwitch>,
     steps: &mut Vec<FabricStep>,
 ) {
     let want: Vec<_> = wanted.flows.iter().filter(|flow| flow.switch == spec.name).collect();
-    for (cookie, text) in there.into_iter().flat_map(|seen| &seen.flows) {
-        if !want.iter().any(|flow| flow.cookie == *cookie) {
-            steps.push(FabricStep::DeleteFlow(FlowSpec {
+    let gone = there.into_iter().flat_map(|seen| &seen.flows);
+    let mut gone = gone.filter(|(cookie, _)| !want.iter().any(|f| f.cookie == **cookie)).peekable();
+    if let (Some(seen), Some(_)) = (there, gone.peek()) {
+        let called = Ports::seen(seen).devices(lab);
+        steps.extend(gone.map(|(cookie, text)| {
+            FabricStep::DeleteFlow(FlowSpec {
                 switch: spec.name.clone(),
                 bridge: spec.device.clone(),
                 cookie: *cookie,
+                words: flow::with_devices(text, &called),
                 text: text.clone(),
-            }));
-        }
+            })
+        }));
     }
     let is_there = |flow: &FlowSpec| there.is_some_and(|s| s.flows.contains_key(&flow.cookie));
     let new = want.into_iter().filter(|flow| !is_there(flow));

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 
 use super::step::Place;
 use super::wanted::Wanted;
+use crate::model::flow;
 use crate::model::mark::netns;
-use crate::model::names::LabName;
+use crate::model::names::{IfName, LabName};
 use crate::model::topology::{
     Backend, Datapath, Export, FailMode, OpenFlow, PortSettings, SwitchSettings, TunnelKind, Vlan,
 };
-use crate::model::world::{PortKind, SwitchSpec, World};
+use crate::model::world::{FlowSpec, PortKind, SwitchSpec, World};
 
 /// Something that a plan will not do, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,8 @@ pub struct Abilities {
     pub missing: Option<String>,
     /// Of what was asked for, what cannot be done, and why.
     pub cannot: BTreeMap<Need, String>,
+    /// The flows that it was asked to read and could.
+    pub flows: BTreeMap<Need, flow::Form>,
     /// The most ports that one switch can have.
     pub ports_max: usize,
     /// Whether its switches and ports are links of the lab's group, and go
@@ -51,7 +54,7 @@ pub struct Abilities {
 }
 
 /// Something that not every backend can do on every machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     /// Ports in VLANs.
     Vlans,
@@ -77,6 +80,13 @@ pub enum Need {
     Queues(Option<Datapath>),
     /// Flows and controllers.
     OpenFlow,
+    /// To read a flow.
+    Flow {
+        /// The flow, with numbers in place of names.
+        text: String,
+        /// The versions of OpenFlow that the switch speaks; none for all.
+        protocols: BTreeSet<String>,
+    },
     /// NetFlow, sFlow, IPFIX.
     Export,
     /// Several cables in place of one.
@@ -103,6 +113,7 @@ impl Need {
             Self::Shaping => "shape what goes out".into(),
             Self::Queues(_) => "have queues".into(),
             Self::OpenFlow => "speak OpenFlow".into(),
+            Self::Flow { text, .. } => format!("read the flow `{text}`"),
             Self::Export => "export flows".into(),
             Self::Bonds => "bond links".into(),
             Self::Tunnel(kind, remote, _) => format!("have a {kind} tunnel to {remote}"),
@@ -127,6 +138,11 @@ impl Need {
             Self::OpenFlow => {
                 "`flows`, `controllers`, `protocols`, `fail_mode` and `datapath_id` out"
             }
+            Self::Flow { .. } => {
+                return "ovs-ofctl(8) and ovs-actions(7) say how flows are written; a port is \
+                        `in_port=n1`, `output:n1`"
+                    .into();
+            }
             Self::Export => "`netflow`, `sflow` and `ipfix` out",
             Self::Bonds => "`bond` out of its links",
             Self::Tunnel(..) => "its tunnel out",
@@ -140,9 +156,20 @@ impl Need {
 pub fn needs(wanted: &Wanted) -> BTreeMap<Backend, BTreeSet<Need>> {
     let mut needs: BTreeMap<Backend, BTreeSet<Need>> = BTreeMap::new();
     for spec in wanted.switches.values() {
-        needs.entry(spec.backend).or_default().extend(needs_of(wanted, spec));
+        let needs = needs.entry(spec.backend).or_default();
+        needs.extend(needs_of(wanted, spec));
+        needs.extend(flows_of(wanted, spec).into_iter().map(|(_, need)| need));
     }
     needs
+}
+
+/// The flows of a switch, each with the need to read it.
+fn flows_of<'w>(wanted: &'w Wanted, spec: &SwitchSpec) -> Vec<(&'w FlowSpec, Need)> {
+    let flows: Vec<_> = wanted.flows.iter().filter(|flow| flow.switch == spec.name).collect();
+    let texts = flow::numbered(flows.iter().map(|flow| flow.text.as_str()));
+    let protocols = &spec.settings.openflow.protocols;
+    let need = |text| Need::Flow { text, protocols: protocols.clone() };
+    flows.into_iter().zip(texts.into_iter().map(need)).collect()
 }
 
 fn needs_of(wanted: &Wanted, spec: &SwitchSpec) -> BTreeSet<Need> {
@@ -201,7 +228,7 @@ pub fn refusals(
     abilities: &[Abilities],
 ) -> Vec<Refusal> {
     let mut found = Vec::new();
-    switches(wanted, abilities, &mut found);
+    switches(wanted, world, abilities, &mut found);
     taken_names(lab, wanted, world, &mut found);
     for (node, wanted) in &wanted.nodes {
         for key in wanted.sysctls.keys().filter(|key| world.host.unknown_sysctls.contains(*key)) {
@@ -241,7 +268,7 @@ fn routes_of_others(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
     }
 }
 
-fn switches(wanted: &Wanted, abilities: &[Abilities], found: &mut Vec<Refusal>) {
+fn switches(wanted: &Wanted, world: &World, abilities: &[Abilities], found: &mut Vec<Refusal>) {
     for (name, spec) in &wanted.switches {
         let able = abilities.iter().find(|able| able.backend == spec.backend);
         let missing = match able {
@@ -277,7 +304,74 @@ fn switches(wanted: &Wanted, abilities: &[Abilities], found: &mut Vec<Refusal>) 
                 });
             }
         }
+        if spec.backend == Backend::Ovs {
+            flows(wanted, spec, world, able, found);
+        }
     }
+}
+
+/// Flows that the switch cannot read, that name what is not there, or that
+/// take each other's place.
+fn flows(
+    wanted: &Wanted,
+    spec: &SwitchSpec,
+    world: &World,
+    able: &Abilities,
+    found: &mut Vec<Refusal>,
+) {
+    let switch = &spec.name;
+    let there = devices_on(wanted, spec, world);
+    let mut read: BTreeMap<&str, &FlowSpec> = BTreeMap::new();
+    for (flow, need) in flows_of(wanted, spec) {
+        let words = &flow.words;
+        for device in flow::devices(&flow.text).filter(|device| !there.contains(device)) {
+            found.push(Refusal {
+                what: format!(
+                    "the flow `{words}` names `\"{device}\"`, which is not plugged into switch \
+                     `{switch}`"
+                ),
+                hint: "without quotes it is a name of the lab, such as `n1`".into(),
+            });
+        }
+        if let Some(reason) = able.cannot.get(&need) {
+            found.push(Refusal {
+                what: format!("switch `{switch}` cannot read the flow `{words}`: {reason}"),
+                hint: need.hint(),
+            });
+        }
+        let Some(form) = able.flows.get(&need) else { continue };
+        if let Some(other) = read.insert(&form.matches, flow)
+            && other.cookie != flow.cookie
+        {
+            found.push(Refusal {
+                what: format!(
+                    "two flows of switch `{switch}` match the same packets: `{}` and `{words}`",
+                    other.words
+                ),
+                hint: "it keeps one flow for each table, priority and match; take one out, or \
+                       give it another `priority`"
+                    .into(),
+            });
+        }
+    }
+}
+
+/// What Open vSwitch calls the ports of a switch: the lab's as wanted, and
+/// those that others plugged in.
+fn devices_on<'w>(wanted: &'w Wanted, spec: &'w SwitchSpec, world: &'w World) -> BTreeSet<&'w str> {
+    let mut devices = BTreeSet::from([spec.device.as_str()]);
+    for port in wanted.ports_of(&spec.name) {
+        match &port.kind {
+            PortKind::Bond { members, .. } => devices.extend(members.iter().map(IfName::as_str)),
+            PortKind::Link | PortKind::Patch { .. } | PortKind::Tunnel { .. } => {
+                devices.insert(port.device.as_str());
+            }
+        }
+    }
+    let seen = world.fabric.switches.get(&spec.name);
+    let others = seen.into_iter().flat_map(|seen| &seen.ports);
+    devices.extend(others.filter(|(_, port)| port.mark.is_empty()).map(|(d, _)| d.as_str()));
+    devices
 }
 
 /// A name that somebody else has is a conflict, never an invitation.

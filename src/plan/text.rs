@@ -117,8 +117,8 @@ impl FabricStep {
             Self::DeleteMirror(mirror) => {
                 format!("- mirror {} on switch {}", mirror.name, mirror.switch)
             }
-            Self::AddFlow(flow) => format!("+ flow on switch {}: {}", flow.switch, flow.text),
-            Self::DeleteFlow(flow) => format!("- flow on switch {}: {}", flow.switch, flow.text),
+            Self::AddFlow(flow) => format!("+ flow on switch {}: {}", flow.switch, flow.words),
+            Self::DeleteFlow(flow) => format!("- flow on switch {}: {}", flow.switch, flow.words),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::step::{Place, Veth, VethEnd};
 use crate::model::flow;
 use crate::model::mark::{Mac, Mark, Thing, birth_mac, device_inside, flow_cookie, group};
 use crate::model::names::{IfName, InterfaceName, NodeName, SwitchName};
+use crate::model::ports::Ports;
 use crate::model::topology::{
     Backend, Datapath, End, FailMode, Lab, Link, Mirror, Node, PortSettings, Route, Tunnel, Vlan,
 };
@@ -69,7 +70,9 @@ impl Wanted {
             mirrors.map(|(id, mirror)| mirror_spec(lab, &switches[name], id, mirror))
         });
         let flows = lab.switches.iter().flat_map(|(name, spec)| {
-            spec.flows.iter().map(|text| flow_spec(lab, &switches[name], text))
+            let called = Ports::of(lab, name).devices(&lab.name);
+            let flow = |text: &String| flow_spec(lab, &switches[name], &called, text);
+            spec.flows.iter().map(flow).collect::<Vec<_>>()
         });
         let (mirrors, flows) = (mirrors.collect(), flows.collect());
         Self { nodes, links, switches, ports, mirrors, flows }
@@ -340,12 +343,18 @@ fn mirror_spec(lab: &Lab, spec: &SwitchSpec, name: &IfName, mirror: &Mirror) -> 
     }
 }
 
-fn flow_spec(lab: &Lab, spec: &SwitchSpec, text: &str) -> FlowSpec {
+fn flow_spec(
+    lab: &Lab,
+    spec: &SwitchSpec,
+    called: &BTreeMap<IfName, String>,
+    text: &str,
+) -> FlowSpec {
     let text = flow::with_ports(text, |port| format!("\"{}\"", device_of(lab, port)));
     FlowSpec {
         switch: spec.name.clone(),
         bridge: spec.device.clone(),
         cookie: flow_cookie(&text),
+        words: flow::with_devices(&text, called),
         text,
     }
 }

@@ -28,6 +28,7 @@ impl FakeSwitch {
             backend: Backend::Linux,
             missing: None,
             cannot: BTreeMap::new(),
+            flows: BTreeMap::new(),
             ports_max: 1023,
             swept_with_links: true,
             datapath: None,

@@ -397,10 +397,12 @@ fn forward_delay_s(step: &FabricStep) -> Option<u32> {
 /// Why a Linux bridge does not serve what only Open vSwitch can.
 fn only_open_vswitch(need: &Need) -> Option<&'static str> {
     Some(match need {
+        // A switch that needs to read flows needs to speak OpenFlow.
         Need::Vlans
         | Need::Isolation
         | Need::ForwardDelay(_)
         | Need::Ageing(_)
+        | Need::Flow { .. }
         | Need::Mirrors
         | Need::Policing => return None,
         Need::Qinq => "a Linux bridge does not wrap tags in tags",
@@ -425,7 +427,7 @@ impl Switch for LinuxBridge {
         let mut cannot = BTreeMap::new();
         for need in needs {
             if let Some(reason) = only_open_vswitch(need) {
-                cannot.insert(*need, reason.to_owned());
+                cannot.insert(need.clone(), reason.to_owned());
             }
         }
         if needs.contains(&Need::Vlans) {
@@ -446,6 +448,7 @@ impl Switch for LinuxBridge {
             backend: Backend::Linux,
             missing: None,
             cannot,
+            flows: BTreeMap::new(),
             ports_max: PORTS_MAX,
             swept_with_links: true,
             datapath: None,

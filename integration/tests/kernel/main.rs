@@ -132,6 +132,7 @@ fn main() -> ExitCode {
         tests![sdn:
             flows_work_in_every_version_of_openflow,
             a_flow_that_the_switch_refuses_is_taken_back,
+            a_flow_that_nobody_can_read_is_refused,
         ],
         tests![labs:
             two_labs_side_by_side,

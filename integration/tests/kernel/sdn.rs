@@ -89,3 +89,45 @@ pub(crate) fn a_flow_that_the_switch_refuses_is_taken_back(world: &World) -> Ver
 fn flows_of_ours(world: &World, bridge: &str) -> bool {
     flows(world, bridge).contains("cookie=0x6f76")
 }
+
+/// n1, n2 -- s1
+pub(crate) fn a_flow_that_nobody_can_read_is_refused(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    let before = world.inventory();
+    let cases = [
+        ("in_port=n1,nonsense=3,actions=drop", "unknown keyword nonsense"),
+        ("in_port=n1,actions=jump:n2", "unknown action jump"),
+        ("priority=70000,actions=drop", "invalid priority \"70000\""),
+        // It would match all of n1's frames.
+        ("in_port=n1,tp_dst=80,actions=drop", "leave out `tp_dst=80`"),
+        ("in_port=\\\"veth7\\\",actions=drop", "`\"veth7\"`, which is not plugged into"),
+        // The same flow twice for the switch.
+        (
+            "in_port=n1,icmp,actions=drop\", \"ip,nw_proto=1,in_port=n1:eth0,actions=normal",
+            "match the same packets",
+        ),
+    ];
+    for (flow, said) in cases {
+        world.file("lab.yaml", &lab(&format!("flows: [\"{flow}\"]")));
+        for command in ["plan", "up"] {
+            world.ovsns(&format!("{command} lab.yaml")).code(2).says(said);
+        }
+        world.inventory().must_equal(&before);
+    }
+    // The version counts.
+    let flow = "flows: [\"in_port=n1,actions=meter:1,normal\"]";
+    world.file("lab.yaml", &lab(&format!("protocols: [OpenFlow10], {flow}")));
+    world.ovsns("plan lab.yaml").code(2).says("takes one of OXM-OpenFlow13");
+    world.file("lab.yaml", &lab(&format!("protocols: [OpenFlow13], {flow}")));
+    world.ovsns("plan lab.yaml").ok();
+
+    // One that others plugged in can be named once it is there.
+    world.file("lab.yaml", &lab(""));
+    world.ovsns("up lab.yaml").ok();
+    world.run("ip link add veth7 type veth peer name veth8");
+    world.run(&format!("ovs-vsctl add-port {} veth7", bridge(world, "s1")));
+    world.file("lab.yaml", &lab("flows: [\"in_port=\\\"veth7\\\",actions=drop\"]"));
+    world.ovsns("up lab.yaml").ok().says("1 step in");
+    assert!(flows_of_ours(world, &bridge(world, "s1")));
+    Ok(())
+}

@@ -27,6 +27,7 @@ use super::{Counters, Learned, Switch, SwitchError, Traffic};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::observe::{self, Link};
 use crate::kernel::{KernelError, LinuxHost};
+use crate::model::flow::Form;
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{Backend, Datapath};
 use crate::model::world::{Fabric, SwitchSpec};
@@ -144,11 +145,35 @@ fn abilities(datapath: Datapath, cannot: BTreeMap<Need, String>) -> Abilities {
         backend: Backend::Ovs,
         missing: None,
         cannot,
+        flows: BTreeMap::new(),
         ports_max: PORTS_MAX,
         swept_with_links: false,
         datapath: Some(datapath),
         checksums: true,
     }
+}
+
+/// Reads the flows among `needs`: how they read, and why not.
+async fn read_flows(
+    needs: &BTreeSet<Need>,
+) -> Result<(BTreeMap<Need, Form>, BTreeMap<Need, String>), OvsError> {
+    let mut by_protocols: BTreeMap<&BTreeSet<String>, Vec<&str>> = BTreeMap::new();
+    for need in needs {
+        if let Need::Flow { text, protocols } = need {
+            by_protocols.entry(protocols).or_default().push(text);
+        }
+    }
+    let (mut flows, mut unread) = (BTreeMap::new(), BTreeMap::new());
+    for (protocols, texts) in by_protocols {
+        for (text, form) in texts.iter().zip(tools::read_flows(protocols, &texts).await?) {
+            let need = Need::Flow { text: (*text).to_owned(), protocols: protocols.clone() };
+            match form {
+                Ok(form) => drop(flows.insert(need, form)),
+                Err(reason) => drop(unread.insert(need, reason)),
+            }
+        }
+    }
+    Ok((flows, unread))
 }
 
 fn not_over_a_bridge(device: &str) -> String {
@@ -475,6 +500,8 @@ impl Switch for OpenVswitch {
                 | Need::Shaping
                 | Need::Queues(_)
                 | Need::OpenFlow
+                // Below, all at once.
+                | Need::Flow { .. }
                 | Need::Export
                 | Need::Bonds => None,
                 Need::Tunnel(_, remote, wanted) => match wanted.unwrap_or(datapath) {
@@ -483,10 +510,12 @@ impl Switch for OpenVswitch {
                 },
             };
             if let Some(reason) = reason {
-                cannot.insert(*need, reason);
+                cannot.insert(need.clone(), reason);
             }
         }
-        Ok(Abilities { checksums, ..abilities(datapath, cannot) })
+        let (flows, unread) = read_flows(needs).await?;
+        cannot.extend(unread);
+        Ok(Abilities { checksums, flows, ..abilities(datapath, cannot) })
     }
 
     async fn labs(&mut self) -> Result<BTreeSet<LabName>, SwitchError> {

@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::error::{OvsError, chain};
+use crate::model::flow::Form;
 use crate::model::mark::{Mac, is_flow_cookie};
 
 /// How long a program or a control command may take.
@@ -21,16 +22,30 @@ const WITHIN: Duration = Duration::from_secs(20);
 const VERSIONS: &str = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15";
 
 /// Runs `ovs-ofctl` with `input` and returns what it prints.
-pub(super) async fn ofctl(
-    rundir: &Path,
-    args: &[&str],
-    input: Option<&str>,
-) -> Result<String, OvsError> {
-    let subcommand = args.iter().find(|word| !word.starts_with('-')).copied();
-    let program = format!("ovs-ofctl {}", subcommand.unwrap_or_default());
-    let failed = |why: String| OvsError::Tool { program: program.clone(), why };
+async fn ofctl(rundir: &Path, args: &[&str], input: Option<&str>) -> Result<String, OvsError> {
     let mut command = Command::new("ovs-ofctl");
     command.args(["-O", VERSIONS]).args(args).env("OVS_RUNDIR", rundir);
+    let said = run(command, args, input).await?;
+    match said.well {
+        true => Ok(said.out),
+        false => Err(OvsError::Tool { program: program(args), why: complaint(&said.err) }),
+    }
+}
+
+/// What a program said.
+struct Said {
+    well: bool,
+    out: String,
+    err: String,
+}
+
+fn program(args: &[&str]) -> String {
+    let subcommand = args.iter().find(|word| !word.starts_with('-')).copied();
+    format!("ovs-ofctl {}", subcommand.unwrap_or_default())
+}
+
+async fn run(mut command: Command, args: &[&str], input: Option<&str>) -> Result<Said, OvsError> {
+    let failed = |why: String| OvsError::Tool { program: program(args), why };
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| match error.kind() {
@@ -39,16 +54,19 @@ pub(super) async fn ofctl(
         ),
         _ => failed(error.to_string()),
     })?;
-    if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
-        stdin.write_all(text.as_bytes()).await.map_err(|error| failed(error.to_string()))?;
-    }
-    let output = tokio::time::timeout(WITHIN, child.wait_with_output()).await;
+    let stdin = child.stdin.take();
+    let feed = async {
+        if let (Some(text), Some(mut stdin)) = (input, stdin) {
+            // One that has read enough says why.
+            let _ = stdin.write_all(text.as_bytes()).await;
+        }
+    };
+    let talk = async { tokio::join!(feed, child.wait_with_output()).1 };
+    let output = tokio::time::timeout(WITHIN, talk).await;
     let output = output.map_err(|_| failed(format!("no answer within {} s", WITHIN.as_secs())))?;
     let output = output.map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(complaint(&String::from_utf8_lossy(&output.stderr))));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Said { well: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) })
 }
 
 /// What `ovs-ofctl` complains of, less what it was doing and its log. Of what
@@ -119,6 +137,90 @@ pub(super) async fn change_flows(
     ofctl(rundir, &args, Some(&text)).await.map(drop)
 }
 
+/// Reads flows without a switch; `protocols` are the versions of OpenFlow that
+/// it would speak, none for all. Returns for each how it reads, or why not.
+///
+/// Like `ovs-ofctl parse-flows -`.
+pub(super) async fn read_flows(
+    protocols: &BTreeSet<String>,
+    texts: &[&str],
+) -> Result<Vec<Result<Form, String>>, OvsError> {
+    let versions: Vec<&str> = protocols.iter().map(String::as_str).collect();
+    let versions = if versions.is_empty() { VERSIONS.to_owned() } else { versions.join(",") };
+    let read = async |text: String| {
+        let mut command = Command::new("ovs-ofctl");
+        let args = ["parse-flows", "-"];
+        command.args(["-O", &versions]).args(args);
+        run(command, &args, Some(&text)).await
+    };
+    let forms = |said: &Said| -> Vec<Form> { said.out.lines().filter_map(read_form).collect() };
+    let all = read(texts.iter().map(|text| format!("{text}\n")).collect()).await?;
+    let found = forms(&all);
+    if all.well && left_out(&all.err).is_empty() && found.len() == texts.len() {
+        return Ok(found.into_iter().map(Ok).collect());
+    }
+    // It stops at the first that is wrong, and says of others only that there
+    // is one.
+    let mut each = Vec::with_capacity(texts.len());
+    for text in texts {
+        let one = read(format!("{text}\n")).await?;
+        let left_out = left_out(&one.err);
+        each.push(match forms(&one).pop() {
+            Some(_) if !left_out.is_empty() => Err(format!(
+                "it would leave out `{}`, which needs more to be said (as `tp_dst=80` needs `tcp`)",
+                left_out.join(",")
+            )),
+            Some(form) if one.well => Ok(form),
+            _ => Err(unread(&one)),
+        });
+    }
+    Ok(each)
+}
+
+/// Why a flow could not be read.
+fn unread(said: &Said) -> String {
+    let why = complaint(&said.err).replace("-:1: ", "");
+    let versions = said.out.lines().find_map(|line| line.strip_prefix("usable protocols: "));
+    match versions.filter(|_| why == "no usable protocol") {
+        Some(versions) => format!("{why}; it takes one of {versions}"),
+        None => why,
+    }
+}
+
+/// `OFPT_FLOW_MOD (xid=0x1): ADD table:3 priority=7,tcp idle:5 actions=drop`
+fn read_form(line: &str) -> Option<Form> {
+    let (kind, flow) = line.split_once("): ADD ")?;
+    if !kind.starts_with("OFPT_FLOW_MOD ") && !kind.starts_with("NXT_FLOW_MOD ") {
+        return None;
+    }
+    let (head, actions) = flow.split_once("actions=")?;
+    let is_match = |word: &&str| {
+        let others =
+            ["cookie:", "idle:", "hard:", "importance:", "buf:", "out_port:", "out_group:"];
+        let flags = [
+            "send_flow_rem",
+            "check_overlap",
+            "reset_counts",
+            "no_packet_counts",
+            "no_byte_counts",
+        ];
+        !others.iter().any(|other| word.starts_with(other)) && !flags.contains(word)
+    };
+    let matches: Vec<_> = head.split_whitespace().filter(is_match).collect();
+    Some(Form { matches: matches.join(" "), actions: actions.trim().to_owned() })
+}
+
+/// What `ovs-ofctl` says it left out of a match, because something else was
+/// not said that it needs. Its log has the match as it was and as it is.
+fn left_out(said: &str) -> Vec<&str> {
+    let fields = |word: &str| -> Vec<&str> {
+        let line = said.lines().find_map(|line| line.split_once(word));
+        line.map(|(_, fields)| fields.trim().split(',').collect()).unwrap_or_default()
+    };
+    let after = fields("|INFO|post: ");
+    fields("|INFO| pre: ").into_iter().filter(|field| !after.contains(field)).collect()
+}
+
 /// Runs a command of the switch over its control socket.
 ///
 /// Like `ovs-appctl -t SOCKET COMMAND ARGS`.
@@ -171,6 +273,41 @@ mod tests {
                     2    10  02:00:00:00:00:01    3\n";
         let mac = "02:00:00:00:00:01".parse().expect("an address");
         assert_eq!(read_fdb(text), [FdbEntry { number: 2, vlan: 10, mac }]);
+    }
+
+    #[test]
+    fn forms_of_flows() {
+        check("ADD priority=10,in_port=1 actions=output:2", "priority=10,in_port=1", "output:2");
+        check("ADD actions=drop", "", "drop");
+        check(
+            "ADD table:3 tcp,tp_dst=80 idle:5 hard:9 importance:3 send_flow_rem \
+             actions=resubmit(1,2),clone(output:3)",
+            "table:3 tcp,tp_dst=80",
+            "resubmit(1,2),clone(output:3)",
+        );
+        check(
+            "ADD dl_src=02:00:00:00:00:01 cookie:0x5 actions=IN_PORT",
+            "dl_src=02:00:00:00:00:01",
+            "IN_PORT",
+        );
+
+        #[track_caller]
+        fn check(flow: &str, matches: &str, actions: &str) {
+            let expected = Form { matches: matches.to_owned(), actions: actions.to_owned() };
+            for kind in ["OFPT_FLOW_MOD", "NXT_FLOW_MOD", "OFPT_FLOW_MOD (OF1.5)"] {
+                let line = format!("{kind} (xid=0x1): {flow}");
+                assert_eq!(read_form(&line), Some(expected.clone()), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn fields_that_are_left_out() {
+        let log = "T|00001|ofp_match|INFO|normalization changed ofp_match, details:\n\
+                   T|00002|ofp_match|INFO| pre: in_port=1,tp_src=1,tp_dst=80\n\
+                   T|00003|ofp_match|INFO|post: in_port=1\n";
+        assert_eq!(left_out(log), ["tp_src=1", "tp_dst=80"]);
+        assert!(left_out("").is_empty());
     }
 
     #[test]
