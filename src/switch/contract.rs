@@ -299,8 +299,8 @@ pub async fn what_is_able_to_do_vlans_keeps_them_apart(subject: &mut Subject<'_>
         ])
         .await;
     let seen = &subject.observe().await.switches[&spec.name];
-    assert_eq!(seen.ports[&access.device], access.settings);
-    assert_eq!(seen.ports[&trunk.device], trunk.settings);
+    assert_eq!(seen.ports[&access.device].settings, access.settings);
+    assert_eq!(seen.ports[&trunk.device].settings, trunk.settings);
     subject
         .commit(&[
             FabricStep::DeletePort(access),

@@ -265,25 +265,27 @@ impl Own {
     ///
     /// Like `ovs-ctl stop`, and nothing of it is left.
     pub async fn stop(&self) -> Result<bool, OwnError> {
-        // Without a keeper nobody could be told.
-        let mended = match self.abandoned()? {
-            Some(_) => self.running().await?,
-            None => None,
-        };
-        let line = match mended {
-            Some(running) => Some(running.line),
-            None => Line::connect().await?,
-        };
-        let Some(mut line) = line else { return Ok(false) };
-        match line.ask(&Ask::Stop, GONE_WITHIN).await {
-            Err(_) => Err(self.late(GONE_WITHIN)),
-            Ok(Ok(Tell::Failed(error))) => Err(error),
-            // Stopped by somebody else meanwhile, perhaps.
-            Ok(Ok(_) | Err(Lost)) => {
-                line.ended(GONE_WITHIN).await;
-                Ok(true)
+        // Each round is a keeper that ended by itself.
+        for _ in 0..ROUNDS_MAX {
+            let line = match Line::connect().await? {
+                Some(line) => Some(line),
+                None if self.abandoned()?.is_none() => return Ok(false),
+                // Without a keeper nobody could be told.
+                None => self.running().await?.map(|running| running.line),
+            };
+            let Some(mut line) = line else { continue };
+            match line.ask(&Ask::Stop, GONE_WITHIN).await {
+                Err(_) => return Err(self.late(GONE_WITHIN)),
+                Ok(Ok(Tell::Failed(error))) => return Err(error),
+                Ok(Ok(Tell::Stopped)) => {
+                    line.ended(GONE_WITHIN).await;
+                    return Ok(true);
+                }
+                Ok(Ok(Tell::Shown(_) | Tell::Held(_) | Tell::Stays { .. } | Tell::Taken))
+                | Ok(Err(Lost)) => {}
             }
         }
+        Err(OwnError::Died)
     }
 
     /// Looks how it stands. Changes nothing.
@@ -298,14 +300,14 @@ impl Own {
     }
 
     async fn state(&self) -> Result<State, OwnError> {
-        if let Some(mut line) = Line::connect().await?
-            && let Ok(answer) = line.ask(&Ask::Show, READY_WITHIN).await
-        {
-            match answer {
-                Ok(Tell::Shown(facts)) => return Ok(State::Kept(facts)),
-                Ok(Tell::Failed(error)) => return Err(error),
+        if let Some(mut line) = Line::connect().await? {
+            match line.ask(&Ask::Show, READY_WITHIN).await {
+                Err(_) => return Err(self.late(READY_WITHIN)),
+                Ok(Ok(Tell::Shown(facts))) => return Ok(State::Kept(facts)),
+                Ok(Ok(Tell::Failed(error))) => return Err(error),
                 // It ends just now.
-                Ok(_) | Err(Lost) => {}
+                Ok(Ok(Tell::Held(_) | Tell::Stays { .. } | Tell::Stopped | Tell::Taken))
+                | Ok(Err(Lost)) => {}
             }
         }
         Ok(self.abandoned()?.map_or(State::Absent, State::Abandoned))

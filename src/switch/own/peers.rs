@@ -153,14 +153,16 @@ impl Peers {
         std::mem::forget(self);
     }
 
-    /// Gives everybody the same answer, until the command that started us has
-    /// heard it.
+    /// Gives all who would use Open vSwitch the same answer, until the command
+    /// that started us has heard it. Others see that there is none when this
+    /// process ends.
     pub(super) async fn refuse(mut self, heard: &mut mpsc::Receiver<Event>, answer: &Tell) {
         let all = async {
             while let Some(Event { from, what }) = heard.recv().await {
                 match what {
                     Heard::Came(out) => self.came(from, out),
-                    Heard::Asked(_) => self.tell(from, answer),
+                    Heard::Asked(Ask::Hold { .. }) => self.tell(from, answer),
+                    Heard::Asked(Ask::Show | Ask::Leave | Ask::Stop) => {}
                     Heard::Gone if from == STARTER => return,
                     Heard::Gone => drop(self.gone(from)),
                 }
