@@ -133,7 +133,6 @@ pub(crate) fn bad_commands_touch_nothing(world: &World) -> Verdict {
         ("up", "ovsns.yaml"),
         ("up no-such-file.yaml", "no-such-file.yaml"),
         ("up /run", "/run"),
-        ("up two.yaml --backend ovs", "ovs"),
         ("up two.yaml --backend vpp", "vpp"),
         ("up two.yaml --lab a/b", "a/b"),
         ("up --topo star,3", "star"),
