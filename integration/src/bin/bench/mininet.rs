@@ -28,7 +28,8 @@ pub(crate) fn run(world: &World, shape: Shape) -> Result<Answer, Without> {
 
     let left = world.run("ovs-vsctl list-br").stdout;
     assert_eq!(left, "", "mn left bridges");
-    let version = world.run("mn --version").stdout;
+    // It says its version on standard error.
+    let version = world.run("mn --version").stderr;
     Ok(Answer { figures: vec![took], said: vec![format!("Mininet {}", version.trim())] })
 }
 

@@ -40,10 +40,7 @@ pub(crate) fn start(world: &World) -> Result<(), Without> {
         ),
     );
     world.run("ovs-vsctl --no-wait init");
-    detached(
-        world,
-        &format!("ovs-vswitchd unix:{socket} --log-file={RUNDIR}/switch.log {common}"),
-    );
+    detached(world, &format!("ovs-vswitchd unix:{socket} --log-file={RUNDIR}/switch.log {common}"));
     // Without `--no-wait` it returns when the switch has taken its first change.
     world.run("ovs-vsctl --timeout=30 set Open_vSwitch . external_ids:bench=idle");
     Ok(())
