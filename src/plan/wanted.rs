@@ -1,7 +1,7 @@
 //! A lab in the kernel's terms: which devices, under which names, with which
 //! marks and addresses. What `diff` compares the world with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ipnet::IpNet;
 
@@ -57,9 +57,12 @@ impl Wanted {
             lab.switches.keys().map(|name| (name.clone(), switch(lab, name, auto))).collect();
         let nodes = lab.nodes.iter().map(|(name, n)| (name.clone(), node(lab, name, n))).collect();
         let (mut links, mut ports) = (BTreeMap::new(), Vec::new());
+        let far = Far::new(lab);
         for link in &lab.links {
-            links.extend(veths(lab, link, &switches).into_iter().map(|v| (v.link.clone(), v)));
-            ports.extend(ports_of(lab, link, &switches));
+            let patch = patched(link, &switches, &far);
+            let made = veths(lab, link, patch);
+            links.extend(made.into_iter().map(|veth| (veth.link.clone(), veth)));
+            ports.extend(ports_of(lab, link, patch, &switches));
         }
         for (name, spec) in &lab.switches {
             let tunnels = spec.tunnels.iter();
@@ -218,28 +221,70 @@ fn switch(lab: &Lab, name: &SwitchName, auto: Backend) -> SwitchSpec {
     }
 }
 
-/// The two switches that a link joins by a patch: a way inside Open vSwitch,
+/// How many patches in a row there are at most: Open vSwitch drops a frame that
+/// goes through more than 64 without a word (`MAX_DEPTH` in its
+/// `ofproto-dpif-xlate.c`), and of the way between two nodes each half may be
+/// as long as this.
+const PATCHES_MAX: usize = 24;
+
+/// How far each switch is from the first one that it hangs together with.
+struct Far<'l>(BTreeMap<&'l SwitchName, usize>);
+
+impl<'l> Far<'l> {
+    fn new(lab: &'l Lab) -> Self {
+        let mut near: BTreeMap<&SwitchName, Vec<&SwitchName>> = BTreeMap::new();
+        for link in &lab.links {
+            if let [End::Switch(a), End::Switch(b)] = &link.ends {
+                near.entry(a).or_default().push(b);
+                near.entry(b).or_default().push(a);
+            }
+        }
+        let mut far = BTreeMap::new();
+        for first in lab.switches.keys() {
+            if far.contains_key(first) {
+                continue;
+            }
+            far.insert(first, 0);
+            let mut queue = VecDeque::from([first]);
+            while let Some(here) = queue.pop_front() {
+                let next = far[here] + 1;
+                for there in near.get(here).into_iter().flatten().copied() {
+                    if !far.contains_key(there) {
+                        far.insert(there, next);
+                        queue.push_back(there);
+                    }
+                }
+            }
+        }
+        Self(far)
+    }
+
+    /// Whether a row of patches has to end between two switches.
+    fn ends_between(&self, a: &SwitchName, b: &SwitchName) -> bool {
+        self.0[a] / PATCHES_MAX != self.0[b] / PATCHES_MAX
+    }
+}
+
+/// Whether a link joins two switches by a patch: a way inside Open vSwitch,
 /// which takes no link of the kernel.
 ///
 /// Not where a switch speaks RSTP: a frame of that protocol that goes through a
 /// patch is taken in by the other switch while the first still holds the lock
 /// that both share, and `ovs-vswitchd` aborts, again at each start (Open
 /// vSwitch 3.1, `rstp.c`: "Resource deadlock avoided"). STP has a queue there.
-fn patched<'s>(
-    link: &Link,
-    switches: &'s BTreeMap<SwitchName, SwitchSpec>,
-) -> Option<[&'s SwitchSpec; 2]> {
-    let [End::Switch(a), End::Switch(b)] = &link.ends else { return None };
+fn patched(link: &Link, switches: &BTreeMap<SwitchName, SwitchSpec>, far: &Far) -> bool {
+    let [End::Switch(a), End::Switch(b)] = &link.ends else { return false };
+    let too_far = far.ends_between(a, b);
     let (a, b) = (&switches[a], &switches[b]);
     let both = a.backend == Backend::Ovs && b.backend == Backend::Ovs;
     let rstp = a.settings.rstp || b.settings.rstp;
-    (both && a.datapath == b.datapath && link.bond.is_none() && !rstp).then_some([a, b])
+    both && a.datapath == b.datapath && link.bond.is_none() && !rstp && !too_far
 }
 
 /// The pairs of links that a link is made of: one, several for a bond, none
 /// for a patch.
-fn veths(lab: &Lab, link: &Link, switches: &BTreeMap<SwitchName, SwitchSpec>) -> Vec<Veth> {
-    if patched(link, switches).is_some() {
+fn veths(lab: &Lab, link: &Link, patch: bool) -> Vec<Veth> {
+    if patch {
         return Vec::new();
     }
     // The end at a switch comes first: it is where the request is made.
@@ -268,12 +313,17 @@ fn port_mark(lab: &Lab, link: &Link, side: usize, member: Option<u32>) -> Option
 }
 
 /// The ports on switches that a link has: none for a cable, two for a trunk.
-fn ports_of(lab: &Lab, link: &Link, switches: &BTreeMap<SwitchName, SwitchSpec>) -> Vec<PortSpec> {
+fn ports_of(
+    lab: &Lab,
+    link: &Link,
+    patch: bool,
+    switches: &BTreeMap<SwitchName, SwitchSpec>,
+) -> Vec<PortSpec> {
     let mut ports = Vec::new();
     for (side, end) in link.ends.iter().enumerate() {
         let End::Switch(switch) = end else { continue };
         let mark = port_mark(lab, link, side, None).expect("an end at a switch has a port");
-        let kind = match (&link.bond, patched(link, switches)) {
+        let kind = match (&link.bond, patch) {
             (Some(bond), _) => PortKind::Bond {
                 members: (1..=bond.members)
                     .filter_map(|member| port_mark(lab, link, side, Some(member)))
@@ -282,11 +332,11 @@ fn ports_of(lab: &Lab, link: &Link, switches: &BTreeMap<SwitchName, SwitchSpec>)
                 mode: bond.mode,
                 lacp: bond.lacp,
             },
-            (None, Some(_)) => {
+            (None, true) => {
                 let peer = port_mark(lab, link, 1 - side, None);
                 PortKind::Patch { peer: peer.expect("both ends are at switches").device() }
             }
-            (None, None) => PortKind::Link,
+            (None, false) => PortKind::Link,
         };
         ports.push(port(&switches[switch], &mark, kind, &link.port));
     }
@@ -440,4 +490,49 @@ fn on_link(node: &Node, route: &Route) -> Option<InterfaceName> {
     let mut interfaces = node.interfaces.iter();
     let (name, _) = interfaces.find(|(_, i)| i.addresses.iter().any(|net| net.contains(&via)))?;
     Some(name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::file;
+    use crate::model::names::LabName;
+
+    /// A frame goes through 64 patches at most, wherever it comes from.
+    #[test]
+    fn rows_of_patches_end() {
+        check("linear,3", 2);
+        check("linear,100", 2 * (PATCHES_MAX - 1));
+        check("tree,4,3", 6);
+        check("linear,400", 2 * (PATCHES_MAX - 1));
+
+        #[track_caller]
+        fn check(topo: &str, most: usize) {
+            let lab = file::shape(topo, &LabName::default_lab()).expect("a shape");
+            let wanted = Wanted::new(&lab, Backend::Ovs);
+            let mut near: BTreeMap<&SwitchName, Vec<&SwitchName>> = BTreeMap::new();
+            let by_device = wanted.ports_by_device();
+            for port in &wanted.ports {
+                if let PortKind::Patch { peer } = &port.kind {
+                    near.entry(&port.switch).or_default().push(&by_device[peer].switch);
+                }
+            }
+            let mut longest = 0;
+            for first in wanted.switches.keys() {
+                let mut seen = BTreeMap::from([(first, 0)]);
+                let mut queue = VecDeque::from([first]);
+                while let Some(here) = queue.pop_front() {
+                    for there in near.get(here).into_iter().flatten().copied() {
+                        if !seen.contains_key(there) {
+                            seen.insert(there, seen[here] + 1);
+                            queue.push_back(there);
+                        }
+                    }
+                }
+                longest = longest.max(*seen.values().max().expect("itself"));
+            }
+            assert!(longest <= most && most <= 64, "{topo}: {longest}");
+            assert!(0 < longest, "{topo} has patches");
+        }
+    }
 }
