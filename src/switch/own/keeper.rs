@@ -35,7 +35,7 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::beside::{self, Orphans};
 use super::daemon::{self, Daemon, Turn, Which};
@@ -57,6 +57,8 @@ const SWITCH_WITHIN: Duration = Duration::from_secs(30);
 /// How long the switch may take to delete what it made: a bridge takes it
 /// 35 ms.
 const CLEANUP_WITHIN: Duration = Duration::from_secs(60);
+/// How long the server may take to say that the quick end will do.
+const BRIDGES_WITHIN: Duration = Duration::from_secs(1);
 /// How many lines of a log go with an error.
 const LOG_LINES: usize = 6;
 
@@ -601,8 +603,10 @@ impl Keeper {
     /// period), 13 s after a lab of a thousand nodes. It has to pay for them as
     /// it dies, too, but nobody has to wait for that.
     async fn has_nothing_left(&self) -> bool {
-        let bridges = database::bridges(&place::db(self.place.directory())).await;
-        bridges == Ok(0) && if_nametoindex("ovs-system").is_err()
+        let db = place::db(self.place.directory());
+        // A server that does not answer at once is not worth the wait.
+        let bridges = timeout(BRIDGES_WITHIN, database::bridges(&db)).await;
+        bridges == Ok(Ok(0)) && if_nametoindex("ovs-system").is_err()
     }
 
     /// Deletes the tap of the userspace datapath, which outlives its process.
