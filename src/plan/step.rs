@@ -190,6 +190,7 @@ pub struct VethEnd {
 
 /// One change to the switches of a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "a lab has few switches for each thousand steps")]
 pub enum FabricStep {
     /// Makes a switch that does not forward yet.
     AddSwitch(SwitchSpec),

@@ -98,6 +98,7 @@ impl FabricStep {
 
 /// One step that was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "they are few, and live as long as one command")]
 pub enum Done {
     /// By the kernel's hands.
     Host(Step),

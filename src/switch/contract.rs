@@ -30,8 +30,7 @@ impl Subject<'_> {
         let mark = Mark { lab: self.lab.clone(), thing: Thing::Switch(name.clone()) };
         let device = mark.device();
         let able = self.abilities().await;
-        let mut settings = SwitchSettings::default();
-        settings.forward_delay_s = Some(4);
+        let mut settings = SwitchSettings { forward_delay_s: Some(4), ..SwitchSettings::default() };
         if able.backend == Backend::Ovs {
             settings.openflow.fail_mode = Some(FailMode::Standalone);
         }
