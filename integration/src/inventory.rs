@@ -197,7 +197,8 @@ fn files(lines: &mut Vec<String>, directory: &Path) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
         let Ok(metadata) = path.symlink_metadata() else { continue };
-        if path == Path::new(SCRATCH) {
+        // A switch keeps its sockets there, and one that was killed leaves them.
+        if path == Path::new(SCRATCH) || path.starts_with("/run/openvswitch") {
             continue;
         }
         let (mode, owner) = (metadata.permissions().mode(), metadata.uid());
@@ -208,11 +209,9 @@ fn files(lines: &mut Vec<String>, directory: &Path) {
             files(lines, &path);
         } else {
             // Reading a namespace's file fails; its identity is noted apart.
-            // A lock says who had it last, and what a switch and its database
-            // write down is asked for as rows.
+            // A lock says who had it last.
             let is_lock = path.ends_with("lock") && path.starts_with("/run/ovsns");
-            let is_switch = path.starts_with("/run/openvswitch");
-            let content = match is_lock || is_switch {
+            let content = match is_lock {
                 true => Vec::new(),
                 false => std::fs::read(&path).unwrap_or_default(),
             };
@@ -265,7 +264,7 @@ const OF_THE_SWITCH: [&str; 21] = [
 
 /// The rows of the machine's own Open vSwitch, if it runs.
 fn rows(lines: &mut Vec<String>) {
-    if !Path::new("/run/openvswitch/db.sock").exists() {
+    if std::os::unix::net::UnixStream::connect("/run/openvswitch/db.sock").is_err() {
         return;
     }
     for table in TABLES {

@@ -12,7 +12,7 @@ const RUNDIR: &str = "/run/openvswitch";
 
 /// `ovsdb-server` and `ovs-vswitchd`; they end with the value, or the world.
 pub struct OpenVswitch {
-    server: Child,
+    server: Option<Child>,
     vswitchd: Option<Child>,
 }
 
@@ -29,8 +29,8 @@ impl World {
             let schema = "/usr/share/openvswitch/vswitch.ovsschema";
             self.run(&format!("ovsdb-tool create {} {schema}", database.display()));
         }
-        let mut ovs = OpenVswitch { server: server(), vswitchd: None };
-        ovs.wait_for_server();
+        let mut ovs = OpenVswitch { server: None, vswitchd: None };
+        ovs.start_server();
         self.run("ovs-vsctl --no-wait init");
         for setting in config {
             self.run(&format!("ovs-vsctl --no-wait set Open_vSwitch . {setting}"));
@@ -70,19 +70,27 @@ impl OpenVswitch {
     pub fn start_switch(&mut self, world: &World) {
         let remote = format!("unix:{RUNDIR}/db.sock");
         self.vswitchd = Some(daemon("ovs-vswitchd", &[&remote]));
-        // Returns when all that is in the database is carried out.
-        world.run("ovs-vsctl --timeout=30 set Open_vSwitch . external_ids:test=started");
+        self.caught_up(world);
     }
 
-    /// Kills `ovsdb-server` with SIGKILL, and starts it again.
-    pub fn restart_server(&mut self) {
-        self.server.kill().expect("a child of ours");
-        self.server.wait().expect("a child of ours");
-        self.server = server();
-        self.wait_for_server();
+    /// Waits until all that is in the database is carried out.
+    pub fn caught_up(&self, world: &World) {
+        // A change is waited for, and only a change.
+        let change = "external_ids test=caught-up";
+        world.run(&format!("ovs-vsctl --timeout=30 add Open_vSwitch . {change}"));
+        world.run(&format!("ovs-vsctl --timeout=30 remove Open_vSwitch . {change}"));
     }
 
-    fn wait_for_server(&mut self) {
+    /// Kills `ovsdb-server` with SIGKILL.
+    pub fn kill_server(&mut self) {
+        let mut server = self.server.take().expect("it runs");
+        server.kill().expect("a child of ours");
+        server.wait().expect("a child of ours");
+    }
+
+    /// Starts `ovsdb-server` again, and waits until it answers.
+    pub fn start_server(&mut self) {
+        self.server = Some(server());
         let socket = self.rundir().join("db.sock");
         until("the database answers", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
     }
@@ -97,6 +105,13 @@ impl OpenVswitch {
         fs::read_to_string(self.rundir().join("ovs-vswitchd.log")).unwrap_or_default()
     }
 
+    /// Sends `ovs-vswitchd` a signal.
+    pub fn signal_switch(&self, signal: nix::sys::signal::Signal) {
+        let id = i32::try_from(self.switch_id()).expect("a pid");
+        let id = nix::unistd::Pid::from_raw(id);
+        nix::sys::signal::kill(id, signal).expect("a child of ours");
+    }
+
     /// The process id of `ovs-vswitchd`.
     pub fn switch_id(&self) -> u32 {
         self.vswitchd.as_ref().expect("it runs").id()
@@ -105,7 +120,7 @@ impl OpenVswitch {
 
 impl Drop for OpenVswitch {
     fn drop(&mut self) {
-        for child in self.vswitchd.iter_mut().chain([&mut self.server]) {
+        for child in self.vswitchd.iter_mut().chain(&mut self.server) {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -142,12 +142,17 @@ fn netlink_writes(sent: &[u8]) -> Vec<Write> {
         if length < 16 || rest.len() < length {
             return Vec::new();
         }
-        // rtnetlink numbers its messages in fours: new, del, get, set. Generic
-        // netlink has a number for each family, and begins with the command,
-        // where rtnetlink has an address family: `CTRL_CMD_GETFAMILY` is 3,
-        // `ETHTOOL_MSG_FEATURES_GET` is 11, both of version 1.
-        let asks = matches!((kind, rest.get(16..18)), (16, Some([3, 1])) | (_, Some([11, 1])));
-        if 16 <= kind && kind % 4 != 2 && !asks {
+        let is_write = match rest.get(16..20) {
+            // CTRL_CMD_GETFAMILY and ETHTOOL_MSG_FEATURES_GET of generic netlink,
+            // whose families' numbers are rtnetlink's, too. As the first byte of
+            // a message of rtnetlink they would be a family that nobody has.
+            Some([3, ..]) if kind == 16 => false,
+            Some([11, 1, 0, 0]) => false,
+            Some([12, 1, 0, 0]) => true,
+            // rtnetlink numbers its messages in fours: new, del, get, set.
+            _ => kind % 4 != 2,
+        };
+        if 16 <= kind && is_write {
             writes.push(Write::Netlink(kind));
         }
         rest = &rest[length.next_multiple_of(4).min(rest.len())..];
@@ -171,6 +176,11 @@ sendmsg(3, {...}, 0) = 36
  | 00000  10 00 00 00 10 00 05 00  00 00 00 00 00 00 00 00   ............... |
  | 00010  14 00 00 00 18 00 05 00  00 00 00 00 00 00 00 00  ................ |
  | 00020  00 00 00 00                                       ....             |
+sendto(5, [{nlmsg_len=20, ...}, {...}, {...}], 60, 0, NULL, 0) = 60
+ | 00000  14 00 00 00 10 00 05 00  00 00 00 00 00 00 00 00   ............... |
+ | 00010  03 01 00 00 14 00 00 00  15 00 05 00 00 00 00 00   ............... |
+ | 00020  00 00 00 00 0b 01 00 00  14 00 00 00 16 00 05 00   ............... |
+ | 00030  00 00 00 00 00 00 00 00  0c 01 00 00              ............... |
 sendto(4, "hello there, udp", 16, 0, NULL, 0) = 16
  | 00000  68 65 6c 6c 6f 20 74 68  65 72 65 2c 20 75 64 70  hello there, udp |
 openat(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", O_WRONLY|O_CLOEXEC) = 5
@@ -184,6 +194,7 @@ clone(child_stack=NULL, flags=SIGCHLD) = 13
             [
                 Write::Netlink(16),
                 Write::Netlink(24),
+                Write::Netlink(22),
                 Write::Call(
                     r#"openat(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", O_WRONLY|O_CLOEXEC) = 5"#
                         .into()
