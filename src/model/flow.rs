@@ -121,6 +121,44 @@ pub fn with_ports(text: &str, mut name: impl FnMut(&str) -> String) -> String {
     out
 }
 
+/// A flow with what `enqueue` stands for in its place, where that has a port
+/// in quotes: `ovs-ofctl` (3.1, `parse_ENQUEUE()`) takes such a name to end at
+/// its first `q`.
+pub fn without_enqueue(text: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find("enqueue") {
+        let (before, action) = rest.split_at(at);
+        out.push_str(before);
+        match enqueued(action) {
+            Some((port, queue, after)) => {
+                out.push_str(&format!("set_queue:{queue},output:\"{port}\",pop_queue"));
+                rest = after;
+            }
+            None => {
+                let word = "enqueue".len();
+                out.push_str(&action[..word]);
+                rest = &action[word..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// `enqueue:"PORT":QUEUE` and `enqueue("PORT",QUEUE)`, taken apart, with what
+/// is behind.
+fn enqueued(action: &str) -> Option<(&str, &str, &str)> {
+    let (rest, close) = match action.strip_prefix("enqueue:\"") {
+        Some(rest) => (rest, ""),
+        None => (action.strip_prefix("enqueue(\"")?, ")"),
+    };
+    let (port, rest) = rest.split_once('"')?;
+    let rest = rest.strip_prefix([':', ','])?;
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+    let (queue, rest) = rest.split_at(end);
+    is_number(queue).then_some((port, queue, rest.strip_prefix(close)?))
+}
+
 /// What is in quotes in a flow: Open vSwitch's own names of ports.
 pub fn devices(text: &str) -> impl Iterator<Item = &str> {
     text.split('"').skip(1).step_by(2)
@@ -269,6 +307,23 @@ mod tests {
         #[track_caller]
         fn check(text: &str, expected: &str) {
             assert_eq!(with_ports(text, |port| format!("<{port}>")), expected);
+        }
+    }
+
+    #[test]
+    fn what_enqueue_stands_for() {
+        check(
+            "actions=enqueue:\"q1\":0x7,drop",
+            "actions=set_queue:0x7,output:\"q1\",pop_queue,drop",
+        );
+        check("actions=enqueue(\"q1\",3)", "actions=set_queue:3,output:\"q1\",pop_queue");
+        check("actions=enqueue:1:2,enqueue:\"a", "actions=enqueue:1:2,enqueue:\"a");
+        check("actions=enqueue:\"a\":foo", "actions=enqueue:\"a\":foo");
+        check("in_port=\"enqueue\",actions=drop", "in_port=\"enqueue\",actions=drop");
+
+        #[track_caller]
+        fn check(text: &str, expected: &str) {
+            assert_eq!(without_enqueue(text), expected);
         }
     }
 

@@ -400,6 +400,7 @@ fn flow_spec(
     text: &str,
 ) -> FlowSpec {
     let text = flow::with_ports(text, |port| format!("\"{}\"", device_of(lab, port)));
+    let text = flow::without_enqueue(&text);
     FlowSpec {
         switch: spec.name.clone(),
         bridge: spec.device.clone(),
