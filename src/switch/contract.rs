@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Switch;
-use crate::model::mark::{Mark, Thing, birth_mac, group};
+use crate::model::mark::{Mark, Thing, birth_mac, flow_cookie, group};
 use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::topology::{Backend, FailMode, PortSettings, SwitchSettings, Vlan};
-use crate::model::world::{Fabric, PortKind, PortSpec, SwitchSpec};
+use crate::model::world::{Fabric, FlowSpec, PortKind, PortSpec, SwitchSpec};
 use crate::plan::{Abilities, FabricStep, Need};
 
 /// What a promise is checked with.
@@ -93,6 +93,7 @@ pub async fn all(subject: &mut Subject<'_>) {
     every_step_is_taken_back_by_its_undo(subject).await;
     counters_name_every_port(subject).await;
     what_is_able_to_do_vlans_keeps_them_apart(subject).await;
+    flows_are_known_again(subject).await;
 }
 
 /// A switch with two ports is seen with two ports, up, under its mark; and a
@@ -307,4 +308,41 @@ pub async fn what_is_able_to_do_vlans_keeps_them_apart(subject: &mut Subject<'_>
             FabricStep::DeleteSwitch(spec),
         ])
         .await;
+}
+
+/// A flow of ours is seen as such, among others, until it is deleted. A switch
+/// that speaks no OpenFlow says so, and no plan asks.
+pub async fn flows_are_known_again(subject: &mut Subject<'_>) {
+    if subject.switch.openflow().is_none() {
+        return;
+    }
+    let spec = subject.spec("sw").await;
+    let port = subject.port(&spec, 0);
+    let text = format!("priority=9,in_port=\"{}\",actions=drop", port.device);
+    let (switch, bridge) = (spec.name.clone(), spec.device.clone());
+    let cookie = flow_cookie(&text);
+    let flow = FlowSpec { switch, bridge, cookie, words: text.clone(), text };
+    subject
+        .commit(&[
+            FabricStep::AddSwitch(spec.clone()),
+            FabricStep::AddPort(port.clone()),
+            FabricStep::AddFlow(flow.clone()),
+        ])
+        .await;
+    let seen = subject.observe().await.switches[&spec.name].flows.clone();
+    assert_eq!(seen.keys().collect::<Vec<_>>(), [&cookie]);
+    let openflow = subject.switch.openflow().expect("asked above");
+    let told = openflow.flows(&spec, true).await.expect("flows can be read");
+    let ours: Vec<_> = told.iter().filter(|flow| flow.ours).map(|flow| &flow.text).collect();
+    assert_eq!(ours, seen.values().collect::<Vec<_>>());
+    assert!(told.iter().any(|flow| !flow.ours && !flow.hidden), "it also switches by itself");
+    assert!(told.iter().any(|flow| flow.hidden), "that it does not tell of unless asked");
+    let packet = format!("in_port=\"{}\",arp", port.device);
+    let traced = openflow.trace(&spec, &packet).await.expect("packets can be traced");
+    assert!(traced.expect("a packet it can read").contains("drop"));
+    let unread = openflow.trace(&spec, "nonsense=1").await.expect("it answers");
+    assert_eq!(unread, Err("unknown field nonsense".to_owned()));
+    subject.commit(&[FabricStep::DeleteFlow(flow)]).await;
+    assert!(subject.observe().await.switches[&spec.name].flows.is_empty(), "the flow is gone");
+    subject.commit(&[FabricStep::DeletePort(port), FabricStep::DeleteSwitch(spec)]).await;
 }

@@ -15,6 +15,7 @@ use std::path::Path;
 use async_trait::async_trait;
 
 use crate::kernel::{KernelError, LinuxHost};
+use crate::model::flow::Form;
 use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::Backend;
@@ -46,11 +47,79 @@ pub trait Switch: Send {
     /// Reads what one switch has learned and counted. Changes nothing.
     async fn traffic(&mut self, switch: &SwitchSpec) -> Result<Traffic, SwitchError>;
 
+    /// The part that speaks OpenFlow, where the backend has one.
+    fn openflow(&mut self) -> Option<&mut dyn OpenFlow> {
+        None
+    }
+
     /// Called when a command has done with the switches: a daemon of ours that
     /// no lab needs any more ends.
     async fn leave(&mut self) -> Result<(), SwitchError> {
         Ok(())
     }
+}
+
+/// What switches tell that speak OpenFlow. Nothing of it changes anything:
+/// flows are added and deleted by steps, like all there is.
+///
+/// Ports go by Open vSwitch's own names here.
+#[async_trait]
+pub trait OpenFlow: Send {
+    /// Reads the flows of one switch, those of its controllers among them,
+    /// sorted by table and priority; and the `hidden` ones, which it made for
+    /// itself, if they are asked for.
+    async fn flows(&mut self, switch: &SwitchSpec, hidden: bool) -> Result<Vec<Flow>, SwitchError>;
+
+    /// What would become of a packet, in the switch's own words; or why it
+    /// cannot read which packet is meant.
+    async fn trace(
+        &mut self,
+        switch: &SwitchSpec,
+        packet: &str,
+    ) -> Result<Result<String, String>, SwitchError>;
+
+    /// How flows read, or why they do not, where these versions of OpenFlow
+    /// are spoken; none for all. They have numbers in place of names.
+    async fn read(
+        &mut self,
+        protocols: &BTreeSet<String>,
+        texts: &[&str],
+    ) -> Result<Vec<Result<Form, String>>, SwitchError>;
+
+    /// How one switch stands to its controllers.
+    async fn standing(&mut self, switch: &SwitchSpec) -> Result<Standing, SwitchError>;
+}
+
+/// A flow, with what it has counted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Flow {
+    /// Its cookie, where that is told.
+    pub cookie: Option<u64>,
+    /// Whether it is of the lab.
+    pub ours: bool,
+    /// Whether the switch made it for itself.
+    pub hidden: bool,
+    /// The table it is in.
+    pub table: u8,
+    /// Its priority; hidden ones go beyond 16 bits.
+    pub priority: u32,
+    /// How long it has been there.
+    pub seconds: f64,
+    /// Packets that matched.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The flow, such as can be added again.
+    pub text: String,
+}
+
+/// How a switch stands to its controllers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Its number among switches, if it works.
+    pub datapath_id: Option<String>,
+    /// Whether each is connected, by where it is. Some seconds old.
+    pub controllers: BTreeMap<String, bool>,
 }
 
 /// What a switch has learned and counted.

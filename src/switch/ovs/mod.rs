@@ -5,11 +5,12 @@
 //! `ovs-vswitchd` has carried it out and every interface says that it works.
 //! What is there is read from a replica of the database (`seen`). Only what
 //! the database does not have goes elsewhere: the local devices of bridges are
-//! marked and raised by netlink, flows and the forwarding table go through
-//! `tools`. Which Open vSwitch it is, `seek` finds out.
+//! marked and raised by netlink, flows (`openflow`) and the forwarding table go
+//! through `tools`. Which Open vSwitch it is, `seek` finds out.
 
 mod change;
 mod error;
+mod openflow;
 mod seek;
 mod seen;
 mod tools;
@@ -23,19 +24,18 @@ use async_trait::async_trait;
 use netlink_packet_route::link::LinkAttribute;
 use ovsdb::vswitch::{Bridge, Mirror, OpenVswitch as Root, Port};
 
-use super::{Counters, Learned, Switch, SwitchError, Traffic};
+use super::{Counters, Learned, OpenFlow, Switch, SwitchError, Traffic};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::observe::{self, Link};
 use crate::kernel::{KernelError, LinuxHost};
-use crate::model::flow::Form;
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{Backend, Datapath};
 use crate::model::world::{Fabric, SwitchSpec};
 use crate::plan::{Abilities, FabricStep, Need};
 use error::Failed;
+use openflow::FlowChange;
 use seek::Vswitch;
 use seen::{FLOWS, Rows};
-use tools::FlowChange;
 
 pub use error::OvsError;
 
@@ -151,29 +151,6 @@ fn abilities(datapath: Datapath, cannot: BTreeMap<Need, String>) -> Abilities {
         datapath: Some(datapath),
         checksums: true,
     }
-}
-
-/// Reads the flows among `needs`: how they read, and why not.
-async fn read_flows(
-    needs: &BTreeSet<Need>,
-) -> Result<(BTreeMap<Need, Form>, BTreeMap<Need, String>), OvsError> {
-    let mut by_protocols: BTreeMap<&BTreeSet<String>, Vec<&str>> = BTreeMap::new();
-    for need in needs {
-        if let Need::Flow { text, protocols } = need {
-            by_protocols.entry(protocols).or_default().push(text);
-        }
-    }
-    let (mut flows, mut unread) = (BTreeMap::new(), BTreeMap::new());
-    for (protocols, texts) in by_protocols {
-        for (text, form) in texts.iter().zip(tools::read_flows(protocols, &texts).await?) {
-            let need = Need::Flow { text: (*text).to_owned(), protocols: protocols.clone() };
-            match form {
-                Ok(form) => drop(flows.insert(need, form)),
-                Err(reason) => drop(unread.insert(need, reason)),
-            }
-        }
-    }
-    Ok((flows, unread))
 }
 
 fn not_over_a_bridge(device: &str) -> String {
@@ -334,7 +311,7 @@ impl Vswitch {
         changes.retain(|bridge, _| !gone.contains(bridge));
         for (bridge, changes) in changes {
             let protocols = self.protocols(bridge);
-            tools::change_flows(&self.rundir, bridge.as_str(), &protocols, &changes).await?;
+            openflow::change(&self.rundir, bridge.as_str(), &protocols, &changes).await?;
         }
         Ok(())
     }
@@ -513,7 +490,7 @@ impl Switch for OpenVswitch {
                 cannot.insert(need.clone(), reason);
             }
         }
-        let (flows, unread) = read_flows(needs).await?;
+        let (flows, unread) = openflow::read_needed(needs).await?;
         cannot.extend(unread);
         Ok(Abilities { checksums, flows, ..abilities(datapath, cannot) })
     }
@@ -532,7 +509,7 @@ impl Switch for OpenVswitch {
         for seen in fabric.switches.values_mut().filter(|_| alive) {
             let bridge = rows.bridge(&seen.spec.device);
             if bridge.is_some_and(|bridge| bridge.external_ids.contains_key(FLOWS)) {
-                let flows = tools::flows(&vswitch.rundir, seen.spec.device.as_str()).await;
+                let flows = openflow::ours(&vswitch.rundir, seen.spec.device.as_str()).await;
                 seen.flows = flows.map_err(SwitchError::OpenVswitch)?;
             }
         }
@@ -583,6 +560,10 @@ impl Switch for OpenVswitch {
         }));
         traffic.learned.sort();
         Ok(traffic)
+    }
+
+    fn openflow(&mut self) -> Option<&mut dyn OpenFlow> {
+        Some(self)
     }
 
     async fn leave(&mut self) -> Result<(), SwitchError> {

@@ -43,7 +43,7 @@ pub(super) struct Rows {
     mirrors: HashMap<Uuid, Entry<Mirror>>,
     qos: HashMap<Uuid, Entry<Qos>>,
     queues: HashMap<Uuid, Entry<Queue>>,
-    controllers: HashMap<Uuid, Entry<Controller>>,
+    pub(super) controllers: HashMap<Uuid, Entry<Controller>>,
     netflow: HashMap<Uuid, Entry<NetFlow>>,
     sflow: HashMap<Uuid, Entry<Sflow>>,
     ipfix: HashMap<Uuid, Entry<Ipfix>>,

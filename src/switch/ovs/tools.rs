@@ -2,27 +2,31 @@
 //! through `ovs-ofctl(8)`, what the switch learned through its control socket
 //! (`ovs-appctl(8)`). Everything else is the database's.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use ovsdb::session::CallError;
 use ovsdb::{Remote, Session, SessionOptions};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::error::{OvsError, chain};
-use crate::model::flow::Form;
-use crate::model::mark::{Mac, is_flow_cookie};
+use crate::model::mark::Mac;
 
 /// How long a program or a control command may take.
 const WITHIN: Duration = Duration::from_secs(20);
 
 /// The versions of OpenFlow that we speak: whatever the bridge speaks.
-const VERSIONS: &str = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15";
+pub(super) const VERSIONS: &str =
+    "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15";
 
 /// Runs `ovs-ofctl` with `input` and returns what it prints.
-async fn ofctl(rundir: &Path, args: &[&str], input: Option<&str>) -> Result<String, OvsError> {
+pub(super) async fn ofctl(
+    rundir: &Path,
+    args: &[&str],
+    input: Option<&str>,
+) -> Result<String, OvsError> {
     let mut command = Command::new("ovs-ofctl");
     command.args(["-O", VERSIONS]).args(args).env("OVS_RUNDIR", rundir);
     let said = run(command, args, input).await?;
@@ -33,10 +37,13 @@ async fn ofctl(rundir: &Path, args: &[&str], input: Option<&str>) -> Result<Stri
 }
 
 /// What a program said.
-struct Said {
-    well: bool,
-    out: String,
-    err: String,
+pub(super) struct Said {
+    /// Whether it ended well.
+    pub(super) well: bool,
+    /// Its standard output.
+    pub(super) out: String,
+    /// Its standard error.
+    pub(super) err: String,
 }
 
 fn program(args: &[&str]) -> String {
@@ -44,7 +51,12 @@ fn program(args: &[&str]) -> String {
     format!("ovs-ofctl {}", subcommand.unwrap_or_default())
 }
 
-async fn run(mut command: Command, args: &[&str], input: Option<&str>) -> Result<Said, OvsError> {
+/// Runs a command with `input`, however it ends; `args` are for what is told.
+pub(super) async fn run(
+    mut command: Command,
+    args: &[&str],
+    input: Option<&str>,
+) -> Result<Said, OvsError> {
     let failed = |why: String| OvsError::Tool { program: program(args), why };
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -71,7 +83,7 @@ async fn run(mut command: Command, args: &[&str], input: Option<&str>) -> Result
 
 /// What `ovs-ofctl` complains of, less what it was doing and its log. Of what
 /// the switch refused the first is the reason; it refuses the rest for that.
-fn complaint(said: &str) -> String {
+pub(super) fn complaint(said: &str) -> String {
     let is_log = |line: &str| line.contains("|INFO|") || line.contains("|WARN|");
     let lines: Vec<&str> = said.trim().lines().filter(|line| !is_log(line)).collect();
     let refused = lines.iter().find_map(|line| {
@@ -82,145 +94,6 @@ fn complaint(said: &str) -> String {
     refused.unwrap_or_else(|| lines.join("; ").replace("ovs-ofctl: ", ""))
 }
 
-/// The address of a bridge's management socket.
-fn management(rundir: &Path, bridge: &str) -> String {
-    format!("unix:{}/{bridge}.mgmt", rundir.display())
-}
-
-/// The flows of ours on a bridge, by cookie.
-///
-/// Like `ovs-ofctl dump-flows BRIDGE cookie=0x6f76.../0xffff...`.
-pub(super) async fn flows(rundir: &Path, bridge: &str) -> Result<BTreeMap<u64, String>, OvsError> {
-    let target = management(rundir, bridge);
-    let args = ["--names", "--no-stats", "dump-flows", &target];
-    Ok(ofctl(rundir, &args, None).await?.lines().filter_map(read_flow).collect())
-}
-
-/// ` cookie=0x6f76..., priority=10,in_port="n1" actions=NORMAL`
-fn read_flow(line: &str) -> Option<(u64, String)> {
-    let (cookie, flow) = line.trim().strip_prefix("cookie=0x")?.split_once(", ")?;
-    let cookie = u64::from_str_radix(cookie, 16).ok().filter(|cookie| is_flow_cookie(*cookie))?;
-    Some((cookie, flow.trim().to_owned()))
-}
-
-/// A change to the flows of a bridge.
-pub(super) enum FlowChange<'a> {
-    /// Adds a flow with a cookie.
-    Add(u64, &'a str),
-    /// Deletes the flows with a cookie.
-    Delete(u64),
-}
-
-/// Changes flows, all or none; where the bridge speaks no version of OpenFlow
-/// that has bundles (1.3 by an extension, 1.4 and 1.5), up to the first that
-/// fails.
-///
-/// Like `ovs-ofctl --bundle add-flows BRIDGE -`.
-pub(super) async fn change_flows(
-    rundir: &Path,
-    bridge: &str,
-    protocols: &BTreeSet<String>,
-    changes: &[FlowChange<'_>],
-) -> Result<(), OvsError> {
-    let lines = changes.iter().map(|change| match change {
-        FlowChange::Add(cookie, flow) => format!("add cookie={cookie:#x},{flow}\n"),
-        FlowChange::Delete(cookie) => format!("delete cookie={cookie:#x}/-1\n"),
-    });
-    let text: String = lines.collect();
-    let target = management(rundir, bridge);
-    let has_bundles =
-        |version: &String| matches!(version.as_str(), "OpenFlow13" | "OpenFlow14" | "OpenFlow15");
-    let mut args = vec!["add-flows", &target, "-"];
-    if protocols.is_empty() || protocols.iter().any(has_bundles) {
-        args.insert(0, "--bundle");
-    }
-    ofctl(rundir, &args, Some(&text)).await.map(drop)
-}
-
-/// Reads flows without a switch; `protocols` are the versions of OpenFlow that
-/// it would speak, none for all. Returns for each how it reads, or why not.
-///
-/// Like `ovs-ofctl parse-flows -`.
-pub(super) async fn read_flows(
-    protocols: &BTreeSet<String>,
-    texts: &[&str],
-) -> Result<Vec<Result<Form, String>>, OvsError> {
-    let versions: Vec<&str> = protocols.iter().map(String::as_str).collect();
-    let versions = if versions.is_empty() { VERSIONS.to_owned() } else { versions.join(",") };
-    let read = async |text: String| {
-        let mut command = Command::new("ovs-ofctl");
-        let args = ["parse-flows", "-"];
-        command.args(["-O", &versions]).args(args);
-        run(command, &args, Some(&text)).await
-    };
-    let forms = |said: &Said| -> Vec<Form> { said.out.lines().filter_map(read_form).collect() };
-    let all = read(texts.iter().map(|text| format!("{text}\n")).collect()).await?;
-    let found = forms(&all);
-    if all.well && left_out(&all.err).is_empty() && found.len() == texts.len() {
-        return Ok(found.into_iter().map(Ok).collect());
-    }
-    // It stops at the first that is wrong, and says of others only that there
-    // is one.
-    let mut each = Vec::with_capacity(texts.len());
-    for text in texts {
-        let one = read(format!("{text}\n")).await?;
-        let left_out = left_out(&one.err);
-        each.push(match forms(&one).pop() {
-            Some(_) if !left_out.is_empty() => Err(format!(
-                "it would leave out `{}`, which needs more to be said (as `tp_dst=80` needs `tcp`)",
-                left_out.join(",")
-            )),
-            Some(form) if one.well => Ok(form),
-            _ => Err(unread(&one)),
-        });
-    }
-    Ok(each)
-}
-
-/// Why a flow could not be read.
-fn unread(said: &Said) -> String {
-    let why = complaint(&said.err).replace("-:1: ", "");
-    let versions = said.out.lines().find_map(|line| line.strip_prefix("usable protocols: "));
-    match versions.filter(|_| why == "no usable protocol") {
-        Some(versions) => format!("{why}; it takes one of {versions}"),
-        None => why,
-    }
-}
-
-/// `OFPT_FLOW_MOD (xid=0x1): ADD table:3 priority=7,tcp idle:5 actions=drop`
-fn read_form(line: &str) -> Option<Form> {
-    let (kind, flow) = line.split_once("): ADD ")?;
-    if !kind.starts_with("OFPT_FLOW_MOD ") && !kind.starts_with("NXT_FLOW_MOD ") {
-        return None;
-    }
-    let (head, actions) = flow.split_once("actions=")?;
-    let is_match = |word: &&str| {
-        let others =
-            ["cookie:", "idle:", "hard:", "importance:", "buf:", "out_port:", "out_group:"];
-        let flags = [
-            "send_flow_rem",
-            "check_overlap",
-            "reset_counts",
-            "no_packet_counts",
-            "no_byte_counts",
-        ];
-        !others.iter().any(|other| word.starts_with(other)) && !flags.contains(word)
-    };
-    let matches: Vec<_> = head.split_whitespace().filter(is_match).collect();
-    Some(Form { matches: matches.join(" "), actions: actions.trim().to_owned() })
-}
-
-/// What `ovs-ofctl` says it left out of a match, because something else was
-/// not said that it needs. Its log has the match as it was and as it is.
-fn left_out(said: &str) -> Vec<&str> {
-    let fields = |word: &str| -> Vec<&str> {
-        let line = said.lines().find_map(|line| line.split_once(word));
-        line.map(|(_, fields)| fields.trim().split(',').collect()).unwrap_or_default()
-    };
-    let after = fields("|INFO|post: ");
-    fields("|INFO| pre: ").into_iter().filter(|field| !after.contains(field)).collect()
-}
-
 /// Runs a command of the switch over its control socket.
 ///
 /// Like `ovs-appctl -t SOCKET COMMAND ARGS`.
@@ -229,13 +102,26 @@ pub(super) async fn control(
     command: &str,
     args: &[&str],
 ) -> Result<String, OvsError> {
+    let answer = answer(socket, command, args).await?;
+    answer.map_err(|why| OvsError::Tool { program: format!("ovs-appctl {command}"), why })
+}
+
+/// The same, with what the switch itself says no with.
+pub(super) async fn answer(
+    socket: &Path,
+    command: &str,
+    args: &[&str],
+) -> Result<Result<String, String>, OvsError> {
     let failed = |why: String| OvsError::Tool { program: format!("ovs-appctl {command}"), why };
     let talk = async {
-        let options = SessionOptions::default();
         let remote = Remote::unix(socket);
-        let session = Session::connect(&remote, options).await;
+        let session = Session::connect(&remote, SessionOptions::default()).await;
         let session = session.map_err(|error| failed(chain(&error)))?;
-        session.unixctl(command, args).await.map_err(|error| failed(chain(&error)))
+        match session.unixctl(command, args).await {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(CallError::Refused { source, .. }) => Ok(Err(source.to_string())),
+            Err(error) => Err(failed(chain(&error))),
+        }
     };
     let answer = tokio::time::timeout(WITHIN, talk).await;
     answer.map_err(|_| failed(format!("no answer within {} s", WITHIN.as_secs())))?
@@ -276,41 +162,6 @@ mod tests {
     }
 
     #[test]
-    fn forms_of_flows() {
-        check("ADD priority=10,in_port=1 actions=output:2", "priority=10,in_port=1", "output:2");
-        check("ADD actions=drop", "", "drop");
-        check(
-            "ADD table:3 tcp,tp_dst=80 idle:5 hard:9 importance:3 send_flow_rem \
-             actions=resubmit(1,2),clone(output:3)",
-            "table:3 tcp,tp_dst=80",
-            "resubmit(1,2),clone(output:3)",
-        );
-        check(
-            "ADD dl_src=02:00:00:00:00:01 cookie:0x5 actions=IN_PORT",
-            "dl_src=02:00:00:00:00:01",
-            "IN_PORT",
-        );
-
-        #[track_caller]
-        fn check(flow: &str, matches: &str, actions: &str) {
-            let expected = Form { matches: matches.to_owned(), actions: actions.to_owned() };
-            for kind in ["OFPT_FLOW_MOD", "NXT_FLOW_MOD", "OFPT_FLOW_MOD (OF1.5)"] {
-                let line = format!("{kind} (xid=0x1): {flow}");
-                assert_eq!(read_form(&line), Some(expected.clone()), "{line}");
-            }
-        }
-    }
-
-    #[test]
-    fn fields_that_are_left_out() {
-        let log = "T|00001|ofp_match|INFO|normalization changed ofp_match, details:\n\
-                   T|00002|ofp_match|INFO| pre: in_port=1,tp_src=1,tp_dst=80\n\
-                   T|00003|ofp_match|INFO|post: in_port=1\n";
-        assert_eq!(left_out(log), ["tp_src=1", "tp_dst=80"]);
-        assert!(left_out("").is_empty());
-    }
-
-    #[test]
     fn complaints() {
         check("ovs-ofctl: -:1: unknown keyword nonsense\n", "-:1: unknown keyword nonsense");
         check(
@@ -324,22 +175,6 @@ mod tests {
         #[track_caller]
         fn check(said: &str, expected: &str) {
             assert_eq!(complaint(said), expected);
-        }
-    }
-
-    #[test]
-    fn flows_of_ours() {
-        check(
-            " cookie=0x6f76000000000001, priority=10,in_port=\"n1\" actions=output:\"n2\"",
-            Some((0x6f76_0000_0000_0001, "priority=10,in_port=\"n1\" actions=output:\"n2\"")),
-        );
-        check(" cookie=0x1, priority=10 actions=NORMAL", None);
-        check("NXST_FLOW reply (xid=0x4):", None);
-
-        #[track_caller]
-        fn check(line: &str, expected: Option<(u64, &str)>) {
-            let read = read_flow(line);
-            assert_eq!(read.as_ref().map(|(cookie, flow)| (*cookie, flow.as_str())), expected);
         }
     }
 }
