@@ -46,6 +46,11 @@ fn help() {
         &["link", "rm"],
         &["link", "set"],
         &["link", "list"],
+        &["flow"],
+        &["flow", "add"],
+        &["flow", "del"],
+        &["flow", "dump"],
+        &["trace"],
         &["exec"],
         &["shell"],
         &["ping"],
@@ -82,6 +87,10 @@ fn wrong_command_lines() {
         &["link", "set", "n1", "s1"],
         &["node", "add", "n/1/2"],
         &["switch", "add", ""],
+        &["flow", "add", "s1"],
+        &["flow", "del", "s1"],
+        &["flow", "del", "s1", "in_port=n1", "--all"],
+        &["trace", "s1"],
     ];
     let mut all = Vec::new();
     for case in cases {

@@ -6,6 +6,7 @@
 mod doctor;
 mod down;
 mod exec;
+mod flow;
 mod gc;
 mod input;
 mod keep_ovs;
@@ -21,6 +22,7 @@ mod settings;
 mod show;
 mod status;
 mod switch;
+mod trace;
 mod up;
 mod view;
 
@@ -62,6 +64,9 @@ enum Command {
     Switch(switch::Command),
     #[command(subcommand)]
     Link(link::Command),
+    #[command(subcommand)]
+    Flow(flow::Command),
+    Trace(trace::Args),
     Exec(exec::Args),
     Shell(exec::ShellArgs),
     Ping(ping::Args),
@@ -114,6 +119,8 @@ fn in_runtime(command: &Command) -> Result<Ending, CliError> {
             Command::Node(command) => node::run(command).await,
             Command::Switch(command) => switch::run(command).await,
             Command::Link(command) => link::run(command).await,
+            Command::Flow(command) => flow::run(command).await,
+            Command::Trace(args) => trace::run(args).await,
             Command::Ping(args) => ping::run(args).await,
             Command::Doctor(args) => doctor::run(args).await,
             Command::Gc(args) => gc::run(args).await,

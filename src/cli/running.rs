@@ -32,6 +32,15 @@ pub(super) async fn change(
 ) -> Result<(), CliError> {
     let mut engine = input::engine(command).await?;
     let name = lab_to_change(&mut engine, named).await?;
+    change_in(&mut engine, &name, edit).await
+}
+
+/// The same for a lab that has been found.
+pub(super) async fn change_in(
+    engine: &mut Engine,
+    name: &LabName,
+    edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
+) -> Result<(), CliError> {
     let edit = |lab: Option<Lab>| -> Result<Lab, CliError> {
         let mut text = match &lab {
             Some(lab) => file::to_file(lab),
@@ -42,7 +51,7 @@ pub(super) async fn change(
         Ok(file::read(&text, &format!("lab {name} as changed"), None)?)
     };
     let mut meter = Meter::new(&format!("change {name}"));
-    let changed = engine.change(&name, edit, &mut |done, all| meter.set(done, all)).await;
+    let changed = engine.change(name, edit, &mut |done, all| meter.set(done, all)).await;
     drop(meter);
     let (_, done) = changed?;
     let lines = done.plan.lines();

@@ -125,7 +125,7 @@ async fn set(args: &SetArgs) -> Result<(), CliError> {
     .await
 }
 
-fn no_switch(switch: &SwitchName) -> CliError {
+pub(super) fn no_switch(switch: &SwitchName) -> CliError {
     CliError::usage(
         format!("there is no switch `{switch}`"),
         "`ovsns switch list` shows the switches",

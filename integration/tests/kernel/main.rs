@@ -133,6 +133,11 @@ fn main() -> ExitCode {
             flows_work_in_every_version_of_openflow,
             a_flow_that_the_switch_refuses_is_taken_back,
             a_flow_that_nobody_can_read_is_refused,
+            flows_come_and_go_by_name,
+            flows_are_put_back_after_a_restart,
+            flows_name_ports_of_every_kind,
+            a_trace_says_which_way_a_packet_takes,
+            a_linux_bridge_has_no_flows,
         ],
         tests![labs:
             two_labs_side_by_side,
