@@ -47,6 +47,7 @@ fn text(view: &LabView) -> String {
     let mut text = format!("lab {}: {state}\n", view.lab);
     for (head, table) in [
         ("switches", switch::table(view)),
+        ("openflow", openflow(view)),
         ("nodes", node::table(view)),
         ("links", link::table(view)),
         ("ports", ports(view)),
@@ -70,6 +71,34 @@ fn text(view: &LabView) -> String {
 
 fn head(names: &[&str]) -> Vec<Vec<String>> {
     vec![names.iter().map(|name| (*name).to_owned()).collect()]
+}
+
+/// A row a switch that speaks OpenFlow, and one more for each controller but
+/// the first.
+fn openflow(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["SWITCH", "DATAPATH", "ID", "FAIL MODE", "OUR FLOWS", "CONTROLLERS"]);
+    for switch in &view.switches {
+        let Some(openflow) = &switch.openflow else { continue };
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+        let mut controllers = openflow.controllers.iter().map(|controller| {
+            let state = if controller.connected { "connected" } else { "not connected" };
+            format!("{} ({state})", controller.target)
+        });
+        rows.push(vec![
+            switch.name.clone(),
+            text(&switch.datapath),
+            text(&openflow.datapath_id),
+            text(&openflow.fail_mode),
+            openflow.flows.to_string(),
+            controllers.next().unwrap_or_else(|| "none".into()),
+        ]);
+        rows.extend(controllers.map(|more| {
+            let mut row = vec![String::new(); 5];
+            row.push(more);
+            row
+        }));
+    }
+    rows
 }
 
 fn ports(view: &LabView) -> Vec<Vec<String>> {

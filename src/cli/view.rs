@@ -11,7 +11,7 @@ use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{PortSettings, Vlan};
 use crate::model::world::{KernelRoute, PortKind, SeenSwitch, World};
-use crate::switch::{Counters, Traffic};
+use crate::switch::{Counters, Standing, Traffic};
 
 /// What a list of the things of a lab takes.
 #[derive(Debug, clap::Args)]
@@ -72,9 +72,34 @@ pub(super) struct SwitchView {
     pub(super) ageing_s: u32,
     pub(super) multicast_snooping: bool,
     pub(super) vlan_filtering: bool,
+    /// How Open vSwitch forwards: `system` or `netdev`.
+    pub(super) datapath: Option<String>,
+    /// Its part in OpenFlow, if it has one.
+    pub(super) openflow: Option<OpenFlowView>,
     pub(super) ports: Vec<PortView>,
     /// The forwarding table.
     pub(super) learned: Vec<LearnedView>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct OpenFlowView {
+    /// `standalone` or `secure`.
+    pub(super) fail_mode: Option<String>,
+    /// Its number among switches, if it works.
+    pub(super) datapath_id: Option<String>,
+    /// The versions it speaks; empty for all.
+    pub(super) protocols: Vec<String>,
+    /// Its controllers, those that others gave it among them.
+    pub(super) controllers: Vec<ControllerView>,
+    /// How many flows of ours it has.
+    pub(super) flows: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ControllerView {
+    pub(super) target: String,
+    /// As the switch saw it some seconds ago.
+    pub(super) connected: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -154,13 +179,15 @@ impl LabView {
         let status = engine.status(lab).await?;
         let mut switches = Vec::new();
         for seen in status.world.fabric.switches.values() {
-            let traffic = match engine.switch(seen.spec.backend) {
-                Some(switch) => {
-                    switch.traffic(&seen.spec).await.map_err(EngineError::ObserveSwitches)?
+            let (mut traffic, mut standing) = (Traffic::default(), None);
+            if let Some(switch) = engine.switch(seen.spec.backend) {
+                let failed = EngineError::ObserveSwitches;
+                traffic = switch.traffic(&seen.spec).await.map_err(failed)?;
+                if let Some(openflow) = switch.openflow() {
+                    standing = Some(openflow.standing(&seen.spec).await.map_err(failed)?);
                 }
-                None => Traffic::default(),
-            };
-            switches.push(switch_view(&status.world, seen, &traffic));
+            }
+            switches.push(switch_view(&status.world, seen, &traffic, standing));
         }
         let nodes = nodes(lab, &status.world);
         let links = links(&status.world, &nodes);
@@ -204,7 +231,12 @@ fn across(world: &World, device: &IfName) -> Option<String> {
     }
 }
 
-fn switch_view(world: &World, seen: &SeenSwitch, traffic: &Traffic) -> SwitchView {
+fn switch_view(
+    world: &World,
+    seen: &SeenSwitch,
+    traffic: &Traffic,
+    standing: Option<Standing>,
+) -> SwitchView {
     let spec = &seen.spec;
     let ports = seen.ports.iter().map(|(device, settings)| {
         let counters = traffic.counters.get(device).copied().unwrap_or_default();
@@ -228,8 +260,24 @@ fn switch_view(world: &World, seen: &SeenSwitch, traffic: &Traffic) -> SwitchVie
         ageing_s: spec.settings.ageing_s,
         multicast_snooping: spec.settings.multicast_snooping,
         vlan_filtering: spec.vlan_filtering,
+        datapath: spec.datapath.map(|datapath| datapath.to_string()),
+        openflow: standing.map(|standing| openflow_view(seen, standing)),
         ports: ports.collect(),
         learned: learned.collect(),
+    }
+}
+
+fn openflow_view(seen: &SeenSwitch, standing: Standing) -> OpenFlowView {
+    let openflow = &seen.spec.settings.openflow;
+    let controllers = standing.controllers.into_iter();
+    OpenFlowView {
+        fail_mode: openflow.fail_mode.map(|mode| mode.to_string()),
+        datapath_id: standing.datapath_id,
+        protocols: openflow.protocols.iter().cloned().collect(),
+        controllers: controllers
+            .map(|(target, connected)| ControllerView { target, connected })
+            .collect(),
+        flows: seen.flows.len(),
     }
 }
 
