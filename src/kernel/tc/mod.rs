@@ -183,6 +183,17 @@ pub fn delete_mirror(
     }
 }
 
+/// Takes all of ours off a device.
+///
+/// Like `tc filter delete dev DEVICE ingress|egress pref PREF` for each.
+pub fn clear(netlink: &Netlink, device: &IfName) -> Result<(), KernelError> {
+    let port = Port::look(netlink, device)?;
+    for (filter, _) in port.ours() {
+        port.delete(netlink, filter, || format!("end what is set at `{device}`"))?;
+    }
+    Ok(())
+}
+
 /// What is set at the devices where anything of ours is. `names` are the
 /// devices of the socket's namespace by index, those among them to which
 /// mirrors show frames.
@@ -333,7 +344,7 @@ impl Port {
     }
 
     /// Deletes a filter of ours, and the qdisc if we brought it and there is no
-    /// filter left.
+    /// filter left; or neither.
     fn delete(
         &self,
         netlink: &Netlink,
@@ -347,12 +358,20 @@ impl Port {
         let handle = if alone { 0 } else { filter.handle };
         let message = wire::delete_filter(Header { handle, ..header }, &filter.kind);
         netlink.raw(message, 0, asked)?;
-        if filter.ours.as_ref().is_some_and(|ours| ours.brought) {
-            let now = Self::look(netlink, &self.device)?;
+        let Some(ours) = filter.ours.as_ref().filter(|ours| ours.brought) else { return Ok(()) };
+        let tidied = Self::look(netlink, &self.device).and_then(|now| {
             let unused = now.ingress.is_empty() && now.egress.is_empty();
-            if unused && now.qdisc.as_deref() == Some("clsact") {
-                self.delete_qdisc(netlink)?;
+            match unused && now.qdisc.as_deref() == Some("clsact") {
+                true => self.delete_qdisc(netlink),
+                false => Ok(()),
             }
+        });
+        if let Err(error) = tidied {
+            // With its mark, or nothing says that the qdisc is ours.
+            let asked = || format!("put back what is set at `{}`", self.device);
+            let classifiers = &wire::OUR_CLASSIFIERS;
+            add_filter(netlink, header, classifiers, Some(&ours.action()), asked)?;
+            return Err(error);
         }
         Ok(())
     }

@@ -88,6 +88,16 @@ pub(super) enum What {
     },
 }
 
+impl Ours {
+    /// What its filter does, as an attribute of a new one.
+    pub(super) fn action(&self) -> DefaultNla {
+        match &self.what {
+            What::Policing(policing) => police(*policing, &police_cookie(*policing, self.brought)),
+            What::Mirror { name, output } => mirror(*output, &mirror_cookie(name, self.brought)),
+        }
+    }
+}
+
 impl Filter {
     /// Whether the other is one more filter of the same preference, and not
     /// this one nor what the kernel lists besides: the preference itself, and
