@@ -130,6 +130,48 @@ async fn an_end_that_went_astray_is_made_again() {
     insta::assert_snapshot!(plan.lines().join("\n"));
 }
 
+/// A Linux bridge has no word for `all`, and copies port by port.
+#[tokio::test]
+async fn a_mirror_of_all_follows_the_ports() {
+    let text = "
+switches: { s1: { mirrors: { span: { all: true, output: probe }, other: { from: [n1], output: n2 } } } }
+nodes: { 'n[1-2]': {}, probe: {} }
+links: [{ endpoints: ['n[1-2]', s1] }, { endpoints: [probe, s1] }]
+";
+    let world = made(&lab(text)).await;
+    let plan = up(&lab(text), &world, able()).expect("nothing in the way");
+    assert_eq!(plan.lines(), [""; 0]);
+    let more = text.replace("n[1-2]", "n[1-3]");
+    let plan = up(&lab(&more), &world, able()).expect("nothing in the way");
+    insta::assert_snapshot!(plan.lines().join("\n"));
+}
+
+#[tokio::test]
+async fn a_mirror_is_made_again_with_its_ports() {
+    let text = "
+switches: { s1: { mirrors: { span: { from: [n1], output: probe }, other: { from: [n2], output: n3 } } } }
+nodes: { 'n[1-3]': {}, probe: {} }
+links: [{ endpoints: ['n[1-3]', s1] }, { endpoints: [probe, s1] }]
+";
+    let lab = lab(text);
+    for port in ["n1", "probe"] {
+        let mut world = made(&lab).await;
+        let node = port.parse().expect("a node's name");
+        let seen = world.host.nodes.get_mut(&node).expect("it is there");
+        // Somebody moved the interface elsewhere: half a link is left.
+        seen.devices.clear();
+        let plan = up(&lab, &world, able()).expect("nothing in the way").lines();
+        let mirrors: Vec<_> = plan.iter().filter(|line| line.contains("mirror")).collect();
+        let place = |start: &str| {
+            let found = plan.iter().position(|line| line.starts_with(start));
+            found.unwrap_or_else(|| panic!("{start}\n{}", plan.join("\n")))
+        };
+        assert_eq!(mirrors.len(), 2, "{mirrors:?}");
+        assert!(place("- mirror span") < place("- port "), "{}", plan.join("\n"));
+        assert!(place("+ port ") < place("+ mirror span"), "{}", plan.join("\n"));
+    }
+}
+
 #[test]
 fn names_of_others_are_refused_all_together() {
     let lab = lab(TWO_NODES);

@@ -346,7 +346,8 @@ impl Object for MirrorSpec {
             "Frames that come in at these ports.",
             |mirror, ports| mirror.from = port_names(ports)),
         key!("to": List<Text<PortName>>,
-            "Frames that go out at these ports.",
+            "Frames that go out at these ports. On a Linux bridge one that goes out at several \
+             is copied as often.",
             |mirror, ports| mirror.to = port_names(ports)),
         key!("vlans": List<VlanId>,
             "Of those, only frames in these VLANs (default: all).",

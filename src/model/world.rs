@@ -282,7 +282,8 @@ pub struct MirrorSpec {
     pub name: IfName,
     /// Every frame.
     pub all: bool,
-    /// Frames that come in at these ports.
+    /// Frames that come in at these ports; where the backend has no word for
+    /// `all`, that is at every port.
     pub from: BTreeSet<IfName>,
     /// Frames that go out at these.
     pub to: BTreeSet<IfName>,

@@ -24,7 +24,8 @@ use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::ports::Ports;
 use crate::model::topology::{Backend, Datapath};
 use crate::model::world::{
-    FlowSpec, PortKind, PortSpec, SeenDevice, SeenNode, SeenPort, SeenSwitch, SwitchSpec, World,
+    FlowSpec, MirrorSpec, PortKind, PortSpec, SeenDevice, SeenNode, SeenPort, SeenSwitch,
+    SwitchSpec, World,
 };
 
 /// The steps that make the world match `wanted`.
@@ -221,8 +222,8 @@ fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
     for seen in world.fabric.switches.values() {
         let steps = pulled.entry(seen.spec.backend).or_default();
         // A mirror knows its ports, and goes before them.
-        let same = |mirror: &&_| wanted.mirrors.contains(*mirror);
-        let mirrors = seen.mirrors.values().filter(|mirror| !(stays(wanted, seen) && same(mirror)));
+        let stays = |mirror: &&MirrorSpec| mirror_stays(wanted, world, links, seen, mirror);
+        let mirrors = seen.mirrors.values().filter(|mirror| !stays(mirror));
         steps.extend(mirrors.map(|mirror| FabricStep::DeleteMirror(mirror.clone())));
         for device in seen.ports.keys().filter(|d| goes_first(wanted, world, links, seen, d)) {
             let port = port_seen(seen, device).expect("a key of its ports");
@@ -275,6 +276,22 @@ fn goes_first(
         Some(want) => want.kind != port.kind,
         None => port.kind != PortKind::Link,
     }
+}
+
+/// Whether a mirror that is there is wanted as it is, and so are its ports: one
+/// that is pulled and plugged in again is copied no more.
+fn mirror_stays(
+    wanted: &Wanted,
+    world: &World,
+    links: &LinkDiff,
+    seen: &SeenSwitch,
+    mirror: &MirrorSpec,
+) -> bool {
+    let mut ports = mirror.from.iter().chain(&mirror.to).chain([&mirror.output]);
+    let stays_in = |port: &IfName| {
+        seen.ports.contains_key(port) && !goes_first(wanted, world, links, seen, port)
+    };
+    stays(wanted, seen) && wanted.mirrors.contains(mirror) && ports.all(stays_in)
 }
 
 /// Whether a port is of the lab: it says so itself, or its link does.
@@ -589,8 +606,12 @@ fn fabric(lab: &LabName, wanted: &Wanted, world: &World, links: &LinkDiff) -> Ve
     }
     for mirror in &wanted.mirrors {
         let spec = &wanted.switches[&mirror.switch];
-        let there = world.fabric.switches.get(&mirror.switch).filter(|seen| stays(wanted, seen));
-        if there.is_none_or(|seen| seen.mirrors.get(&mirror.name) != Some(mirror)) {
+        let there = world.fabric.switches.get(&mirror.switch);
+        let stays = |seen: &SeenSwitch| {
+            let there = seen.mirrors.get(&mirror.name).filter(|there| *there == mirror);
+            there.is_some_and(|there| mirror_stays(wanted, world, links, seen, there))
+        };
+        if !there.is_some_and(stays) {
             steps.entry(spec.backend).or_default().push(FabricStep::AddMirror(mirror.clone()));
         }
     }

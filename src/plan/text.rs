@@ -148,10 +148,10 @@ fn copied(mirror: &MirrorSpec) -> String {
     if mirror.all {
         words.push("all".to_owned());
     }
-    if !mirror.from.is_empty() {
+    if !mirror.all && !mirror.from.is_empty() {
         words.push(format!("from {}", list(&mirror.from)));
     }
-    if !mirror.to.is_empty() {
+    if !mirror.all && !mirror.to.is_empty() {
         words.push(format!("to {}", list(&mirror.to)));
     }
     if !mirror.vlans.is_empty() {

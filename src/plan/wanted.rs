@@ -70,7 +70,8 @@ impl Wanted {
         }
         let mirrors = lab.switches.iter().flat_map(|(name, spec)| {
             let mirrors = spec.mirrors.iter();
-            mirrors.map(|(id, mirror)| mirror_spec(lab, &switches[name], id, mirror))
+            let of = |id, mirror| mirror_spec(lab, &switches[name], id, mirror, &ports);
+            mirrors.map(move |(id, mirror)| of(id, mirror))
         });
         let flows = lab.switches.iter().flat_map(|(name, spec)| {
             let called = Ports::of(lab, name).devices(&lab.name);
@@ -378,15 +379,30 @@ fn device_of(lab: &Lab, port: &str) -> IfName {
     lab.mark(Thing::Port(port.to_owned())).device()
 }
 
-fn mirror_spec(lab: &Lab, spec: &SwitchSpec, name: &IfName, mirror: &Mirror) -> MirrorSpec {
+fn mirror_spec(
+    lab: &Lab,
+    spec: &SwitchSpec,
+    name: &IfName,
+    mirror: &Mirror,
+    ports: &[PortSpec],
+) -> MirrorSpec {
     let devices = |ports: &BTreeSet<String>| ports.iter().map(|p| device_of(lab, p)).collect();
+    let (mut from, mut to) = (devices(&mirror.from), devices(&mirror.to));
+    if mirror.all && spec.backend == Backend::Linux {
+        // What goes out has come in. A port that gets copies takes nothing in.
+        let outputs: BTreeSet<IfName> =
+            lab.switches[&spec.name].mirrors.values().map(|m| device_of(lab, &m.output)).collect();
+        let of_this = ports.iter().filter(|port| port.switch == spec.name);
+        let all = of_this.map(|port| port.device.clone());
+        (from, to) = (all.filter(|port| !outputs.contains(port)).collect(), BTreeSet::new());
+    }
     MirrorSpec {
         switch: spec.name.clone(),
         bridge: spec.device.clone(),
         name: name.clone(),
         all: mirror.all,
-        from: devices(&mirror.from),
-        to: devices(&mirror.to),
+        from,
+        to,
         vlans: mirror.vlans.clone(),
         output: device_of(lab, &mirror.output),
         mark: spec.alias.clone(),
