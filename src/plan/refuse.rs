@@ -72,8 +72,8 @@ pub enum Need {
     Mirrors,
     /// Copies of the frames of some VLANs.
     MirrorVlans,
-    /// A limit to what comes in.
-    Policing,
+    /// A limit to what comes in, on that datapath.
+    Policing(Option<Datapath>),
     /// A limit to what goes out.
     Shaping,
     /// Queues of what goes out, on that datapath.
@@ -109,7 +109,7 @@ impl Need {
             Self::Ageing(seconds) => format!("forget addresses after {seconds} s"),
             Self::Mirrors => "mirror ports".into(),
             Self::MirrorVlans => "mirror single VLANs".into(),
-            Self::Policing => "police what comes in".into(),
+            Self::Policing(_) => "police what comes in".into(),
             Self::Shaping => "shape what goes out".into(),
             Self::Queues(_) => "have queues".into(),
             Self::OpenFlow => "speak OpenFlow".into(),
@@ -132,7 +132,7 @@ impl Need {
             Self::Ageing(_) => "`ageing` out",
             Self::Mirrors => "`mirrors` out",
             Self::MirrorVlans => "`vlans` out of its mirrors",
-            Self::Policing => "`policing` out of its links",
+            Self::Policing(_) => "`policing` out of its links",
             Self::Shaping => "`shaping` out of its links",
             Self::Queues(_) => "`queues` out of its links",
             Self::OpenFlow => {
@@ -205,7 +205,7 @@ fn needs_of(wanted: &Wanted, spec: &SwitchSpec) -> BTreeSet<Need> {
         let PortSettings { isolated, vlan, policing, shaping } = &port.settings;
         want(Need::Isolation, *isolated);
         want(Need::Qinq, matches!(vlan, Some(Vlan::Tunnel { .. })));
-        want(Need::Policing, policing.is_some());
+        want(Need::Policing(spec.datapath), policing.is_some());
         want(Need::Shaping, shaping.is_some());
         let queues = shaping.as_ref().is_some_and(|s| s.queues.keys().any(|queue| *queue != 0));
         want(Need::Queues(spec.datapath), queues);

@@ -404,7 +404,7 @@ fn only_open_vswitch(need: &Need) -> Option<&'static str> {
         | Need::Ageing(_)
         | Need::Flow { .. }
         | Need::Mirrors
-        | Need::Policing => return None,
+        | Need::Policing(_) => return None,
         Need::Qinq => "a Linux bridge does not wrap tags in tags",
         Need::Rstp => "a Linux bridge speaks STP alone",
         Need::MirrorVlans => "a Linux bridge mirrors whole ports",
@@ -439,9 +439,9 @@ impl Switch for LinuxBridge {
                 cannot.insert(Need::Vlans, reason.clone());
             }
         }
-        for need in [Need::Mirrors, Need::Policing] {
-            if needs.contains(&need) {
-                cannot.insert(need, "not there yet".into());
+        for need in needs {
+            if matches!(need, Need::Mirrors | Need::Policing(_)) {
+                cannot.insert(*need, "not there yet".into());
             }
         }
         Ok(Abilities {

@@ -27,7 +27,8 @@ use ovsdb::vswitch::{Bridge, Mirror, OpenVswitch as Root, Port};
 use super::{Counters, Learned, OpenFlow, Switch, SwitchError, Traffic};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::observe::{self, Link};
-use crate::kernel::{KernelError, LinuxHost};
+use crate::kernel::worker::Worker;
+use crate::kernel::{KernelError, LinuxHost, tc};
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{Backend, Datapath};
 use crate::model::world::{Fabric, SwitchSpec};
@@ -52,7 +53,11 @@ const PORTS_MAX: usize = 0xfeff;
 
 /// The bridges of this machine's Open vSwitch, or of one of our own.
 pub struct OpenVswitch {
+    worker: Worker,
     netlink: Netlink,
+    /// What the tries said, once they were made.
+    polices: Option<Result<(), String>>,
+    shapes: Option<Result<(), String>>,
     /// Where our own is, or would be.
     state: PathBuf,
     /// Looked for once; nothing there is looked for again.
@@ -63,7 +68,9 @@ impl OpenVswitch {
     /// Works through the sockets of `host`; `state` is where one of our own
     /// would live.
     pub fn new(host: &LinuxHost, state: &Path) -> Self {
-        Self { netlink: host.here().clone(), state: state.to_owned(), vswitch: None }
+        let (worker, netlink) = (host.worker().clone(), host.here().clone());
+        let (polices, shapes) = (None, None);
+        Self { worker, netlink, polices, shapes, state: state.to_owned(), vswitch: None }
     }
 
     /// The Open vSwitch that is there, if one is.
@@ -106,6 +113,25 @@ impl OpenVswitch {
         Ok((!bridges.iter().any(|b| carries(b))).then(|| not_over_a_bridge(device)))
     }
 
+    /// Why the kernel does not police as Open vSwitch asks it to, if it does
+    /// not: the database would keep the limit and show no error.
+    async fn no_policing(&mut self) -> Result<Option<String>, SwitchError> {
+        if self.polices.is_none() {
+            let tried = tc::can_police_like_ovs(&self.worker).await;
+            self.polices = Some(tried.map_err(SwitchError::Observe)?);
+        }
+        Ok(self.polices.clone().and_then(Result::err))
+    }
+
+    /// The same about queues.
+    async fn no_shaping(&mut self) -> Result<Option<String>, SwitchError> {
+        if self.shapes.is_none() {
+            let tried = tc::can_shape(&self.worker).await;
+            self.shapes = Some(tried.map_err(SwitchError::Observe)?);
+        }
+        Ok(self.shapes.clone().and_then(Result::err))
+    }
+
     /// Does all of `steps`, and says how far it came if not.
     async fn change(&mut self, steps: &[FabricStep]) -> Result<(), Failed> {
         let links = observe::links(&self.netlink).map_err(kernel).map_err(Failed::Nothing)?;
@@ -122,6 +148,7 @@ impl OpenVswitch {
         // port, and stays bound to a link that is no more.
         vswitch.caught_up(APPLIED_WITHIN).await?;
         vswitch.apply(steps, &by_name(&links), APPLIED_WITHIN).await?;
+        vswitch.decide_anew(steps).await.map_err(Failed::Changed)?;
         local_devices(&netlink, steps).map_err(kernel).map_err(Failed::Changed)?;
         vswitch.change_flows(steps).await.map_err(Failed::Changed)?;
         let links = observe::links(&netlink).map_err(kernel).map_err(Failed::Changed)?;
@@ -276,6 +303,36 @@ impl Vswitch {
         let seconds = within.as_secs();
         let late = || Failed::Nothing(OvsError::NotApplied { seconds });
         self.client.wait_for(within, caught_up).await.ok_or_else(late)
+    }
+
+    /// Has the switch decide anew what becomes of frames, where mirrors come or
+    /// go. Otherwise it goes on with what it decided before, and neither copies
+    /// nor gives an output back, until a station moves or something else makes
+    /// it look again (Open vSwitch 3.1).
+    ///
+    /// Like `ovs-appctl revalidator/purge`.
+    async fn decide_anew(&self, steps: &[FabricStep]) -> Result<(), OvsError> {
+        let is_new = |bridge: &IfName| {
+            steps.iter().any(|s| matches!(s, FabricStep::AddSwitch(spec) if spec.device == *bridge))
+        };
+        let decides = |step: &FabricStep| match step {
+            FabricStep::AddMirror(mirror) | FabricStep::DeleteMirror(mirror) => {
+                !is_new(&mirror.bridge)
+            }
+            FabricStep::AddSwitch(_)
+            | FabricStep::SetSwitch { .. }
+            | FabricStep::RaiseSwitch(_)
+            | FabricStep::DeleteSwitch(_)
+            | FabricStep::AddPort(_)
+            | FabricStep::SetPort { .. }
+            | FabricStep::DeletePort(_)
+            | FabricStep::AddFlow(_)
+            | FabricStep::DeleteFlow(_) => false,
+        };
+        if steps.iter().any(decides) {
+            tools::control(&self.control, "revalidator/purge", &[]).await?;
+        }
+        Ok(())
     }
 
     /// Changes flows, all of one bridge at once. Those of a bridge that goes
@@ -466,6 +523,15 @@ impl Switch for OpenVswitch {
                     "frames of the userspace datapath all go into the default queue".to_owned(),
                 ),
                 Need::Qinq => no_qinq.clone(),
+                Need::Policing(wanted) => match wanted.unwrap_or(datapath) {
+                    Datapath::System => self.no_policing().await?,
+                    // By the kernel as well, but that lets the packet socket of
+                    // the datapath see a frame before it polices it.
+                    Datapath::Netdev => Some(
+                        "frames reach the userspace datapath before they are policed".to_owned(),
+                    ),
+                },
+                Need::Shaping => self.no_shaping().await?,
                 Need::Vlans
                 | Need::Isolation
                 | Need::Rstp
@@ -473,8 +539,6 @@ impl Switch for OpenVswitch {
                 | Need::Ageing(_)
                 | Need::Mirrors
                 | Need::MirrorVlans
-                | Need::Policing
-                | Need::Shaping
                 | Need::Queues(_)
                 | Need::OpenFlow
                 // Below, all at once.
