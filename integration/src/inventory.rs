@@ -3,8 +3,9 @@
 //! Own file because "nothing was touched" is the promise most tests end with,
 //! and it is only worth what this looks at: links with every setting, their
 //! addresses, routes of all tables and rules in every named namespace, the
-//! namespaces' identities, mounts, kernel parameters, the files below `/run`,
-//! and the rows of the machine's own Open vSwitch. Neighbours, timers and what
+//! namespaces' identities, filters of traffic control in the world's own, mounts,
+//! kernel parameters, the files below `/run`, and the rows of the machine's own
+//! Open vSwitch. Neighbours, timers and what
 //! a switch counts are left out: they change by themselves.
 
 use std::collections::BTreeSet;
@@ -57,6 +58,7 @@ impl Inventory {
             // An entry that is no namespace (any more) has no network in it.
             network(&mut lines, &name);
         }
+        filters(&mut lines);
         mounts(&mut lines);
         files(&mut lines, Path::new("/run"));
         rows(&mut lines);
@@ -166,6 +168,26 @@ fn network(lines: &mut Vec<String>, namespace: &str) {
         for mut thing in things {
             forget_the_volatile(&mut thing);
             lines.push(format!("{} in {namespace:?}: {thing}", what[what.len() - 2]));
+        }
+    }
+}
+
+/// What `tc` shows at devices that have hooks for frames, less the numbers that
+/// it gives to things as they are made.
+fn filters(lines: &mut Vec<String>) {
+    let qdiscs = finish(Command::new("tc").args(["-j", "qdisc", "show"]));
+    let qdiscs: Vec<Value> = serde_json::from_str(&qdiscs.stdout).unwrap_or_default();
+    let hooked = |qdisc: &&Value| qdisc["kind"] == "clsact" || qdisc["kind"] == "ingress";
+    for device in qdiscs.iter().filter(hooked).filter_map(|qdisc| qdisc["dev"].as_str()) {
+        for hook in ["ingress", "egress"] {
+            let answer = finish(Command::new("tc").args(["filter", "show", "dev", device, hook]));
+            let all = answer.stdout.lines().map(|line| line.split(" fh ").next().unwrap_or(line));
+            let mut text: Vec<_> =
+                all.map(str::trim).filter(|line| !line.starts_with("index ")).collect();
+            text.dedup();
+            if !text.is_empty() {
+                lines.push(format!("filters at {device} {hook}: {}", text.join(" ")));
+            }
         }
     }
 }

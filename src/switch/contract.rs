@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Switch;
 use crate::model::mark::{Mark, Thing, birth_mac, flow_cookie, group};
 use crate::model::names::{IfName, LabName, SwitchName};
-use crate::model::topology::{Backend, FailMode, PortSettings, SwitchSettings, Vlan};
-use crate::model::world::{Fabric, FlowSpec, PortKind, PortSpec, SwitchSpec};
+use crate::model::topology::{Backend, FailMode, Policing, PortSettings, SwitchSettings, Vlan};
+use crate::model::world::{Fabric, FlowSpec, MirrorSpec, PortKind, PortSpec, SwitchSpec};
 use crate::plan::{Abilities, FabricStep, Need};
 
 /// What a promise is checked with.
@@ -66,8 +66,25 @@ impl Subject<'_> {
         }
     }
 
+    /// A mirror of that switch that copies nothing yet, with the second port as
+    /// its output.
+    pub fn mirror(&self, spec: &SwitchSpec, name: &str) -> MirrorSpec {
+        MirrorSpec {
+            switch: spec.name.clone(),
+            bridge: spec.device.clone(),
+            name: IfName::new(name).expect("a good name"),
+            all: false,
+            from: BTreeSet::new(),
+            to: BTreeSet::new(),
+            vlans: BTreeSet::new(),
+            output: self.links[1].clone(),
+            mark: spec.alias.clone(),
+        }
+    }
+
     async fn abilities(&mut self) -> Abilities {
-        let needs = BTreeSet::from([Need::Vlans, Need::Isolation]);
+        let needs = [Need::Vlans, Need::Isolation, Need::Mirrors, POLICING];
+        let needs = BTreeSet::from(needs);
         self.switch.abilities(&needs).await.expect("a switch knows what it can do")
     }
 
@@ -84,6 +101,11 @@ impl Subject<'_> {
     }
 }
 
+const SOME_POLICING: Policing = Policing { rate_kbps: 1000, burst_kb: 800 };
+
+/// On the best datapath.
+const POLICING: Need = Need::Policing(None);
+
 /// All promises, one after the other.
 pub async fn all(subject: &mut Subject<'_>) {
     what_was_committed_is_observed(subject).await;
@@ -91,6 +113,9 @@ pub async fn all(subject: &mut Subject<'_>) {
     a_port_moves_and_its_settings_with_it(subject).await;
     a_failed_commit_changes_nothing(subject).await;
     every_step_is_taken_back_by_its_undo(subject).await;
+    a_mirror_reads_back_and_goes(subject).await;
+    a_mirror_that_cannot_be_is_none(subject).await;
+    a_port_that_is_pulled_keeps_nothing(subject).await;
     counters_name_every_port(subject).await;
     what_is_able_to_do_vlans_keeps_them_apart(subject).await;
     flows_are_known_again(subject).await;
@@ -155,6 +180,17 @@ pub async fn settings_are_observed_as_they_were_set(subject: &mut Subject<'_>) {
     let fabric = subject.observe().await;
     assert_eq!(fabric.switches[&spec.name].spec, changed);
     assert_eq!(fabric.switches[&spec.name].ports[&port.device].settings, port.settings);
+    if subject.can(POLICING).await {
+        let limits = [(1000, 800), (1000, 128), (u32::MAX, u32::MAX), (1, 1)];
+        let limits = limits.map(|(rate_kbps, burst_kb)| Some(Policing { rate_kbps, burst_kb }));
+        for policing in limits.into_iter().chain([None]) {
+            let before = port.clone();
+            port.settings.policing = policing;
+            subject.commit(&[FabricStep::SetPort { before, after: port.clone() }]).await;
+            let seen = subject.observe().await;
+            assert_eq!(seen.switches[&spec.name].ports[&port.device].settings, port.settings);
+        }
+    }
     subject.commit(&[FabricStep::DeletePort(port), FabricStep::DeleteSwitch(changed)]).await;
 }
 
@@ -164,6 +200,9 @@ pub async fn a_port_moves_and_its_settings_with_it(subject: &mut Subject<'_>) {
     let before = subject.port(&from, 0);
     let mut after = subject.port(&to, 0);
     after.settings.isolated = subject.can(Need::Isolation).await;
+    if subject.can(POLICING).await {
+        after.settings.policing = Some(SOME_POLICING);
+    }
     subject
         .commit(&[
             FabricStep::AddSwitch(from.clone()),
@@ -175,9 +214,14 @@ pub async fn a_port_moves_and_its_settings_with_it(subject: &mut Subject<'_>) {
     let fabric = subject.observe().await;
     assert!(fabric.switches[&from.name].ports.is_empty(), "the port has left");
     assert_eq!(fabric.switches[&to.name].ports[&after.device].settings, after.settings);
+    let back = subject.port(&from, 0);
+    let move_back = FabricStep::SetPort { before: after, after: back.clone() };
+    subject.commit(&[move_back]).await;
+    let fabric = subject.observe().await;
+    assert_eq!(fabric.switches[&from.name].ports[&back.device].settings, back.settings);
     subject
         .commit(&[
-            FabricStep::DeletePort(after),
+            FabricStep::DeletePort(back),
             FabricStep::DeleteSwitch(from),
             FabricStep::DeleteSwitch(to),
         ])
@@ -216,14 +260,26 @@ pub async fn a_failed_commit_changes_nothing(subject: &mut Subject<'_>) {
 /// A step and its undo, one after the other, are as if nothing had been.
 pub async fn every_step_is_taken_back_by_its_undo(subject: &mut Subject<'_>) {
     let spec = subject.spec("sw").await;
-    let port = subject.port(&spec, 0);
+    let ports = [subject.port(&spec, 0), subject.port(&spec, 1)];
     let mut quiet = spec.clone();
     quiet.settings.multicast_snooping = false;
-    let steps = [
+    let mut steps = vec![
         FabricStep::AddSwitch(spec.clone()),
-        FabricStep::AddPort(port),
-        FabricStep::SetSwitch { before: spec, after: quiet },
+        FabricStep::AddPort(ports[0].clone()),
+        FabricStep::AddPort(ports[1].clone()),
+        FabricStep::SetSwitch { before: spec.clone(), after: quiet },
     ];
+    if subject.can(Need::Mirrors).await {
+        let mut mirror = subject.mirror(&spec, "m");
+        mirror.from.insert(ports[0].device.clone());
+        steps.push(FabricStep::AddMirror(mirror.clone()));
+        steps.push(FabricStep::DeleteMirror(mirror));
+    }
+    let mut set = ports[0].clone();
+    set.settings.isolated = subject.can(Need::Isolation).await;
+    set.settings.policing = subject.can(POLICING).await.then_some(SOME_POLICING);
+    steps.push(FabricStep::SetPort { before: ports[0].clone(), after: set.clone() });
+    steps.push(FabricStep::DeletePort(set));
     let mut worlds = vec![subject.observe().await];
     for step in &steps {
         subject.commit(std::slice::from_ref(step)).await;
@@ -235,6 +291,133 @@ pub async fn every_step_is_taken_back_by_its_undo(subject: &mut Subject<'_>) {
         subject.commit(&undo).await;
     }
     assert_eq!(subject.observe().await, worlds.pop().expect("the first"));
+}
+
+/// Mirrors read back as they were made, each goes by itself, and when the last
+/// has gone the ports are as before.
+pub async fn a_mirror_reads_back_and_goes(subject: &mut Subject<'_>) {
+    if !subject.can(Need::Mirrors).await {
+        return;
+    }
+    let spec = subject.spec("sw").await;
+    let ports = [subject.port(&spec, 0), subject.port(&spec, 1)];
+    subject
+        .commit(&[
+            FabricStep::AddSwitch(spec.clone()),
+            FabricStep::AddPort(ports[0].clone()),
+            FabricStep::AddPort(ports[1].clone()),
+        ])
+        .await;
+    let before = subject.observe().await;
+    let kinds = ["from", "to", "both", "all"].map(|kind| {
+        let mut mirror = subject.mirror(&spec, kind);
+        let port = ports[0].device.clone();
+        mirror.all = kind == "all";
+        if kind == "from" || kind == "both" || (mirror.all && spec.backend == Backend::Linux) {
+            mirror.from.insert(port.clone());
+        }
+        if kind == "to" || kind == "both" {
+            mirror.to.insert(port);
+        }
+        mirror
+    });
+    for mirror in &kinds {
+        subject.commit(&[FabricStep::AddMirror(mirror.clone())]).await;
+        let mirrors = subject.observe().await.switches[&spec.name].mirrors.clone();
+        assert_eq!(mirrors, BTreeMap::from([(mirror.name.clone(), mirror.clone())]));
+        subject.commit(&[FabricStep::DeleteMirror(mirror.clone())]).await;
+        assert_eq!(subject.observe().await, before);
+    }
+    // All at once, in one batch and out of it one by one.
+    let mut left: BTreeMap<_, _> = kinds.iter().map(|m| (m.name.clone(), m.clone())).collect();
+    subject.commit(&kinds.clone().map(FabricStep::AddMirror)).await;
+    for mirror in kinds {
+        assert_eq!(subject.observe().await.switches[&spec.name].mirrors, left);
+        left.remove(&mirror.name);
+        subject.commit(&[FabricStep::DeleteMirror(mirror)]).await;
+    }
+    assert_eq!(subject.observe().await, before);
+    let [first, second] = ports.map(FabricStep::DeletePort);
+    subject.commit(&[first, second, FabricStep::DeleteSwitch(spec)]).await;
+}
+
+/// All or nothing, of mirrors too: of the batch, and of all the ports of one.
+pub async fn a_mirror_that_cannot_be_is_none(subject: &mut Subject<'_>) {
+    if !subject.can(Need::Mirrors).await {
+        return;
+    }
+    let spec = subject.spec("sw").await;
+    let ports = [subject.port(&spec, 0), subject.port(&spec, 1)];
+    let mut there = subject.mirror(&spec, "there");
+    there.from.insert(ports[0].device.clone());
+    subject
+        .commit(&[
+            FabricStep::AddSwitch(spec.clone()),
+            FabricStep::AddPort(ports[0].clone()),
+            FabricStep::AddPort(ports[1].clone()),
+            FabricStep::AddMirror(there.clone()),
+        ])
+        .await;
+    let before = subject.observe().await;
+    let no_port = IfName::new("no-such-device").expect("a good name");
+    let mut of_no_port = subject.mirror(&spec, "new");
+    of_no_port.from.insert(ports[0].device.clone());
+    of_no_port.to.insert(no_port.clone());
+    let mut to_no_port = subject.mirror(&spec, "new");
+    to_no_port.from.insert(ports[0].device.clone());
+    to_no_port.output = no_port;
+    for doomed in [of_no_port, to_no_port] {
+        let steps = [FabricStep::DeleteMirror(there.clone()), FabricStep::AddMirror(doomed)];
+        subject.switch.commit(&steps).await.expect_err("it has no such port");
+        assert_eq!(subject.observe().await, before);
+    }
+    let [first, second] = ports.map(FabricStep::DeletePort);
+    let end = [FabricStep::DeleteMirror(there), first, second, FabricStep::DeleteSwitch(spec)];
+    subject.commit(&end).await;
+}
+
+/// A port that was pulled and plugged in again is as if it were another: it
+/// lets all pass, and no mirror copies it or shows it any.
+pub async fn a_port_that_is_pulled_keeps_nothing(subject: &mut Subject<'_>) {
+    let spec = subject.spec("sw").await;
+    let plain = [subject.port(&spec, 0), subject.port(&spec, 1)];
+    let mut set = plain[0].clone();
+    set.settings.isolated = subject.can(Need::Isolation).await;
+    set.settings.policing = subject.can(POLICING).await.then_some(SOME_POLICING);
+    for pulled in [0, 1] {
+        subject
+            .commit(&[
+                FabricStep::AddSwitch(spec.clone()),
+                FabricStep::AddPort(set.clone()),
+                FabricStep::AddPort(plain[1].clone()),
+            ])
+            .await;
+        let mut mirror = subject.mirror(&spec, "m");
+        mirror.from.insert(set.device.clone());
+        mirror.to.insert(set.device.clone());
+        let mirrors = subject.can(Need::Mirrors).await;
+        if mirrors {
+            subject.commit(&[FabricStep::AddMirror(mirror.clone())]).await;
+        }
+        let port = [&set, &plain[1]][pulled].clone();
+        subject.commit(&[FabricStep::DeletePort(port)]).await;
+        subject.commit(&[FabricStep::AddPort(plain[pulled].clone())]).await;
+        let seen = subject.observe().await.switches[&spec.name].clone();
+        let again = &seen.ports[&plain[pulled].device];
+        assert_eq!((&again.settings, &again.broken), (&plain[pulled].settings, &None));
+        if let (true, Some(left)) = (mirrors, seen.mirrors.get(&mirror.name)) {
+            assert_ne!(*left, mirror);
+            subject.commit(&[FabricStep::DeleteMirror(left.clone())]).await;
+        }
+        subject
+            .commit(&[
+                FabricStep::DeletePort(if pulled == 0 { plain[0].clone() } else { set.clone() }),
+                FabricStep::DeletePort(plain[1].clone()),
+                FabricStep::DeleteSwitch(spec.clone()),
+            ])
+            .await;
+    }
+    assert_eq!(subject.observe().await, Fabric::default());
 }
 
 /// Whoever asks for traffic hears of every port.

@@ -83,10 +83,13 @@ fn perform(memory: &mut Memory, step: &FabricStep) -> Result<(), Errno> {
             if !memory.host.ports.contains_key(&port.device) {
                 return Err(Errno::ENODEV);
             }
-            pull(memory, port);
+            pull(memory, port, |_| true);
         }
         FabricStep::AddMirror(mirror) => {
             let seen = on_switch(memory, &mirror.switch)?;
+            if seen.mirrors.contains_key(&mirror.name) {
+                return Err(Errno::EEXIST);
+            }
             let ports = mirror.from.iter().chain(&mirror.to).chain([&mirror.output]);
             if ports.into_iter().any(|port| !seen.ports.contains_key(port)) {
                 return Err(Errno::ENODEV);
@@ -120,7 +123,7 @@ fn plug(memory: &mut Memory, port: &PortSpec) -> Result<(), Errno> {
     if !memory.fabric.switches.values().any(|seen| seen.spec.device == port.bridge) {
         return Err(Errno::ENODEV);
     }
-    pull(memory, port);
+    pull(memory, port, |seen| seen.spec.device != port.bridge);
     for seen in memory.fabric.switches.values_mut().filter(|s| s.spec.device == port.bridge) {
         let seen_port = SeenPort {
             kind: port.kind.clone(),
@@ -134,9 +137,17 @@ fn plug(memory: &mut Memory, port: &PortSpec) -> Result<(), Errno> {
     Ok(())
 }
 
-fn pull(memory: &mut Memory, port: &PortSpec) {
-    for seen in memory.fabric.switches.values_mut() {
+/// Pulls a port out of some switches, where no mirror copies it any more.
+fn pull(memory: &mut Memory, port: &PortSpec, of: impl Fn(&SeenSwitch) -> bool) {
+    for seen in memory.fabric.switches.values_mut().filter(|seen| of(seen)) {
         seen.ports.remove(&port.device);
+        for mirror in seen.mirrors.values_mut() {
+            mirror.from.remove(&port.device);
+            mirror.to.remove(&port.device);
+            if mirror.output == port.device {
+                mirror.output = seen.spec.device.clone();
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod examples;
 mod faults;
 mod files;
 mod labs;
+mod mirrors;
 mod nodes;
 mod offload;
 mod own_ovs;
@@ -138,6 +139,18 @@ fn main() -> ExitCode {
             flows_name_ports_of_every_kind,
             a_trace_says_which_way_a_packet_takes,
             a_linux_bridge_has_no_flows,
+        ],
+        tests![mirrors:
+            a_bridge_copies_what_it_is_to,
+            open_vswitch_copies_what_it_is_to,
+            the_port_of_a_bridge_with_the_copies_gets_nothing_else,
+            the_port_of_open_vswitch_with_the_copies_gets_nothing_else,
+            a_mirror_of_all_follows_the_ports,
+            what_others_did_to_a_mirror_is_mended,
+            a_mirror_is_whole_or_not_there @ 300,
+            a_mirror_is_mended_after_a_crash @ 300,
+            a_bridge_polices_or_says_why_not,
+            open_vswitch_polices_or_says_why_not,
         ],
         tests![labs:
             two_labs_side_by_side,

@@ -3,6 +3,10 @@
 //! Everything that the kernel would decide by itself is set explicitly: a
 //! bridge takes the lowest MAC and the lowest MTU of its ports until both are
 //! set by hand, and snooping changes behaviour when a querier appears.
+//!
+//! What a bridge cannot do itself, and Open vSwitch can, is in `mirrors`.
+
+mod mirrors;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,8 +15,7 @@ use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
 use netlink_packet_route::link::{
     AfSpecBridge, BridgePortState, BridgeStpState, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort,
-    InfoData, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkInfo,
-    LinkMessage,
+    InfoData, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -23,10 +26,10 @@ use super::{Counters, Learned, Switch, SwitchError, Traffic};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::observe::{self, Link};
 use crate::kernel::worker::{Where, Worker};
-use crate::kernel::{KernelError, LinuxHost};
+use crate::kernel::{KernelError, LinuxHost, tc};
 use crate::model::mark::{Mac, Mark, Thing};
-use crate::model::names::{IfName, LabName};
-use crate::model::topology::{Backend, PortSettings, SwitchSettings, Vlan};
+use crate::model::names::{IfName, LabName, SwitchName};
+use crate::model::topology::{Backend, Policing, PortSettings, SwitchSettings, Vlan};
 use crate::model::world::{Fabric, PortKind, PortSpec, SeenPort, SeenSwitch, SwitchSpec};
 use crate::plan::{Abilities, FabricStep, Need};
 
@@ -47,14 +50,14 @@ const TICKS_PER_S: u32 = 100;
 pub struct LinuxBridge {
     worker: Worker,
     netlink: Netlink,
-    /// What the try said, once it was made.
-    vlan: Option<Result<(), String>>,
+    /// Why some things cannot be done, if they cannot, once they were tried.
+    tried: BTreeMap<Need, Option<String>>,
 }
 
 impl LinuxBridge {
     /// Works through the sockets of `host`.
     pub fn new(host: &LinuxHost) -> Self {
-        Self { worker: host.worker().clone(), netlink: host.here().clone(), vlan: None }
+        Self { worker: host.worker().clone(), netlink: host.here().clone(), tried: BTreeMap::new() }
     }
 
     /// Takes back steps that were done, newest first, and returns in words
@@ -75,10 +78,11 @@ impl LinuxBridge {
             FabricStep::DeleteSwitch(spec) => self.netlink.delete_link(&spec.device),
             FabricStep::AddPort(port) => {
                 self.plug(port)?;
-                match self.set_new_port(port) {
+                match self.set_new_port(port, None) {
                     Ok(()) => Ok(()),
                     Err(error) => {
                         self.pull(port)?;
+                        tc::clear(&self.netlink, &port.device)?;
                         Err(error)
                     }
                 }
@@ -87,22 +91,30 @@ impl LinuxBridge {
                 if before.bridge == after.bridge {
                     return self.set_port(before, after);
                 }
-                // A port that moves begins with nothing set.
                 self.plug(after)?;
-                match self.set_new_port(after) {
+                match self.set_new_port(after, before.settings.policing) {
                     Ok(()) => Ok(()),
                     Err(error) => {
                         self.plug(before)?;
-                        self.set_new_port(before)?;
+                        self.set_new_port(before, after.settings.policing)?;
                         Err(error)
                     }
                 }
             }
-            FabricStep::DeletePort(port) => self.pull(port),
-            FabricStep::AddMirror(_)
-            | FabricStep::DeleteMirror(_)
-            | FabricStep::AddFlow(_)
-            | FabricStep::DeleteFlow(_) => {
+            FabricStep::DeletePort(port) => {
+                self.pull(port)?;
+                match tc::clear(&self.netlink, &port.device) {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        self.plug(port)?;
+                        self.set_new_port(port, None)?;
+                        Err(error)
+                    }
+                }
+            }
+            FabricStep::AddMirror(mirror) => mirrors::add(&self.netlink, mirror),
+            FabricStep::DeleteMirror(mirror) => mirrors::delete(&self.netlink, mirror),
+            FabricStep::AddFlow(_) | FabricStep::DeleteFlow(_) => {
                 Err(KernelError::new("do what a Linux bridge cannot", Errno::EOPNOTSUPP))
             }
         }
@@ -194,9 +206,20 @@ impl LinuxBridge {
         self.netlink.set_link(&port.device, None, none, asked)
     }
 
+    /// Sets what differs, or nothing.
+    fn set_port(&self, before: &PortSpec, after: &PortSpec) -> Result<(), KernelError> {
+        let (old, new) = (before.settings.policing, after.settings.policing);
+        mirrors::police(&self.netlink, &after.device, old, new)?;
+        let set = self.set_membership(before, after);
+        if set.is_err() {
+            mirrors::police(&self.netlink, &after.device, new, old)?;
+        }
+        set
+    }
+
     /// Like `bridge link set dev DEVICE isolated on` and `bridge vlan add dev
     /// DEVICE vid ID pvid untagged`, with what differs.
-    fn set_port(&self, before: &PortSpec, after: &PortSpec) -> Result<(), KernelError> {
+    fn set_membership(&self, before: &PortSpec, after: &PortSpec) -> Result<(), KernelError> {
         let (old, new) = (&before.settings, &after.settings);
         if old.isolated != new.isolated {
             self.isolate(after, new.isolated)?;
@@ -215,8 +238,10 @@ impl LinuxBridge {
         Ok(())
     }
 
-    /// Settings of a port that was just plugged in and has none.
-    fn set_new_port(&self, port: &PortSpec) -> Result<(), KernelError> {
+    /// Settings of a port that was just plugged in. To the bridge it is a new
+    /// one that has none; its policing is its device's, and comes along.
+    fn set_new_port(&self, port: &PortSpec, policed: Option<Policing>) -> Result<(), KernelError> {
+        mirrors::police(&self.netlink, &port.device, policed, port.settings.policing)?;
         if port.settings.isolated {
             self.isolate(port, true)?;
         }
@@ -227,17 +252,9 @@ impl LinuxBridge {
     }
 
     fn isolate(&self, port: &PortSpec, isolated: bool) -> Result<(), KernelError> {
-        let mut message = LinkMessage::default();
         let infos = vec![InfoBridgePort::Isolated(isolated)];
-        message.attributes = vec![
-            LinkAttribute::IfName(port.device.to_string()),
-            LinkAttribute::LinkInfo(vec![
-                LinkInfo::PortKind(InfoPortKind::Bridge),
-                LinkInfo::PortData(InfoPortData::BridgePort(infos)),
-            ]),
-        ];
         let asked = || format!("isolate port `{}`", port.device);
-        self.netlink.change(RouteNetlinkMessage::NewLink(message), asked)
+        mirrors::set_port(&self.netlink, &port.device, infos, asked)
     }
 
     fn set_vlans(
@@ -426,22 +443,12 @@ impl Switch for LinuxBridge {
     async fn abilities(&mut self, needs: &BTreeSet<Need>) -> Result<Abilities, SwitchError> {
         let mut cannot = BTreeMap::new();
         for need in needs {
-            if let Some(reason) = only_open_vswitch(need) {
-                cannot.insert(need.clone(), reason.to_owned());
-            }
-        }
-        if needs.contains(&Need::Vlans) {
-            if self.vlan.is_none() {
-                let tried = try_vlan_filtering(&self.worker).await.map_err(SwitchError::Observe)?;
-                self.vlan = Some(tried);
-            }
-            if let Some(Err(reason)) = &self.vlan {
-                cannot.insert(Need::Vlans, reason.clone());
-            }
-        }
-        for need in needs {
-            if matches!(need, Need::Mirrors | Need::Policing(_)) {
-                cannot.insert(*need, "not there yet".into());
+            let reason = match only_open_vswitch(need) {
+                Some(reason) => Some(reason.to_owned()),
+                None => self.tried(need).await.map_err(SwitchError::Observe)?,
+            };
+            if let Some(reason) = reason {
+                cannot.insert(need.clone(), reason);
             }
         }
         Ok(Abilities {
@@ -474,21 +481,34 @@ impl Switch for LinuxBridge {
         }
         let filtering = fabric.switches.values().any(|seen| seen.spec.vlan_filtering);
         let vlans = if filtering { self.vlans()? } else { BTreeMap::new() };
+        let switch_of = |link: &Link| by_index.get(&link.master?);
+        let ours = |link: &&Link| {
+            by_index.contains_key(&link.index) || (link.is_of(lab) && switch_of(link).is_some())
+        };
+        let rules = mirrors::rules(&self.netlink, links.iter().filter(ours));
+        let rules = rules.map_err(SwitchError::Observe)?;
+        let mut apart: BTreeMap<&SwitchName, BTreeSet<IfName>> = BTreeMap::new();
         for link in &links {
-            let Some(switch) = link.master.and_then(|index| by_index.get(&index)) else { continue };
+            let Some(switch) = switch_of(link) else { continue };
             let Ok(device) = IfName::new(&link.name) else { continue };
             let seen = fabric.switches.get_mut(switch).expect("listed just above");
             let vlan = if seen.spec.vlan_filtering { vlans.get(&link.index) } else { None };
             let settings = PortSettings {
                 isolated: is_isolated(link),
                 vlan: vlan.and_then(Vlans::meaning),
-                policing: None,
+                policing: rules.get(&device).and_then(mirrors::seen_policing),
                 shaping: None,
             };
+            if mirrors::is_apart(link) {
+                apart.entry(switch).or_default().insert(device.clone());
+            }
             // The link itself carries the mark.
             let (kind, mark) = (PortKind::Link, String::new());
             let port = SeenPort { kind, settings, number: None, mark, broken: None };
             seen.ports.insert(device, port);
+        }
+        for (name, seen) in &mut fabric.switches {
+            mirrors::put_together(seen, &rules, apart.get(name).unwrap_or(&BTreeSet::new()));
         }
         Ok(fabric)
     }
@@ -548,6 +568,37 @@ impl Switch for LinuxBridge {
         }));
         traffic.learned.sort();
         Ok(traffic)
+    }
+}
+
+impl LinuxBridge {
+    /// Tries what not every kernel can do, once; returns why not, if it cannot.
+    async fn tried(&mut self, need: &Need) -> Result<Option<String>, KernelError> {
+        if let Some(reason) = self.tried.get(need) {
+            return Ok(reason.clone());
+        }
+        let tried = match need {
+            Need::Vlans => try_vlan_filtering(&self.worker).await?,
+            Need::Mirrors => tc::can_mirror(&self.worker).await?,
+            Need::Policing(_) => tc::can_police(&self.worker).await?,
+            // Every kernel can, or `only_open_vswitch`.
+            Need::Isolation
+            | Need::ForwardDelay(_)
+            | Need::Ageing(_)
+            | Need::MirrorVlans
+            | Need::Qinq
+            | Need::Rstp
+            | Need::Shaping
+            | Need::Queues(_)
+            | Need::OpenFlow
+            | Need::Flow { .. }
+            | Need::Export
+            | Need::Bonds
+            | Need::Tunnel(..)
+            | Need::Datapath(_) => Ok(()),
+        };
+        self.tried.insert(need.clone(), tried.clone().err());
+        Ok(tried.err())
     }
 }
 
@@ -619,7 +670,7 @@ fn seen_switch(link: &Link) -> Option<SeenSwitch> {
         Some(Thing::Switch(name)) => name.clone(),
         // Cut off between birth and mark: the device stands for the name, and
         // whoever wants the switch wants it under the same device.
-        _ => crate::model::names::SwitchName::new(&link.name).ok()?,
+        _ => SwitchName::new(&link.name).ok()?,
     };
     let altname = mark
         .map(|mark| mark.full_name())
