@@ -585,13 +585,13 @@ impl LinuxBridge {
             Need::Isolation
             | Need::ForwardDelay(_)
             | Need::Ageing(_)
+            | Need::Flow { .. }
             | Need::MirrorVlans
             | Need::Qinq
             | Need::Rstp
             | Need::Shaping
             | Need::Queues(_)
             | Need::OpenFlow
-            | Need::Flow { .. }
             | Need::Export
             | Need::Bonds
             | Need::Tunnel(..)
