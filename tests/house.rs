@@ -128,10 +128,11 @@ fn only_the_front_prints() {
 
 #[test]
 fn nobody_runs_the_tools_that_we_replace() {
-    let tools =
-        ["Command::new(\"ip\"", "Command::new(\"brctl\"", "Command::new(\"sh\"", "ovs-vsctl"];
+    // A hint may name them: a person runs what he likes.
+    let run = |tool| format!("Command::new(\"{tool}\"");
+    let tools = ["ip", "brctl", "sh", "ovs-vsctl"].map(run);
     let rooms = ["model", "plan", "switch", "kernel", "engine", "cli"];
-    none("no shelled-out tools", &rooms, |line| has_any(line, &tools));
+    none("no shelled-out tools", &rooms, |line| tools.iter().any(|run| line.text.contains(run)));
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn able() -> Abilities {
         swept_with_links: true,
         datapath: None,
         checksums: true,
+        asleep: None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::engine::EngineError;
+use crate::engine::apply::Cause;
 use crate::engine::state::StateError;
 use crate::kernel::KernelError;
 use crate::kernel::permissions::Capability;
@@ -122,6 +123,9 @@ impl CliError {
                 hints.dedup();
                 hints
             }
+            Self::Engine(EngineError::Unseen { .. }) => {
+                vec!["start it again: `systemctl start openvswitch-switch`".into()]
+            }
             Self::Engine(EngineError::NoLab(_)) => vec!["`ovsns list` shows the labs".into()],
             Self::Engine(EngineError::InsideNode(_)) => {
                 vec!["leave the node's shell first: labs are made from outside".into()]
@@ -161,7 +165,11 @@ fn found<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a
     let mut next = Some(error);
     while let Some(error) = next {
         // A transparent error hides the one that it stands for.
-        if let Some(SwitchError::OpenVswitch(inner)) = error.downcast_ref::<SwitchError>()
+        let switch = match error.downcast_ref::<Cause>() {
+            Some(Cause::Switch(switch)) => Some(switch),
+            _ => error.downcast_ref::<SwitchError>(),
+        };
+        if let Some(SwitchError::OpenVswitch(inner)) = switch
             && let Some(found) = (inner as &dyn Error).downcast_ref::<E>()
         {
             return Some(found);
@@ -236,7 +244,6 @@ pub(super) fn which_lab(labs: &[LabName]) -> CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::apply::Cause;
     use crate::kernel::StepError;
     use crate::plan::Refusal;
     use nix::errno::Errno;

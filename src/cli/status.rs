@@ -60,13 +60,34 @@ fn text(view: &LabView) -> String {
             write!(text, "\n{head}\n  {table}\n").expect("a string takes all");
         }
     }
-    if !view.drift.is_empty() {
-        text.push_str("\ndrift, which `ovsns up` with the lab's file mends\n");
-        for line in &view.drift {
-            writeln!(text, "  {line}").expect("a string takes all");
+    let (in_the_way, drift): (Vec<_>, Vec<_>) =
+        view.drift.iter().cloned().partition(|line| line.starts_with("! "));
+    for (head, lines) in [
+        ("broken", broken(view)),
+        ("trouble", view.troubles.clone()),
+        ("in the way of `ovsns up`", in_the_way),
+        ("drift, which `ovsns up` with the lab's file mends", drift),
+    ] {
+        if !lines.is_empty() {
+            write!(text, "\n{head}\n  {}\n", lines.join("\n  ")).expect("a string takes all");
         }
     }
     text
+}
+
+/// What does not work, although all is set as it should be.
+fn broken(view: &LabView) -> Vec<String> {
+    let mut lines = Vec::new();
+    for switch in &view.switches {
+        let why = switch.broken.iter();
+        lines.extend(why.map(|why| format!("switch {}: {why}", switch.name)));
+        for port in &switch.ports {
+            let to = port.across.as_deref().unwrap_or("(not ours)");
+            let on = format!("port to {to} ({}) on switch {}", port.device, switch.name);
+            lines.extend(port.broken.iter().map(|why| format!("{on}: {why}")));
+        }
+    }
+    lines
 }
 
 fn head(names: &[&str]) -> Vec<Vec<String>> {

@@ -9,8 +9,8 @@ use super::{CliError, input, show};
 use crate::engine::{Engine, EngineError, Status};
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
-use crate::model::topology::{PortSettings, Vlan};
-use crate::model::world::{KernelRoute, PortKind, SeenSwitch, World};
+use crate::model::topology::Vlan;
+use crate::model::world::{KernelRoute, PortKind, SeenPort, SeenSwitch, World};
 use crate::switch::{Counters, Standing, Traffic};
 
 /// What a list of the things of a lab takes.
@@ -52,8 +52,10 @@ pub(super) struct LabView {
     pub(super) state: &'static str,
     /// The command that was killed in the middle of a change.
     pub(super) cut_off: Option<String>,
-    /// What `ovsns up` would do to mend it.
+    /// What `ovsns up` would do to mend it; behind `! `, what keeps it from that.
     pub(super) drift: Vec<String>,
+    /// What is wrong with what the lab depends on.
+    pub(super) troubles: Vec<String>,
     pub(super) switches: Vec<SwitchView>,
     pub(super) nodes: Vec<NodeView>,
     pub(super) links: Vec<LinkView>,
@@ -67,6 +69,8 @@ pub(super) struct SwitchView {
     pub(super) mac: String,
     pub(super) mtu: u32,
     pub(super) up: bool,
+    /// Why it has to be made anew.
+    pub(super) broken: Option<String>,
     pub(super) stp: bool,
     pub(super) forward_delay_s: Option<u32>,
     pub(super) ageing_s: u32,
@@ -112,6 +116,8 @@ pub(super) struct PortView {
     pub(super) vlan: Option<u16>,
     pub(super) trunks: Vec<u16>,
     pub(super) native: Option<u16>,
+    /// Why it does not work, although all is set as it should be.
+    pub(super) broken: Option<String>,
     pub(super) counters: CountersView,
 }
 
@@ -196,6 +202,7 @@ impl LabView {
             state: state(&status),
             cut_off: status.cut_off,
             drift: status.drift,
+            troubles: status.troubles,
             switches,
             nodes,
             links,
@@ -238,9 +245,9 @@ fn switch_view(
     standing: Option<Standing>,
 ) -> SwitchView {
     let spec = &seen.spec;
-    let ports = seen.ports.iter().map(|(device, settings)| {
+    let ports = seen.ports.iter().map(|(device, port)| {
         let counters = traffic.counters.get(device).copied().unwrap_or_default();
-        port_view(device, across(world, device), &settings.settings, counters)
+        port_view(device, across(world, device), port, counters)
     });
     let learned = traffic.learned.iter().map(|entry| LearnedView {
         mac: entry.mac.to_string(),
@@ -255,6 +262,7 @@ fn switch_view(
         mac: spec.mac.to_string(),
         mtu: spec.mtu,
         up: seen.up,
+        broken: seen.broken.clone(),
         stp: spec.settings.stp,
         forward_delay_s: spec.settings.forward_delay_s,
         ageing_s: spec.settings.ageing_s,
@@ -284,11 +292,11 @@ fn openflow_view(seen: &SeenSwitch, standing: Standing) -> OpenFlowView {
 fn port_view(
     device: &IfName,
     across: Option<String>,
-    settings: &PortSettings,
+    port: &SeenPort,
     counters: Counters,
 ) -> PortView {
     let Counters { rx_packets, rx_bytes, tx_packets, tx_bytes, dropped } = counters;
-    let (vlan, trunks, native) = match &settings.vlan {
+    let (vlan, trunks, native) = match &port.settings.vlan {
         None => (None, Vec::new(), None),
         Some(Vlan::Access(id)) => (Some(*id), Vec::new(), None),
         Some(Vlan::Trunk { vlans, native }) => (None, vlans.iter().copied().collect(), *native),
@@ -297,10 +305,11 @@ fn port_view(
     PortView {
         device: device.to_string(),
         across,
-        isolated: settings.isolated,
+        isolated: port.settings.isolated,
         vlan,
         trunks,
         native,
+        broken: port.broken.clone(),
         counters: CountersView { rx_packets, rx_bytes, tx_packets, tx_bytes, dropped },
     }
 }

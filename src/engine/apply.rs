@@ -37,9 +37,14 @@ impl Cause {
         Self::Look(Box::new(error))
     }
 
-    /// Whether a switch was told and has not carried it out yet.
-    pub(super) fn is_late(&self) -> bool {
-        matches!(self, Self::Switch(SwitchError::OpenVswitch(OvsError::NotApplied { .. })))
+    /// Whether a switch was told and has not carried it out yet. `untouched`
+    /// says that nothing was done before: then what is late are earlier changes.
+    pub(super) fn is_late(&self, untouched: bool) -> bool {
+        match self {
+            Self::Switch(SwitchError::OpenVswitch(OvsError::NotApplied { .. })) => true,
+            Self::Switch(SwitchError::OpenVswitch(OvsError::Behind { .. })) => untouched,
+            _ => false,
+        }
     }
 }
 

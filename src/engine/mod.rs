@@ -78,6 +78,16 @@ pub enum EngineError {
         /// What would have to be done again, each a line.
         lines: Vec<String>,
     },
+    /// A lab has switches that cannot be asked for; nothing was touched.
+    #[error("lab `{lab}` has {backend} switches that cannot be seen: {why}")]
+    Unseen {
+        /// The lab.
+        lab: LabName,
+        /// What they are made of.
+        backend: Backend,
+        /// Why not.
+        why: String,
+    },
     /// The kernel could not be read.
     #[error("could not see what is there")]
     Observe(#[from] KernelError),
@@ -107,6 +117,8 @@ pub struct Status {
     pub lab: Option<Lab>,
     /// What `up` would do to make it so again, each a line.
     pub drift: Vec<String>,
+    /// What is wrong with what the lab depends on, each a line.
+    pub troubles: Vec<String>,
     /// The command that was cut off in the middle of a change, if one was.
     pub cut_off: Option<String>,
 }
@@ -189,6 +201,13 @@ impl Engine {
                 let why = format!("{what}, as the lab has it");
                 return Ok(Choice { backend: *backend, why });
             }
+        }
+        // Local devices of Open vSwitch tell of switches in a database that does
+        // not answer.
+        let host = self.host.observe(&Questions::whose(lab)).await?;
+        if !host.locals.is_empty() {
+            let why = "the lab has local devices of it".to_owned();
+            return Ok(Choice { backend: Backend::Ovs, why });
         }
         let mut missing = Vec::new();
         for (backend, switch) in &mut self.switches {
@@ -289,7 +308,7 @@ impl Engine {
             };
             left = match round {
                 Ok(left) => left,
-                Err(source) if source.is_late() => {
+                Err(source) if source.is_late(performed.is_empty()) => {
                     return Err(EngineError::NotApplied { lab: lab.name.clone(), source });
                 }
                 Err(cause) => {
@@ -356,6 +375,9 @@ impl Engine {
 
     async fn plan_down(&mut self, lab: &LabName) -> Result<Plan, EngineError> {
         let world = self.observe(&Questions::whose(lab)).await?;
+        if let Some((backend, why)) = world.unseen().next() {
+            return Err(EngineError::Unseen { lab: lab.clone(), backend, why: why.to_owned() });
+        }
         let abilities = self.abilities(&Wanted::default()).await?;
         Ok(plan::down(lab, &world, &abilities))
     }
@@ -390,7 +412,11 @@ impl Engine {
         if wanted.is_none() && world.is_empty() {
             return Err(EngineError::NoLab(lab.clone()));
         }
-        Ok(Status { world, lab: wanted, drift, cut_off })
+        let unseen = world.unseen().map(|(_, why)| why.to_owned());
+        let troubles = world.fabric.troubles.iter().cloned().chain(unseen);
+        let told = |trouble: &String| drift.iter().any(|line| line.ends_with(trouble));
+        let troubles = troubles.filter(|trouble| !told(trouble)).collect();
+        Ok(Status { world, lab: wanted, drift, troubles, cut_off })
     }
 
     /// Removes what crashes left: labs that no file remembers, and links that
@@ -441,11 +467,14 @@ impl Engine {
         let host = self.host.observe(questions).await?;
         let mut fabric = Fabric::default();
         for switch in self.switches.values_mut() {
-            let seen =
-                switch.observe(&questions.lab).await.map_err(EngineError::ObserveSwitches)?;
-            fabric.switches.extend(seen.switches);
+            let seen = switch.observe(&questions.lab).await;
+            fabric.extend(seen.map_err(EngineError::ObserveSwitches)?);
         }
         let mut world = World { host, fabric };
+        // The local device of a bridge that somebody else has is theirs, whatever
+        // it is called otherwise.
+        let World { host, fabric } = &mut world;
+        host.locals.retain(|device, _| !fabric.taken.contains_key(device.as_str()));
         // A bridge of ours is nobody else's name.
         for seen in world.fabric.switches.values() {
             let taken = &mut world.host.taken.devices;

@@ -26,6 +26,13 @@ pub struct World {
 }
 
 impl World {
+    /// The backends that have switches of the lab, as their local devices tell,
+    /// and could not be asked for them; with the reason.
+    pub fn unseen(&self) -> impl Iterator<Item = (Backend, &str)> {
+        let unseen = self.fabric.unseen.iter().filter(|_| !self.host.locals.is_empty());
+        unseen.map(|(backend, why)| (*backend, why.as_str()))
+    }
+
     /// Whether nothing of the lab is there.
     pub fn is_empty(&self) -> bool {
         let HostView { nodes, stubs, ports, locals, unsettled: _, taken: _, unknown_sysctls: _ } =
@@ -35,6 +42,7 @@ impl World {
             && ports.is_empty()
             && locals.is_empty()
             && self.fabric.switches.is_empty()
+            && self.fabric.astray.is_empty()
     }
 }
 
@@ -154,6 +162,27 @@ impl Questions {
 pub struct Fabric {
     /// Switches by name.
     pub switches: BTreeMap<SwitchName, SeenSwitch>,
+    /// Ports of the lab that somebody moved to a bridge that is not the lab's.
+    pub astray: BTreeMap<IfName, AstrayPort>,
+    /// Names that bridges and ports of others have in the backend's database,
+    /// with what each is.
+    pub taken: BTreeMap<String, &'static str>,
+    /// The backends whose switches could not be looked at, and why.
+    pub unseen: BTreeMap<Backend, String>,
+    /// What is wrong with the daemons that the switches depend on, in words.
+    pub troubles: Vec<String>,
+}
+
+impl Fabric {
+    /// Adds what another backend has of the lab.
+    pub fn extend(&mut self, other: Self) {
+        let Self { switches, astray, taken, unseen, troubles } = other;
+        self.switches.extend(switches);
+        self.astray.extend(astray);
+        self.taken.extend(taken);
+        self.unseen.extend(unseen);
+        self.troubles.extend(troubles);
+    }
 }
 
 /// A switch that is there.
@@ -163,12 +192,23 @@ pub struct SeenSwitch {
     pub spec: SwitchSpec,
     /// Whether it is up and forwards.
     pub up: bool,
+    /// Why it has to be made anew, if it has to.
+    pub broken: Option<String>,
     /// Its ports by device, other people's among them.
     pub ports: BTreeMap<IfName, SeenPort>,
     /// Its mirrors of ours.
     pub mirrors: BTreeMap<IfName, MirrorSpec>,
     /// Its flows of ours by cookie, as the switch writes them.
     pub flows: BTreeMap<u64, String>,
+}
+
+/// A port of the lab on a bridge that is not the lab's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AstrayPort {
+    /// The bridge.
+    pub bridge: IfName,
+    /// The port.
+    pub port: SeenPort,
 }
 
 /// A port that is there.

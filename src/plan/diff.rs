@@ -20,12 +20,12 @@ use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd
 use super::wanted::{Wanted, WantedNode};
 use crate::model::flow;
 use crate::model::mark::{Mark, group};
-use crate::model::names::{IfName, LabName, NodeName};
+use crate::model::names::{IfName, LabName, NodeName, SwitchName};
 use crate::model::ports::Ports;
 use crate::model::topology::{Backend, Datapath};
 use crate::model::world::{
-    FlowSpec, MirrorSpec, PortKind, PortSpec, SeenDevice, SeenNode, SeenPort, SeenSwitch,
-    SwitchSpec, World,
+    AstrayPort, FlowSpec, MirrorSpec, PortKind, PortSpec, SeenDevice, SeenNode, SeenPort,
+    SeenSwitch, SwitchSpec, World,
 };
 
 /// The steps that make the world match `wanted`.
@@ -45,7 +45,8 @@ pub fn up(
         return Err(refused);
     }
     let links = LinkDiff::new(wanted, world);
-    let refused = others_on_links_that_go(wanted, world, &links);
+    let mut refused = others_on_links_that_go(wanted, world, &links);
+    refused.extend(others_on_switches_that_go(wanted, world));
     if !refused.is_empty() {
         return Err(refused);
     }
@@ -73,6 +74,10 @@ pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Plan {
     };
     devices.extend(world.host.locals.keys().filter(|device| !in_the_kernel(device)).cloned());
     let mut others: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
+    for (device, astray) in &world.fabric.astray {
+        let steps = others.entry(Backend::Ovs).or_default();
+        steps.push(FabricStep::DeletePort(port_astray(device, astray)));
+    }
     for seen in world.fabric.switches.values() {
         // A sweep takes a bridge with its ports; a stranger's port on it only
         // loses its master, but a bridge that was moved out of the group
@@ -197,6 +202,25 @@ fn others_on_links_that_go(wanted: &Wanted, world: &World, links: &LinkDiff) -> 
     found
 }
 
+/// Ports of others on bridges of Open vSwitch that have to be made anew: their
+/// rows would go with the bridge, and nobody would bring them back.
+fn others_on_switches_that_go(wanted: &Wanted, world: &World) -> Vec<Refusal> {
+    let mut found = Vec::new();
+    let made_anew = gone_switches(wanted, world).filter(|seen| is_wanted_again(wanted, seen));
+    for seen in made_anew.filter(|seen| seen.spec.backend == Backend::Ovs) {
+        for (device, _) in seen.ports.iter().filter(|(d, port)| !is_ours(world, d, port)) {
+            found.push(Refusal {
+                what: format!(
+                    "switch `{}` has to be made anew, and port `{device}` on it is not ours",
+                    seen.spec.name
+                ),
+                hint: format!("take it off first: `ovs-vsctl del-port {device}`"),
+            });
+        }
+    }
+    found
+}
+
 /// Takes away the links that are not wanted, with what hangs on them.
 fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
     let (mut stripped, mut deleted) = (Vec::new(), Vec::new());
@@ -213,7 +237,9 @@ fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
             ),
         }
     }
-    let wanted_devices: BTreeSet<&IfName> = wanted.switches.values().map(|s| &s.device).collect();
+    let has_local = |spec: &&SwitchSpec| spec.backend == Backend::Ovs;
+    let wanted_devices: BTreeSet<&IfName> =
+        wanted.switches.values().filter(has_local).map(|spec| &spec.device).collect();
     let of_a_switch =
         |device: &IfName| world.fabric.switches.values().any(|seen| seen.spec.device == *device);
     let left = world.host.locals.keys().filter(|d| !of_a_switch(d) && !wanted_devices.contains(d));
@@ -228,6 +254,12 @@ fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
         for device in seen.ports.keys().filter(|d| goes_first(wanted, world, links, seen, d)) {
             let port = port_seen(seen, device).expect("a key of its ports");
             steps.push(FabricStep::DeletePort(port));
+        }
+    }
+    for (device, astray) in &world.fabric.astray {
+        if !comes_back(wanted, world, links, device, astray) {
+            let steps = pulled.entry(Backend::Ovs).or_default();
+            steps.push(FabricStep::DeletePort(port_astray(device, astray)));
         }
     }
     // A bridge that goes and whose name is wanted again has to go at once;
@@ -259,14 +291,7 @@ fn goes_first(
     if !is_ours(world, device, port) {
         return false;
     }
-    let goes =
-        |link: &IfName| links.is_stray(&Place::Host, link) || !world.host.ports.contains_key(link);
-    let link_goes = match &port.kind {
-        PortKind::Link => goes(device),
-        PortKind::Bond { members, .. } => members.iter().any(goes),
-        PortKind::Patch { .. } | PortKind::Tunnel { .. } => false,
-    };
-    if link_goes || port.broken.is_some() {
+    if link_goes(world, links, device, port) || port.broken.is_some() {
         return true;
     }
     if !stays(wanted, seen) {
@@ -292,6 +317,34 @@ fn mirror_stays(
         seen.ports.contains_key(port) && !goes_first(wanted, world, links, seen, port)
     };
     stays(wanted, seen) && wanted.mirrors.contains(mirror) && ports.all(stays_in)
+}
+
+/// Whether a link that a port has goes, is made again, or is gone.
+fn link_goes(world: &World, links: &LinkDiff, device: &IfName, port: &SeenPort) -> bool {
+    let goes =
+        |link: &IfName| links.is_stray(&Place::Host, link) || !world.host.ports.contains_key(link);
+    match &port.kind {
+        PortKind::Link => goes(device),
+        PortKind::Bond { members, .. } => members.iter().any(goes),
+        PortKind::Patch { .. } | PortKind::Tunnel { .. } => false,
+    }
+}
+
+/// Whether a port that somebody moved to a bridge of theirs can be moved back
+/// as it is.
+fn comes_back(
+    wanted: &Wanted,
+    world: &World,
+    links: &LinkDiff,
+    device: &IfName,
+    astray: &AstrayPort,
+) -> bool {
+    let port = &astray.port;
+    let is_wanted = wanted.ports.iter().any(|want| {
+        let backend = wanted.switches[&want.switch].backend;
+        want.device == *device && want.kind == port.kind && backend == Backend::Ovs
+    });
+    is_wanted && port.broken.is_none() && !link_goes(world, links, device, port)
 }
 
 /// Whether a port is of the lab: it says so itself, or its link does.
@@ -340,6 +393,22 @@ fn port_of<'a>(world: &'a World, device: &IfName) -> Option<(&'a SeenSwitch, Por
     world.fabric.switches.values().find_map(|seen| Some((seen, port_seen(seen, device)?)))
 }
 
+/// A port as it is on a bridge that is not the lab's.
+fn port_astray(device: &IfName, astray: &AstrayPort) -> PortSpec {
+    let AstrayPort { bridge, port } = astray;
+    let switch = SwitchName::new(bridge.as_str()).or_else(|_| SwitchName::new("elsewhere"));
+    PortSpec {
+        switch: switch.expect("a good name"),
+        bridge: bridge.clone(),
+        device: device.clone(),
+        kind: port.kind.clone(),
+        settings: port.settings.clone(),
+        filtering: false,
+        number: port.number,
+        mark: port.mark.clone(),
+    }
+}
+
 /// A port of `seen` as it is.
 fn port_seen(seen: &SeenSwitch, device: &IfName) -> Option<PortSpec> {
     let port = seen.ports.get(device)?;
@@ -362,7 +431,8 @@ fn gone_switches<'a>(wanted: &'a Wanted, world: &'a World) -> impl Iterator<Item
 
 fn stays(wanted: &Wanted, seen: &SeenSwitch) -> bool {
     let same = |spec: &SwitchSpec| {
-        spec.device == seen.spec.device
+        seen.broken.is_none()
+            && spec.device == seen.spec.device
             && spec.backend == seen.spec.backend
             && spec.datapath == seen.spec.datapath
     };
@@ -588,9 +658,17 @@ fn fabric(lab: &LabName, wanted: &Wanted, world: &World, links: &LinkDiff) -> Ve
         // It is free if it was pulled first.
         let there = port_of(world, &port.device)
             .filter(|(seen, _)| !goes_first(wanted, world, links, seen, &port.device));
+        let astray = world.fabric.astray.get(&port.device);
+        let astray = astray.filter(|it| comes_back(wanted, world, links, &port.device, it));
         let steps = steps.entry(backend).or_default();
         match there {
-            None => steps.push(FabricStep::AddPort(port.clone())),
+            None => steps.push(match astray {
+                Some(astray) => {
+                    let before = port_astray(&port.device, astray);
+                    FabricStep::SetPort { before, after: port.clone() }
+                }
+                None => FabricStep::AddPort(port.clone()),
+            }),
             Some((seen, _)) if seen.spec.backend != backend => {
                 steps.push(FabricStep::AddPort(port.clone()));
             }

@@ -8,7 +8,7 @@ use super::step::Place;
 use super::wanted::Wanted;
 use crate::model::flow;
 use crate::model::mark::netns;
-use crate::model::names::{IfName, LabName};
+use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::topology::{
     Backend, Datapath, Export, FailMode, OpenFlow, PortSettings, SwitchSettings, TunnelKind, Vlan,
 };
@@ -51,6 +51,8 @@ pub struct Abilities {
     /// Whether the userspace datapath copes with the unfinished checksums of
     /// veths.
     pub checksums: bool,
+    /// Why nothing can be done with its switches at the moment, if nothing can.
+    pub asleep: Option<Refusal>,
 }
 
 /// Something that not every backend can do on every machine.
@@ -220,6 +222,27 @@ fn needs_of(wanted: &Wanted, spec: &SwitchSpec) -> BTreeSet<Need> {
     needs
 }
 
+/// Names of bridges and ports that others have in a database.
+fn taken_rows(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
+    let of_ovs = |switch: &SwitchName| wanted.switches[switch].backend == Backend::Ovs;
+    let bridges = wanted.switches.values().map(|spec| (&spec.name, &spec.device));
+    let ports = wanted.ports.iter().map(|port| (&port.switch, &port.device));
+    for (switch, device) in bridges.chain(ports).filter(|(switch, _)| of_ovs(switch)) {
+        let Some(what) = world.fabric.taken.get(device.as_str()) else { continue };
+        let delete = if *what == "a bridge" { "del-br" } else { "del-port" };
+        found.push(Refusal {
+            what: format!(
+                "Open vSwitch has {what} `{device}` that is not ours; switch `{switch}` would \
+                 need that name"
+            ),
+            hint: format!(
+                "if nobody needs it, `ovs-vsctl {delete} {device}`; or give the lab another name \
+                 with `--lab`"
+            ),
+        });
+    }
+}
+
 /// Everything about `wanted` that cannot be done here, all together.
 pub fn refusals(
     lab: &LabName,
@@ -228,6 +251,7 @@ pub fn refusals(
     abilities: &[Abilities],
 ) -> Vec<Refusal> {
     let mut found = Vec::new();
+    daemons(wanted, world, abilities, &mut found);
     switches(wanted, world, abilities, &mut found);
     taken_names(lab, wanted, world, &mut found);
     for (node, wanted) in &wanted.nodes {
@@ -241,6 +265,24 @@ pub fn refusals(
     routes_of_others(wanted, world, &mut found);
     found.sort();
     found
+}
+
+/// Daemons that the lab's switches need, and that do not run.
+fn daemons(wanted: &Wanted, world: &World, abilities: &[Abilities], found: &mut Vec<Refusal>) {
+    let is_wanted = |backend| wanted.switches.values().any(|spec| spec.backend == backend);
+    let seen = |backend| world.fabric.switches.values().any(|s| s.spec.backend == backend);
+    for able in abilities.iter().filter(|able| is_wanted(able.backend) || seen(able.backend)) {
+        found.extend(able.asleep.clone());
+    }
+    // Switches that the lab is to have no more, and that nobody can see.
+    for (backend, why) in world.unseen() {
+        if !is_wanted(backend) {
+            found.push(Refusal {
+                what: format!("the lab has {backend} switches, and they cannot be seen: {why}"),
+                hint: "start the daemon, or take it away".into(),
+            });
+        }
+    }
 }
 
 /// A route of somebody else's to the same place: IPv4 keeps one for each
@@ -411,6 +453,7 @@ fn taken_names(lab: &LabName, wanted: &Wanted, world: &World, found: &mut Vec<Re
             });
         }
     }
+    taken_rows(wanted, world, found);
     for (node, seen) in &world.host.nodes {
         let Some(wanted) = wanted.nodes.get(node) else { continue };
         for device in wanted.addresses.keys().filter(|d| seen.foreign.contains(d.as_str())) {

@@ -33,6 +33,7 @@ impl FakeSwitch {
             swept_with_links: true,
             datapath: None,
             checksums: true,
+            asleep: None,
         };
         Self { machine: machine.clone(), abilities }
     }
@@ -56,6 +57,7 @@ fn perform(memory: &mut Memory, step: &FabricStep) -> Result<(), Errno> {
             let seen = SeenSwitch {
                 spec: spec.clone(),
                 up: false,
+                broken: None,
                 ports: BTreeMap::new(),
                 mirrors: BTreeMap::new(),
                 flows: BTreeMap::new(),

@@ -459,6 +459,7 @@ impl Switch for LinuxBridge {
             ports_max: PORTS_MAX,
             swept_with_links: true,
             datapath: None,
+            asleep: None,
             checksums: true,
         })
     }
@@ -692,6 +693,7 @@ fn seen_switch(link: &Link) -> Option<SeenSwitch> {
     Some(SeenSwitch {
         spec,
         up: link.seen.up,
+        broken: None,
         ports: BTreeMap::new(),
         mirrors: BTreeMap::new(),
         flows: BTreeMap::new(),

@@ -15,6 +15,23 @@ pub enum OvsError {
     NotRunning {
         /// Where the database is.
         at: String,
+        /// Whether it is one of our own.
+        own: bool,
+    },
+    /// The switch runs, its database does not.
+    #[error("`ovs-vswitchd` runs, but its database does not answer at `{at}`")]
+    NoDatabase {
+        /// Where the database is to be.
+        at: String,
+    },
+    /// The switch runs, and says nothing.
+    #[error("`ovs-vswitchd` does not answer: it is suspended, or very busy")]
+    Silent,
+    /// The switch has not carried out what others wanted before.
+    #[error("`ovs-vswitchd` has not carried out earlier changes after {seconds} s")]
+    Behind {
+        /// How long was waited.
+        seconds: u64,
     },
     /// The database did not answer, or not as it should.
     #[error("could not talk with the database of Open vSwitch at `{at}`: {why}")]
@@ -64,7 +81,22 @@ impl OvsError {
             Self::NotThere(_) => "install it (package `openvswitch-switch`), or use `--backend \
                                   linux`"
                 .into(),
-            Self::NotRunning { .. } => "start it: `systemctl start openvswitch-switch`".into(),
+            Self::NotRunning { own: true, .. } => {
+                "it is started again, but does not stay; `ovsns doctor` says why".into()
+            }
+            Self::NotRunning { own: false, .. } => {
+                "start it: `systemctl start openvswitch-switch`".into()
+            }
+            Self::NoDatabase { .. } => {
+                "start it again: `systemctl start openvswitch-switch`; the userspace datapath \
+                 passes nothing without it"
+                    .into()
+            }
+            Self::Silent | Self::Behind { .. } => {
+                "wait for it; its log says what it is at (`ovs-vswitchd.log`), and `ps` whether \
+                 it is suspended"
+                    .into()
+            }
             Self::Database { .. } => "`ovsns doctor` says how Open vSwitch is".into(),
             Self::NotApplied { .. } => {
                 "it will be carried out when `ovs-vswitchd` comes to it; `ovsns status` shows it, \

@@ -32,7 +32,7 @@ use crate::kernel::{KernelError, LinuxHost, tc};
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{Backend, Datapath};
 use crate::model::world::{Fabric, SwitchSpec};
-use crate::plan::{Abilities, FabricStep, Need};
+use crate::plan::{Abilities, FabricStep, Need, Refusal};
 use error::Failed;
 use openflow::FlowChange;
 use seek::Vswitch;
@@ -41,7 +41,7 @@ use seen::{FLOWS, Rows};
 pub use error::OvsError;
 
 /// How long `ovs-vswitchd` may take to carry out a change: a thousand ports
-/// take a second or two on a busy machine.
+/// take a second or two on a busy machine. `OVSNS_APPLY_SECS` says otherwise.
 const APPLIED_WITHIN: Duration = Duration::from_secs(60);
 
 /// How much longer than two forward delays a port may take to forward: as long
@@ -62,6 +62,8 @@ pub struct OpenVswitch {
     state: PathBuf,
     /// Looked for once; nothing there is looked for again.
     vswitch: Option<Vswitch>,
+    /// Whether `ovs-vswitchd` did not answer when it was last looked at.
+    troubled: bool,
 }
 
 impl OpenVswitch {
@@ -70,7 +72,8 @@ impl OpenVswitch {
     pub fn new(host: &LinuxHost, state: &Path) -> Self {
         let (worker, netlink) = (host.worker().clone(), host.here().clone());
         let (polices, shapes) = (None, None);
-        Self { worker, netlink, polices, shapes, state: state.to_owned(), vswitch: None }
+        let (state, vswitch, troubled) = (state.to_owned(), None, false);
+        Self { worker, netlink, polices, shapes, state, vswitch, troubled }
     }
 
     /// The Open vSwitch that is there, if one is.
@@ -136,18 +139,20 @@ impl OpenVswitch {
     async fn change(&mut self, steps: &[FabricStep]) -> Result<(), Failed> {
         let links = observe::links(&self.netlink).map_err(kernel).map_err(Failed::Nothing)?;
         let netlink = self.netlink.clone();
+        let within = applied_within();
         let vswitch = self.needed().await.map_err(Failed::Nothing)?;
-        if is_teardown(steps) {
+        let asleep = vswitch.asleep().await;
+        if is_teardown(steps, asleep.is_none()) {
             return vswitch.commit(steps, &by_name(&links)).await;
         }
-        if !vswitch.is_alive().await {
-            return Err(Failed::Nothing(OvsError::NotRunning { at: vswitch.at() }));
+        if let Some(error) = asleep {
+            return Err(Failed::Nothing(error));
         }
         // What an earlier teardown left to be carried out comes first: a port
         // that goes and comes back in between is, to the switch, the same
         // port, and stays bound to a link that is no more.
-        vswitch.caught_up(APPLIED_WITHIN).await?;
-        vswitch.apply(steps, &by_name(&links), APPLIED_WITHIN).await?;
+        vswitch.caught_up(within).await?;
+        vswitch.apply(steps, &by_name(&links), within).await?;
         vswitch.decide_anew(steps).await.map_err(Failed::Changed)?;
         local_devices(&netlink, steps).map_err(kernel).map_err(Failed::Changed)?;
         vswitch.change_flows(steps).await.map_err(Failed::Changed)?;
@@ -167,10 +172,17 @@ impl OpenVswitch {
     }
 }
 
+fn applied_within() -> Duration {
+    let said = std::env::var("OVSNS_APPLY_SECS").ok();
+    let seconds = said.and_then(|text| text.parse().ok());
+    seconds.map_or(APPLIED_WITHIN, Duration::from_secs)
+}
+
 fn abilities(datapath: Datapath, cannot: BTreeMap<Need, String>) -> Abilities {
     Abilities {
         backend: Backend::Ovs,
         missing: None,
+        asleep: None,
         cannot,
         flows: BTreeMap::new(),
         ports_max: PORTS_MAX,
@@ -200,9 +212,12 @@ fn by_name(links: &[Link]) -> HashMap<&str, &Link> {
 /// rows are, and waiting for the daemon would take 13 ms for each port (every
 /// packet socket waits for an RCU grace period). Their local devices are taps
 /// in the lab's link group; a sweep takes them at once, the daemon 20 ms each.
-fn is_teardown(steps: &[FabricStep]) -> bool {
+///
+/// With no daemon there is nothing to wait for: what goes from the database
+/// is not there for the next one.
+fn is_teardown(steps: &[FabricStep], alive: bool) -> bool {
     steps.iter().all(|step| match step {
-        FabricStep::DeleteSwitch(spec) => spec.datapath == Some(Datapath::Netdev),
+        FabricStep::DeleteSwitch(spec) => !alive || spec.datapath == Some(Datapath::Netdev),
         FabricStep::AddSwitch(_)
         | FabricStep::SetSwitch { .. }
         | FabricStep::RaiseSwitch(_)
@@ -290,7 +305,7 @@ impl Vswitch {
             }
             Ok(transaction)
         };
-        let edited = self.client.edit(APPLIED_WITHIN, write).await;
+        let edited = self.client.edit(applied_within(), write).await;
         edited.map(drop).map_err(|error| Failed::of(error.into(), &self.at()))
     }
 
@@ -301,7 +316,7 @@ impl Vswitch {
             (root.next_cfg <= root.cur_cfg).then_some(())
         };
         let seconds = within.as_secs();
-        let late = || Failed::Nothing(OvsError::NotApplied { seconds });
+        let late = || Failed::Nothing(OvsError::Behind { seconds });
         self.client.wait_for(within, caught_up).await.ok_or_else(late)
     }
 
@@ -500,8 +515,18 @@ impl Switch for OpenVswitch {
             // Nobody wants a switch, and nobody has to be asked.
             return Ok(abilities(Datapath::Netdev, BTreeMap::new()));
         }
+        let none = abilities(Datapath::Netdev, BTreeMap::new());
+        let asleep = match self.there().await {
+            Ok(Some(vswitch)) => vswitch.asleep().await,
+            Ok(None) => None,
+            Err(SwitchError::OpenVswitch(error)) => Some(error),
+            Err(error) => return Err(error),
+        };
+        if let Some(error) = asleep {
+            let (what, hint) = (error.to_string(), error.hint().unwrap_or_default());
+            return Ok(Abilities { asleep: Some(Refusal { what, hint }), ..none });
+        }
         if let Err(missing) = self.available().await {
-            let none = abilities(Datapath::Netdev, BTreeMap::new());
             return Ok(Abilities { missing: Some(missing), ..none });
         }
         let (datapath, no_system) = seek::datapath().map_err(SwitchError::Observe)?;
@@ -560,23 +585,40 @@ impl Switch for OpenVswitch {
     }
 
     async fn labs(&mut self) -> Result<BTreeSet<LabName>, SwitchError> {
-        let Some(vswitch) = self.there().await? else { return Ok(BTreeSet::new()) };
+        // Labs are known by their nodes too; which switches they have, `observe`
+        // says, or why it cannot.
+        let Ok(Some(vswitch)) = self.there().await else { return Ok(BTreeSet::new()) };
         vswitch.client.read(seen::labs).map_err(|error| vswitch.unreadable(&error))
     }
 
     async fn observe(&mut self, lab: &LabName) -> Result<Fabric, SwitchError> {
         let links = self.links()?;
-        let Some(vswitch) = self.there().await? else { return Ok(Fabric::default()) };
+        let vswitch = match self.there().await {
+            Ok(Some(vswitch)) => vswitch,
+            Ok(None) => return Ok(Fabric::default()),
+            Err(error) => {
+                let unseen = BTreeMap::from([(Backend::Ovs, error.to_string())]);
+                return Ok(Fabric { unseen, ..Fabric::default() });
+            }
+        };
         let rows = vswitch.client.read(Rows::read).map_err(|error| vswitch.unreadable(&error))?;
-        let alive = vswitch.is_alive().await;
+        let trouble = vswitch.trouble().await;
+        let alive = !matches!(trouble, Some(OvsError::NotRunning { .. }));
         let mut fabric = rows.fabric(lab, &by_name(&links), alive);
+        if !fabric.switches.is_empty() {
+            fabric.troubles.extend(trouble.as_ref().map(OvsError::to_string));
+        }
         for seen in fabric.switches.values_mut().filter(|_| alive) {
             let bridge = rows.bridge(&seen.spec.device);
             if bridge.is_some_and(|bridge| bridge.external_ids.contains_key(FLOWS)) {
+                if trouble == Some(OvsError::Silent) {
+                    return Err(OvsError::Silent.into());
+                }
                 let flows = openflow::ours(&vswitch.rundir, seen.spec.device.as_str()).await;
                 seen.flows = flows.map_err(SwitchError::OpenVswitch)?;
             }
         }
+        self.troubled = trouble.is_some();
         Ok(fabric)
     }
 
@@ -601,6 +643,7 @@ impl Switch for OpenVswitch {
 
     async fn traffic(&mut self, switch: &SwitchSpec) -> Result<Traffic, SwitchError> {
         let counted = super::linux::all_counters(&self.netlink)?;
+        let troubled = self.troubled;
         let Some(vswitch) = self.there().await? else { return Ok(Traffic::default()) };
         let rows = vswitch.client.read(Rows::read).map_err(|error| vswitch.unreadable(&error))?;
         let fabric = switch_alone(&rows, switch);
@@ -612,11 +655,16 @@ impl Switch for OpenVswitch {
             let counters = of_links.copied().chain(port.counted).fold(Counters::default(), sum);
             traffic.counters.insert(name.clone(), counters);
         }
-        if !vswitch.is_alive().await {
+        if troubled {
             return Ok(traffic);
         }
-        let learned = tools::control(&vswitch.control, "fdb/show", &[switch.device.as_str()]).await;
-        let learned = learned.map_err(SwitchError::OpenVswitch)?;
+        let asked = tools::control(&vswitch.control, "fdb/show", &[switch.device.as_str()]).await;
+        let learned = match asked {
+            Ok(learned) => learned,
+            // `observe` tells of it; nobody knows what it has learned.
+            Err(_) if vswitch.trouble().await.is_some() => return Ok(traffic),
+            Err(error) => return Err(error.into()),
+        };
         traffic.learned.extend(tools::read_fdb(&learned).into_iter().filter_map(|entry| {
             let port = by_number.get(&entry.number)?.clone();
             let vlan = Some(entry.vlan).filter(|_| switch.vlan_filtering);

@@ -182,9 +182,9 @@ impl OpenVswitch {
         let Some(vswitch) = self.there().await? else {
             return Err(OvsError::NotThere("none answers".into()).into());
         };
-        match vswitch.is_alive().await {
-            true => Ok(vswitch),
-            false => Err(OvsError::NotRunning { at: vswitch.at() }.into()),
+        match vswitch.asleep().await {
+            None => Ok(vswitch),
+            Some(error) => Err(error.into()),
         }
     }
 }
@@ -232,7 +232,7 @@ impl OpenFlow for OpenVswitch {
         let rows = vswitch.client.read(Rows::read).map_err(|error| vswitch.unreadable(&error))?;
         let Some(bridge) = rows.bridge(&switch.device) else { return Ok(Standing::default()) };
         // What was connected when the switch died is in the database for ever.
-        let alive = vswitch.is_alive().await;
+        let alive = vswitch.is_alive();
         let controllers = followed(&bridge.controller, &rows.controllers)
             .map(|controller| (controller.target.clone(), alive && controller.is_connected));
         let datapath_id = bridge.datapath_id.clone();

@@ -3,6 +3,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ovsdb::vswitch::{
     Bridge, Controller, Interface, Ipfix, Mirror, NetFlow, OpenVswitch as Root, Port, Qos, Queue,
@@ -13,6 +14,7 @@ use ovsdb::{Client, ReadError, Remote};
 use super::super::SwitchError;
 use super::super::own::{Own, OwnError, Running, StartOptions};
 use super::error::{OvsError, chain};
+use super::tools;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::{KernelError, genl};
 use crate::model::topology::Datapath;
@@ -20,6 +22,13 @@ use crate::model::topology::Datapath;
 /// Where the machine's own keeps its sockets, unless `OVS_RUNDIR` says
 /// otherwise (ovs-vsctl(8)).
 const RUNDIRS: [&str; 2] = ["/run/openvswitch", "/var/run/openvswitch"];
+
+/// How long `ovs-vswitchd` may take to say which version it is. While it takes
+/// hundreds of ports away it says nothing for seconds.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long the keeper may take to start one of our own again.
+const STARTED_AGAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// An Open vSwitch that answers.
 pub(super) struct Vswitch {
@@ -43,13 +52,43 @@ impl Vswitch {
         self.socket.display().to_string()
     }
 
+    pub(super) fn unread(&self, error: &ReadError) -> OvsError {
+        OvsError::Database { at: self.at(), why: chain(error) }
+    }
+
     pub(super) fn unreadable(&self, error: &ReadError) -> SwitchError {
-        SwitchError::OpenVswitch(OvsError::Database { at: self.at(), why: chain(error) })
+        SwitchError::OpenVswitch(self.unread(error))
     }
 
     /// Whether `ovs-vswitchd` is there: somebody listens at its control socket.
-    pub(super) async fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         UnixStream::connect(&self.control).is_ok()
+    }
+
+    /// Why nothing can be changed at the moment, if nothing can. One of our own
+    /// that was killed is started again by its keeper, which is waited for.
+    pub(super) async fn asleep(&self) -> Option<OvsError> {
+        let start = Instant::now();
+        while !self.is_alive() {
+            if self.own.is_none() || STARTED_AGAIN_WITHIN < start.elapsed() {
+                return Some(OvsError::NotRunning { at: self.at(), own: self.own.is_some() });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        None
+    }
+
+    /// What is wrong with the daemons, if anything is.
+    pub(super) async fn trouble(&self) -> Option<OvsError> {
+        if let Some(error) = self.asleep().await {
+            return Some(error);
+        }
+        let asked = tools::control(&self.control, "version", &[]);
+        match tokio::time::timeout(ANSWERS_WITHIN, asked).await {
+            Ok(Ok(_)) => None,
+            // It may have ended just now.
+            Ok(Err(_)) | Err(_) => Some(self.asleep().await.unwrap_or(OvsError::Silent)),
+        }
     }
 
     /// Why tags cannot be wrapped in tags, if they cannot.
@@ -101,11 +140,10 @@ pub(super) async fn there(state: &Path) -> Result<Option<Vswitch>, OvsError> {
     if let Some(running) = Own::of(state).running().await? {
         return own(running).await.map(Some);
     }
-    match rundir() {
+    match rundir()? {
         None => Ok(None),
         Some(rundir) => {
-            let pid = std::fs::read_to_string(rundir.join("ovs-vswitchd.pid")).unwrap_or_default();
-            let control = rundir.join(format!("ovs-vswitchd.{}.ctl", pid.trim()));
+            let control = control_socket(&rundir);
             connect(&rundir.join("db.sock"), &rundir, control, None).await.map(Some)
         }
     }
@@ -139,20 +177,40 @@ pub(super) async fn available(connected: Option<&Vswitch>) -> Result<String, Str
             )),
         };
     };
-    if !vswitch.is_alive().await {
-        return Err(OvsError::NotRunning { at: vswitch.at() }.to_string());
+    if let Some(error) = vswitch.asleep().await {
+        return Err(error.to_string());
     }
     Ok(vswitch.words())
 }
 
-/// The directory of an Open vSwitch whose database answers.
-fn rundir() -> Option<PathBuf> {
+/// The directory of an Open vSwitch whose database answers, if there is one.
+///
+/// # Errors
+/// `NoDatabase` if a switch runs without: it goes on as it was told last, and
+/// nobody can say what that was.
+fn rundir() -> Result<Option<PathBuf>, OvsError> {
     let named = std::env::var_os("OVS_RUNDIR").filter(|text| !text.is_empty());
     let places = match named {
         Some(place) => vec![PathBuf::from(place)],
         None => RUNDIRS.iter().map(PathBuf::from).collect(),
     };
-    places.into_iter().find(|place| UnixStream::connect(place.join("db.sock")).is_ok())
+    let answers = |place: &&PathBuf| UnixStream::connect(place.join("db.sock")).is_ok();
+    if let Some(place) = places.iter().find(answers) {
+        return Ok(Some(place.clone()));
+    }
+    let runs = |place: &&PathBuf| UnixStream::connect(control_socket(place)).is_ok();
+    match places.iter().find(runs) {
+        Some(place) => {
+            Err(OvsError::NoDatabase { at: place.join("db.sock").display().to_string() })
+        }
+        None => Ok(None),
+    }
+}
+
+/// The control socket of the `ovs-vswitchd` that has its files in `rundir`.
+fn control_socket(rundir: &Path) -> PathBuf {
+    let pid = std::fs::read_to_string(rundir.join("ovs-vswitchd.pid")).unwrap_or_default();
+    rundir.join(format!("ovs-vswitchd.{}.ctl", pid.trim()))
 }
 
 async fn connect(

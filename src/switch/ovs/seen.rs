@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ovsdb::vswitch::{
-    Bridge, Controller, Interface, Ipfix, Mirror, NetFlow, Port, Qos, Queue, Sflow, Strings,
+    Bridge, Controller, Interface, Ipfix, Mirror, NetFlow, OpenVswitch as Root, Port, Qos, Queue,
+    Sflow, Strings,
 };
 use ovsdb::{Entry, ReadError, Ref, Replica, Table, Uuid};
 
@@ -18,7 +19,9 @@ use crate::model::topology::{
     self, Backend, BondMode, Datapath, Export, FailMode, Lacp, OpenFlow, Policing, PortSettings,
     Shaping, SwitchSettings, TunnelKind, Vlan,
 };
-use crate::model::world::{Fabric, MirrorSpec, PortKind, SeenPort, SeenSwitch, SwitchSpec};
+use crate::model::world::{
+    AstrayPort, Fabric, MirrorSpec, PortKind, SeenPort, SeenSwitch, SwitchSpec,
+};
 
 /// The key of our mark in `external_ids`.
 pub(super) const MARK: &str = "ovsns";
@@ -37,6 +40,8 @@ pub(super) type Links<'a> = HashMap<&'a str, &'a Link>;
 
 /// The rows that matter, each by its UUID.
 pub(super) struct Rows {
+    /// Whether the daemon has carried out all that is there.
+    caught_up: bool,
     pub(super) bridges: Vec<Entry<Bridge>>,
     pub(super) ports: HashMap<Uuid, Entry<Port>>,
     pub(super) interfaces: HashMap<Uuid, Entry<Interface>>,
@@ -66,15 +71,19 @@ pub(super) fn mark_of(external_ids: &Strings) -> Option<Mark> {
     Mark::parse(external_ids.get(MARK)?)
 }
 
-/// The labs that have bridges.
+/// The labs that have bridges, or ports on others' bridges.
 pub(super) fn labs(replica: &Replica) -> Result<BTreeSet<LabName>, ReadError> {
-    let bridges = replica.rows::<Bridge>()?;
-    Ok(bridges.iter().filter_map(|b| mark_of(&b.external_ids)).map(|mark| mark.lab).collect())
+    let (bridges, ports) = (replica.rows::<Bridge>()?, replica.rows::<Port>()?);
+    let marks = bridges.iter().map(|bridge| &bridge.external_ids);
+    let marks = marks.chain(ports.iter().map(|port| &port.external_ids));
+    Ok(marks.filter_map(mark_of).map(|mark| mark.lab).collect())
 }
 
 impl Rows {
     pub(super) fn read(replica: &Replica) -> Result<Self, ReadError> {
+        let root = replica.only::<Root>()?;
         Ok(Self {
+            caught_up: root.is_some_and(|root| root.next_cfg <= root.cur_cfg),
             bridges: replica.rows::<Bridge>()?,
             ports: by_uuid(replica)?,
             interfaces: by_uuid(replica)?,
@@ -131,36 +140,60 @@ impl Rows {
         all.filter(|controller| mark_of(&controller.external_ids).is_some())
     }
 
-    /// The switches of `lab`.
+    /// The switches of `lab`, and what it has to know of others'.
     pub(super) fn fabric(&self, lab: &LabName, links: &Links, alive: bool) -> Fabric {
         let mut fabric = Fabric::default();
+        let look = Look { lab, links, settled: alive && self.caught_up };
         for bridge in &self.bridges {
-            let Some(Mark { lab: of, thing: Thing::Switch(name) }) = mark_of(&bridge.external_ids)
-            else {
-                continue;
+            let device = IfName::new(&bridge.name);
+            let (name, device) = match (mark_of(&bridge.external_ids), device) {
+                (Some(Mark { lab: of, thing: Thing::Switch(name) }), Ok(device)) if of == *lab => {
+                    (name, device)
+                }
+                _ => {
+                    self.others(bridge, &look, &mut fabric);
+                    continue;
+                }
             };
-            let Ok(device) = IfName::new(&bridge.name) else { continue };
-            if of != *lab {
-                continue;
-            }
             let spec = self.switch(bridge, name, device, links);
             let link = links.get(bridge.name.as_str());
+            let broken = match (look.settled, &bridge.datapath_id, link) {
+                (true, None, _) => Some("`ovs-vswitchd` could not make it".to_owned()),
+                (true, Some(_), None) => Some("its local device is gone".to_owned()),
+                _ => None,
+            };
             let up = alive && bridge.datapath_id.is_some() && link.is_some_and(|link| link.seen.up);
             let ports = followed(&bridge.ports, &self.ports)
                 .filter(|port| port.name != bridge.name)
                 .filter_map(|port| {
                     let name = IfName::new(&port.name).ok()?;
-                    Some((name, self.seen_port(port, &spec, links)))
+                    Some((name, self.seen_port(port, spec.vlan_filtering, &look)))
                 })
                 .collect();
             let mirrors = followed(&bridge.mirrors, &self.mirrors)
                 .filter_map(|mirror| self.seen_mirror(mirror, &spec))
                 .map(|mirror| (mirror.name.clone(), mirror))
                 .collect();
-            let seen = SeenSwitch { up, ports, mirrors, flows: BTreeMap::new(), spec };
+            let seen = SeenSwitch { up, broken, ports, mirrors, flows: BTreeMap::new(), spec };
             fabric.switches.insert(seen.spec.name.clone(), seen);
         }
         fabric
+    }
+
+    /// Notes the names on a bridge that is not the lab's, and ports of the lab
+    /// that somebody moved there.
+    fn others(&self, bridge: &Entry<Bridge>, look: &Look, fabric: &mut Fabric) {
+        fabric.taken.insert(bridge.name.clone(), "a bridge");
+        for port in followed(&bridge.ports, &self.ports).filter(|p| p.name != bridge.name) {
+            let ours = mark_of(&port.external_ids).is_some_and(|mark| mark.lab == *look.lab);
+            match (ours, IfName::new(&port.name), IfName::new(&bridge.name)) {
+                (true, Ok(device), Ok(bridge)) => {
+                    let port = self.seen_port(port, false, look);
+                    fabric.astray.insert(device, AstrayPort { bridge, port });
+                }
+                _ => drop(fabric.taken.insert(port.name.clone(), "a port")),
+            }
+        }
     }
 
     fn switch(
@@ -259,7 +292,7 @@ impl Rows {
         }
     }
 
-    fn seen_port(&self, port: &Entry<Port>, spec: &SwitchSpec, links: &Links) -> SeenPort {
+    fn seen_port(&self, port: &Entry<Port>, filtering: bool, look: &Look) -> SeenPort {
         let interfaces: Vec<_> = followed(&port.interfaces, &self.interfaces).collect();
         let first = interfaces.first();
         let policing = first.filter(|interface| interface.ingress_policing_rate != 0);
@@ -268,7 +301,7 @@ impl Rows {
             kind: kind(port, &interfaces),
             settings: PortSettings {
                 isolated: port.protected,
-                vlan: vlan(port, spec.vlan_filtering),
+                vlan: vlan(port, filtering),
                 policing: policing.map(|interface| Policing {
                     rate_kbps: u32::try_from(interface.ingress_policing_rate).unwrap_or(u32::MAX),
                     burst_kb: u32::try_from(interface.ingress_policing_burst).unwrap_or(u32::MAX),
@@ -279,8 +312,11 @@ impl Rows {
                 .filter(|_| interfaces.len() == 1)
                 .and_then(|ofport| u16::try_from(ofport).ok())
                 .filter(|ofport| *ofport != 0),
-            mark: mark_of(&port.external_ids).map(|mark| mark.to_string()).unwrap_or_default(),
-            broken: interfaces.iter().find_map(|interface| broken(port, interface, links)),
+            mark: mark_of(&port.external_ids)
+                .filter(|mark| mark.lab == *look.lab)
+                .map(|mark| mark.to_string())
+                .unwrap_or_default(),
+            broken: interfaces.iter().find_map(|interface| broken(port, interface, look)),
         }
     }
 
@@ -390,18 +426,38 @@ fn vlan(port: &Port, filtering: bool) -> Option<Vlan> {
     }
 }
 
+/// How the rows are looked at.
+struct Look<'a> {
+    lab: &'a LabName,
+    links: &'a Links<'a>,
+    /// Whether the daemon runs and has nothing left to do: then what it does
+    /// not say, it will not say.
+    settled: bool,
+}
+
 /// Why an interface does not work, if it does not.
-fn broken(port: &Port, interface: &Interface, links: &Links) -> Option<String> {
+fn broken(port: &Port, interface: &Interface, look: &Look) -> Option<String> {
     if let Some(error) = &interface.error {
         return Some(error.clone());
     }
-    if interface.ofport.is_some_and(|ofport| ofport < 0) {
-        return Some("the switch could not take it".to_owned());
+    match interface.ofport {
+        Some(ofport) if ofport < 0 => return Some("the switch could not take it".to_owned()),
+        None if look.settled => return Some("the switch has not taken it".to_owned()),
+        Some(_) | None => {}
     }
-    let plugged = plugged_links(&port.external_ids);
-    let there = links.get(interface.name.as_str())?.index;
-    let before = plugged.get(&interface.name).copied()?;
-    (before != there).then(|| "its link was made again behind the switch's back".to_owned())
+    let link = look.links.get(interface.name.as_str());
+    let is_link = matches!(interface.kind.as_str(), "" | "system");
+    let ours = mark_of(&port.external_ids).is_some_and(|mark| mark.lab == *look.lab)
+        || link.is_some_and(|link| link.is_of(look.lab));
+    if !is_link || !ours {
+        return None;
+    }
+    let Some(there) = link else { return Some("its link is gone".to_owned()) };
+    match plugged_links(&port.external_ids).get(&interface.name) {
+        Some(before) if *before == there.index => None,
+        Some(_) => Some("its link was made again behind the switch's back".to_owned()),
+        None => Some("it is not known which link the switch listens to".to_owned()),
+    }
 }
 
 /// `n1eth0.y5ac99rd=7 n2eth0.nge9r5bm=9`, as a map.
