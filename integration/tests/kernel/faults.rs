@@ -409,6 +409,26 @@ pub(crate) fn flows_lost_by_a_restart_are_put_back(world: &World) -> Verdict {
     Ok(())
 }
 
+/// n1 -- b.1.1 -- n2, where STP and RSTP come and go
+pub(crate) fn a_spanning_tree_switched_off_lets_broadcasts_pass(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    two_nodes(world);
+    let plain = std::fs::read_to_string("two.yaml").expect("the test's own file");
+    for tree in ["rstp: true", "stp: true"] {
+        world.file("two.yaml", &plain.replace("netdev }", &format!("netdev, {tree} }}")));
+        up(world).ok();
+        world.file("two.yaml", &plain);
+        up(world).ok();
+        // Who is there has to be asked for again, of all.
+        for node in ["n1", "n2"] {
+            world.run(&format!("ip -n two-nodes.{node} neigh flush all"));
+        }
+        world.run("ovs-appctl fdb/flush");
+        all_is_well(world);
+    }
+    Ok(())
+}
+
 // ---- behind our back ----
 
 /// n1 -- b.1.1 -- n2, and the link of n1 is made again under its name.
@@ -555,7 +575,7 @@ pub(crate) fn what_others_have_in_open_vswitch_is_kept(world: &World) -> Verdict
     };
     // A change of all there is, and the way back.
     let text = std::fs::read_to_string("two.yaml").expect("the test's own file");
-    let switch = "netdev, ageing: 77, mtu: 1400 }";
+    let switch = "netdev, ageing: 77, mtu: 1400, stp: true, forward_delay: 4 }";
     let changed = text.replace("netdev }", switch);
     let changed = changed.replace("[n1:eth0, b.1.1]", "[n1:eth0, b.1.1]\n    vlan: 9");
     let row = |row: &str| {

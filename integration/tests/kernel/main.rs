@@ -209,6 +209,7 @@ fn main() -> ExitCode {
             a_suspended_switch_is_late,
             a_switch_killed_in_the_middle_of_up,
             flows_lost_by_a_restart_are_put_back,
+            a_spanning_tree_switched_off_lets_broadcasts_pass,
             a_ghost_port_is_seen_and_mended,
             what_others_did_to_open_vswitch_is_mended @ 300,
             what_others_have_in_open_vswitch_is_kept,

@@ -155,6 +155,7 @@ impl OpenVswitch {
         vswitch.apply(steps, &by_name(&links), within).await?;
         vswitch.decide_anew(steps).await.map_err(Failed::Changed)?;
         local_devices(&netlink, steps).map_err(kernel).map_err(Failed::Changed)?;
+        vswitch.flood_again(steps).await.map_err(Failed::Changed)?;
         vswitch.change_flows(steps).await.map_err(Failed::Changed)?;
         let links = observe::links(&netlink).map_err(kernel).map_err(Failed::Changed)?;
         vswitch.forwarding(steps, &by_name(&links)).await.map_err(Failed::Changed)
@@ -346,6 +347,26 @@ impl Vswitch {
         };
         if steps.iter().any(decides) {
             tools::control(&self.control, "revalidator/purge", &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Has ports flood again after the spanning tree was switched off. Those
+    /// that forwarded under STP or RSTP keep away what goes to all and to
+    /// unknown addresses from then on (Open vSwitch 3.1: broadcasts out of
+    /// such a port 0 of 3, in 5 of 5 runs), until anything about them changes.
+    async fn flood_again(&self, steps: &[FabricStep]) -> Result<(), OvsError> {
+        for step in steps {
+            let FabricStep::SetSwitch { before, after } = step else { continue };
+            let has_tree = |spec: &SwitchSpec| spec.settings.stp || spec.settings.rstp;
+            if !has_tree(before) || has_tree(after) {
+                continue;
+            }
+            let rows = self.client.read(Rows::read);
+            let rows = rows.map_err(|error| self.unread(&error))?;
+            for number in rows.bridge(&after.device).into_iter().flat_map(|b| rows.numbers(b)) {
+                openflow::flood_again(&self.rundir, after.device.as_str(), number).await?;
+            }
         }
         Ok(())
     }

@@ -43,6 +43,19 @@ pub(super) enum FlowChange<'a> {
     Delete(u64),
 }
 
+/// Has a port flood, whatever it did before.
+///
+/// Like `ovs-ofctl mod-port BRIDGE PORT no-flood`, and then `flood`: only a
+/// change is looked at. Later versions of OpenFlow do not know it.
+pub(super) async fn flood_again(rundir: &Path, bridge: &str, port: u16) -> Result<(), OvsError> {
+    let (target, port) = (management(rundir, bridge), port.to_string());
+    for action in ["no-flood", "flood"] {
+        let args = ["mod-port", &target, &port, action];
+        tools::ofctl_speaking("OpenFlow10", rundir, &args, None).await?;
+    }
+    Ok(())
+}
+
 /// Changes flows, all or none; where the bridge speaks no version of OpenFlow
 /// that has bundles (1.3 by an extension, 1.4 and 1.5), up to the first that
 /// fails.

@@ -110,6 +110,13 @@ impl Rows {
         })
     }
 
+    /// The numbers of a bridge's ports, without its local one.
+    pub(super) fn numbers(&self, bridge: &Entry<Bridge>) -> Vec<u16> {
+        let ports = followed(&bridge.ports, &self.ports).filter(|p| p.name != bridge.name);
+        let interfaces = ports.flat_map(|port| followed(&port.interfaces, &self.interfaces));
+        interfaces.filter_map(|interface| u16::try_from(interface.ofport?).ok()).collect()
+    }
+
     /// The mirror of ours called `name` on `bridge`.
     pub(super) fn mirror<'r>(
         &'r self,

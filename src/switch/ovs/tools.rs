@@ -27,8 +27,18 @@ pub(super) async fn ofctl(
     args: &[&str],
     input: Option<&str>,
 ) -> Result<String, OvsError> {
+    ofctl_speaking(VERSIONS, rundir, args, input).await
+}
+
+/// The same in some versions of OpenFlow only.
+pub(super) async fn ofctl_speaking(
+    versions: &str,
+    rundir: &Path,
+    args: &[&str],
+    input: Option<&str>,
+) -> Result<String, OvsError> {
     let mut command = Command::new("ovs-ofctl");
-    command.args(["-O", VERSIONS]).args(args).env("OVS_RUNDIR", rundir);
+    command.args(["-O", versions]).args(args).env("OVS_RUNDIR", rundir);
     let said = run(command, args, input).await?;
     match said.well {
         true => Ok(said.out),
