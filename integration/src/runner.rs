@@ -47,12 +47,14 @@ pub struct Test {
     pub alone: bool,
     /// Whether it is among those that the virtual machine runs unasked.
     pub vm: bool,
+    /// Whether it is run only for those who have time.
+    pub long: bool,
 }
 
 impl Test {
     /// A test with two minutes to run in, beside others.
     pub const fn new(name: &'static str, run: fn(&World) -> Verdict) -> Self {
-        Self { name, run, seconds_max: 120, alone: false, vm: false }
+        Self { name, run, seconds_max: 120, alone: false, vm: false, long: false }
     }
 
     /// The same test with another deadline.
@@ -70,6 +72,12 @@ impl Test {
     /// what the kernel there has and others may lack, or stands for its kind.
     pub const fn vm(self) -> Self {
         Self { vm: true, ..self }
+    }
+
+    /// The same test, for `integration/run --long` and for those who ask for
+    /// it by name: it takes much time, or much to be installed.
+    pub const fn long(self) -> Self {
+        Self { long: true, ..self }
     }
 }
 
@@ -132,6 +140,7 @@ fn run_all(groups: &[&[Test]]) -> ExitCode {
         .iter()
         .flat_map(|group| group.iter().copied())
         .filter(|test| test.vm || all_are_wanted(&arguments))
+        .filter(|test| !test.long || long_ones_are_wanted(&arguments))
         .map(|test| Trial::ignorable_test(test.name, move || in_a_world(&test)))
         .collect();
     let before = Machine::look();
@@ -149,6 +158,11 @@ fn run_all(groups: &[&[Test]]) -> ExitCode {
 fn all_are_wanted(arguments: &Arguments) -> bool {
     let set = |name| std::env::var_os(name).is_some();
     !set(VM) || set("OVSNS_LONG") || arguments.filter.is_some()
+}
+
+/// Whether to run also what takes long.
+fn long_ones_are_wanted(arguments: &Arguments) -> bool {
+    std::env::var_os("OVSNS_LONG").is_some() || arguments.filter.is_some()
 }
 
 /// How many times longer than elsewhere things may take on this machine:

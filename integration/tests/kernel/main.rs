@@ -3,6 +3,7 @@
 
 mod change;
 mod contract;
+mod controllers;
 mod crash;
 mod examples;
 mod faults;
@@ -134,10 +135,10 @@ fn main() -> ExitCode {
             flows_work_in_every_version_of_openflow,
             a_flow_that_the_switch_refuses_is_taken_back,
             a_flow_that_nobody_can_read_is_refused,
-            flows_come_and_go_by_name,
+            flows_come_and_go_by_name.vm(),
             flows_are_put_back_after_a_restart,
             flows_name_ports_of_every_kind,
-            a_trace_says_which_way_a_packet_takes,
+            a_trace_says_which_way_a_packet_takes.vm(),
             a_linux_bridge_has_no_flows,
         ],
         tests![mirrors:
@@ -151,6 +152,16 @@ fn main() -> ExitCode {
             a_mirror_is_mended_after_a_crash @ 300,
             a_bridge_polices_or_says_why_not.vm(),
             open_vswitch_polices_or_says_why_not.vm(),
+        ],
+        tests![controllers:
+            a_controller_decides.vm(),
+            flows_of_ours_live_beside_a_controllers,
+            a_controller_drives_two_switches.vm(),
+            a_switch_speaks_what_it_is_told_to,
+            flows_lead_through_a_ring.vm(),
+            a_controller_behind_its_switch,
+            the_example,
+            a_controller_on_os_ken.long(),
         ],
         tests![labs:
             two_labs_side_by_side,

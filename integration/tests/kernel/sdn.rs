@@ -6,12 +6,12 @@ use world::{Verdict, World};
 /// n1, n2 -- s1
 ///
 /// `keys` are more of the switch's.
-fn lab(keys: &str) -> String {
+pub(crate) fn lab(keys: &str) -> String {
     format!(
         "
 name: sdn
 switches:
-  s1: {{ backend: ovs, datapath: netdev, {keys} }}
+  s1: {{ backend: ovs, {keys} }}
 nodes:
   n1: {{ interfaces: {{ eth0: {{ addresses: [10.0.0.1/24, fd00::1/64] }} }} }}
   n2: {{ interfaces: {{ eth0: {{ addresses: [10.0.0.2/24, fd00::2/64] }} }} }}
@@ -23,7 +23,7 @@ links:
 }
 
 /// The bridge of a switch, by its mark.
-fn bridge(world: &World, switch: &str) -> String {
+pub(crate) fn bridge(world: &World, switch: &str) -> String {
     let mark = format!("ovsns lab=sdn switch={switch}");
     let bridges = world.run("ovs-vsctl list-br").stdout;
     let is_it = |bridge: &&str| {
@@ -33,7 +33,7 @@ fn bridge(world: &World, switch: &str) -> String {
 }
 
 /// The flows of a bridge, as `ovs-ofctl` prints them.
-fn flows(world: &World, bridge: &str) -> String {
+pub(crate) fn flows(world: &World, bridge: &str) -> String {
     let all = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15";
     world.run(&format!("ovs-ofctl -O {all} dump-flows {bridge}")).stdout
 }
@@ -232,9 +232,9 @@ pub(crate) fn flows_are_put_back_after_a_restart(world: &World) -> Verdict {
 const MANY_PORTS: &str = "
 name: sdn
 switches:
-  s1: { backend: ovs, datapath: netdev, fail_mode: secure }
-  s2: { backend: ovs, datapath: netdev, fail_mode: secure }
-  b.1.1: { backend: ovs, datapath: netdev }
+  s1: { backend: ovs, fail_mode: secure }
+  s2: { backend: ovs, fail_mode: secure }
+  b.1.1: { backend: ovs }
 nodes: { n.1: {}, n2: {}, '7': {} }
 links:
   - endpoints: ['n.1:eth0', s1]
@@ -327,7 +327,7 @@ fn number(world: &World, bridge: &str, port: &str) -> String {
 /// n1, n2 -- s1 -- s2
 pub(crate) fn a_trace_says_which_way_a_packet_takes(world: &World) -> Verdict {
     let _ovs = world.open_vswitch(&[])?;
-    let more = "  s2: { backend: ovs, datapath: netdev }\nnodes:";
+    let more = "  s2: { backend: ovs }\nnodes:";
     let lab = format!("{}  - endpoints: [s1, s2]\n", lab("").replace("nodes:", more));
     world.file("lab.yaml", &lab);
     world.ovsns("up lab.yaml").ok();
@@ -363,7 +363,7 @@ pub(crate) fn a_trace_says_which_way_a_packet_takes(world: &World) -> Verdict {
 
 /// n1, n2 -- s1, a Linux bridge
 pub(crate) fn a_linux_bridge_has_no_flows(world: &World) -> Verdict {
-    world.file("lab.yaml", &lab("").replace("backend: ovs, datapath: netdev,", ""));
+    world.file("lab.yaml", &lab("").replace("backend: ovs,", ""));
     world.ovsns("up lab.yaml").ok();
     let before = world.inventory();
     for command in [
