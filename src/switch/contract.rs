@@ -121,6 +121,23 @@ pub async fn all(subject: &mut Subject<'_>) {
     flows_are_known_again(subject).await;
 }
 
+/// A port whose link went while the plan was made is deleted like any other.
+///
+/// It takes the links along, so it is no part of [`all`]: `delete` deletes them.
+pub async fn a_port_without_its_link_is_deleted(
+    subject: &mut Subject<'_>,
+    delete: impl AsyncFnOnce(),
+) {
+    let spec = subject.spec("sw").await;
+    let port = subject.port(&spec, 0);
+    let add = [FabricStep::AddSwitch(spec.clone()), FabricStep::AddPort(port.clone())];
+    subject.commit(&add).await;
+    delete().await;
+    subject.commit(&[FabricStep::DeletePort(port)]).await;
+    assert_eq!(subject.observe().await.switches[&spec.name].ports.len(), 0);
+    subject.commit(&[FabricStep::DeleteSwitch(spec)]).await;
+}
+
 /// A switch with two ports is seen with two ports, up, under its mark; and a
 /// switch that was deleted is not seen.
 pub async fn what_was_committed_is_observed(subject: &mut Subject<'_>) {

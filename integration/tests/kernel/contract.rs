@@ -11,7 +11,7 @@ use ovsns::switch::Switch;
 use ovsns::switch::contract::{self, Subject};
 use ovsns::switch::linux::LinuxBridge;
 use ovsns::switch::ovs::OpenVswitch;
-use world::{Verdict, World};
+use world::{Verdict, World, until};
 
 pub(crate) fn the_linux_bridge_keeps_every_promise(world: &World) -> Verdict {
     keeps_every_promise(world, |host| Box::new(LinuxBridge::new(host)));
@@ -38,8 +38,13 @@ fn keeps_every_promise(world: &World, switch: impl FnOnce(&LinuxHost) -> Box<dyn
         let mut switch = switch(&host);
         let mut subject = Subject { switch: &mut *switch, lab: lab.clone(), links };
         contract::all(&mut subject).await;
-        host.perform(&lab, &Step::DeleteVeth(veth)).await.expect("it can be deleted");
+        let deleted = Step::DeleteVeth(veth);
+        let delete = async || host.perform(&lab, &deleted).await.expect("it can be deleted");
+        contract::a_port_without_its_link_is_deleted(&mut subject, delete).await;
     });
+    // The datapath's own device goes when the switch has carried out the last
+    // change, for which a deletion does not wait.
+    until("the datapath is gone", || world.link("", "ovs-netdev").is_none());
     world.inventory().must_equal(&before);
 }
 

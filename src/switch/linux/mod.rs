@@ -102,9 +102,15 @@ impl LinuxBridge {
                 }
             }
             FabricStep::DeletePort(port) => {
-                self.pull(port)?;
+                match self.pull(port) {
+                    // Namespaces that others delete take their links along a
+                    // while later: this one was there when the plan was made.
+                    Err(error) if error.errno == Errno::ENODEV => return Ok(()),
+                    pulled => pulled?,
+                }
                 match tc::clear(&self.netlink, &port.device) {
                     Ok(()) => Ok(()),
+                    Err(error) if error.errno == Errno::ENODEV => Ok(()),
                     Err(error) => {
                         self.plug(port)?;
                         self.set_new_port(port, None)?;
