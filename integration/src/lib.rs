@@ -24,9 +24,10 @@
 //! The pieces: `runner` starts every test in a process of its own and keeps
 //! its deadline, `private` makes that process's world, `witness` is what a test
 //! does there, `inventory` writes down all there is, `trace` reads system calls,
-//! `monitor` hears every change, `terminal` is a person at a keyboard, `tools`
+//! `monitor` hears every change, `capture` every frame, `terminal` is a person at a keyboard, `tools`
 //! are small programs that run in nodes.
 
+mod capture;
 mod inventory;
 mod monitor;
 pub mod ovs;
@@ -37,6 +38,7 @@ mod tools;
 mod trace;
 mod witness;
 
+pub use capture::{Capture, Frame};
 pub use inventory::Inventory;
 pub use monitor::Monitor;
 pub use runner::{Skip, Test, Verdict, furnish, in_new_world, main, main_or};

@@ -3,8 +3,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
+
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, sendto, socket};
 
 use crate::runner::patience;
 
@@ -34,15 +38,21 @@ pub enum Tool {
     /// `ADDRESS PORT BYTES`: pours so many bytes over TCP into an echo, as fast
     /// as it takes them, and fails unless the same come back.
     Pour,
+    /// `DEVICE FROM TO TAGS`: sends one Ethernet frame out of a device, past
+    /// the kernel's own ideas of what may be sent. FROM and TO are MAC
+    /// addresses, TAGS the VLANs that it is wrapped in, such as `100,10`, the
+    /// outermost first, or `-`.
+    Frame,
 }
 
 impl Tool {
-    const ALL: [(&'static str, Self); 5] = [
+    const ALL: [(&'static str, Self); 6] = [
         ("hear", Self::Hear),
         ("say", Self::Say),
         ("echo", Self::Echo),
         ("drip", Self::Drip),
         ("pour", Self::Pour),
+        ("frame", Self::Frame),
     ];
 
     /// The tool as a command, inside a namespace if one is named.
@@ -77,7 +87,8 @@ pub(crate) fn main(name: &str, words: &[String]) -> ExitCode {
         (Tool::Pour, [to, port, bytes]) => {
             pour(SocketAddr::new(address(to), number(port)), number(bytes))
         }
-        (Tool::Hear | Tool::Say | Tool::Echo | Tool::Drip | Tool::Pour, _) => {
+        (Tool::Frame, [device, from, to, tags]) => frame(device, mac(from), mac(to), tags),
+        (Tool::Hear | Tool::Say | Tool::Echo | Tool::Drip | Tool::Pour | Tool::Frame, _) => {
             panic!("`{name}`: {words:?}")
         }
     };
@@ -96,6 +107,13 @@ fn number<T: std::str::FromStr>(text: &str) -> T {
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap_or_else(|_| panic!("`{text}` is no address"))
+}
+
+fn mac(text: &str) -> [u8; 6] {
+    let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16));
+    let bytes: Result<Vec<u8>, _> = bytes.collect();
+    let bytes = bytes.ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.unwrap_or_else(|| panic!("`{text}` is no MAC address"))
 }
 
 fn hear(port: u16, count: usize, group: &[&str]) -> std::io::Result<()> {
@@ -206,5 +224,26 @@ fn pour(to: SocketAddr, bytes: usize) -> std::io::Result<()> {
     if received != sent {
         return Err(std::io::Error::other("what came back is not what was sent"));
     }
+    Ok(())
+}
+
+/// The EtherType of frames that nobody answers (IEEE 802, "local experimental").
+const EXPERIMENTAL: u16 = 0x88b5;
+
+fn frame(device: &str, from: [u8; 6], to: [u8; 6], tags: &str) -> std::io::Result<()> {
+    let mut bytes = [to, from].concat();
+    for tag in tags.split(',').filter(|tag| *tag != "-") {
+        bytes.extend(0x8100u16.to_be_bytes());
+        bytes.extend(number::<u16>(tag).to_be_bytes());
+    }
+    bytes.extend(EXPERIMENTAL.to_be_bytes());
+    bytes.resize(60.max(bytes.len() + 46), 0);
+    // Where a device is, as the kernel knows it.
+    let mut addresses = getifaddrs()?.filter(|address| address.interface_name == device);
+    let at = addresses.find_map(|address| address.address?.as_link_addr().copied());
+    let at = at.ok_or_else(|| std::io::Error::other(format!("there is no `{device}`")))?;
+    let none = SockFlag::empty();
+    let socket = socket(AddressFamily::Packet, SockType::Raw, none, SockProtocol::EthAll)?;
+    sendto(socket.as_raw_fd(), &bytes, &at, MsgFlags::empty())?;
     Ok(())
 }
