@@ -623,12 +623,12 @@ impl Switch for OpenVswitch {
             }
         };
         let rows = vswitch.client.read(Rows::read).map_err(|error| vswitch.unreadable(&error))?;
-        let trouble = vswitch.trouble().await;
+        // Where the lab has nothing, nobody has to wait for a daemon that is busy
+        // with what it had.
+        let trouble = if rows.have(lab) { vswitch.trouble().await } else { None };
         let alive = !matches!(trouble, Some(OvsError::NotRunning { .. }));
         let mut fabric = rows.fabric(lab, &by_name(&links), alive);
-        if !fabric.switches.is_empty() {
-            fabric.troubles.extend(trouble.as_ref().map(OvsError::to_string));
-        }
+        fabric.troubles.extend(trouble.as_ref().map(OvsError::to_string));
         for seen in fabric.switches.values_mut().filter(|_| alive) {
             let bridge = rows.bridge(&seen.spec.device);
             if bridge.is_some_and(|bridge| bridge.external_ids.contains_key(FLOWS)) {

@@ -147,6 +147,13 @@ impl Rows {
         all.filter(|controller| mark_of(&controller.external_ids).is_some())
     }
 
+    /// Whether anything is there of a lab.
+    pub(super) fn have(&self, lab: &LabName) -> bool {
+        let bridges = self.bridges.iter().map(|bridge| &bridge.external_ids);
+        let ports = self.ports.values().map(|port| &port.external_ids);
+        bridges.chain(ports).filter_map(mark_of).any(|mark| mark.lab == *lab)
+    }
+
     /// The switches of `lab`, and what it has to know of others'.
     pub(super) fn fabric(&self, lab: &LabName, links: &Links, alive: bool) -> Fabric {
         let mut fabric = Fabric::default();
