@@ -252,3 +252,25 @@ links: [{ endpoints: [n1, s1] }, { endpoints: [n2, s1] }, { endpoints: [s1, s2] 
     let text: Vec<_> = refused.iter().map(|r| format!("{r}\n  hint: {}", r.hint)).collect();
     insta::assert_snapshot!(text.join("\n"));
 }
+
+/// Where more than a hundred would ask all others for routers, those who need
+/// nothing from one do not.
+#[test]
+fn a_crowd_does_not_ask_for_routers() {
+    let quiet = |count: usize, keys: &str| {
+        let lab = lab(&format!(
+            "name: lab\nswitches: {{ s: {{}} }}\nnodes:\n  h[1-{count}]: {{}}\n  other: {{ {keys} }}\n\
+             links:\n  - endpoints: ['h[1-{count}]:eth0', s]\n  - endpoints: [other:eth0, s]\n"
+        ));
+        let plan = up(&lab, &World::default(), able()).expect("nothing in the way");
+        let text = plan.lines().join("\n");
+        let others = text.contains("~ other net.ipv6.conf.default.router_solicitations = 0");
+        (text.matches("router_solicitations = 0").count(), others)
+    };
+    assert_eq!(quiet(99, ""), (0, false));
+    assert_eq!(quiet(100, ""), (101, true));
+    let by_router = "interfaces: { eth0: { addresses: [10.9.9.9/24] } }";
+    assert_eq!(quiet(100, by_router), (100, false));
+    let asks = "sysctls: { net.ipv6.conf.eth0.router_solicitations: 3 }";
+    assert_eq!(quiet(100, asks), (100, false));
+}

@@ -456,6 +456,14 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
         }
         if seen.is_none() {
             steps.push(Step::AddNode { node: node.clone() });
+            if !want.solicits {
+                steps.push(Step::SetSysctl {
+                    node: node.clone(),
+                    key: "net.ipv6.conf.default.router_solicitations".to_owned(),
+                    before: None,
+                    after: "0".to_owned(),
+                });
+            }
         }
         sysctls(node, want, seen, false, &mut steps);
     }

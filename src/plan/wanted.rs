@@ -12,11 +12,15 @@ use crate::model::mark::{Mac, Mark, Thing, birth_mac, device_inside, flow_cookie
 use crate::model::names::{IfName, InterfaceName, NodeName, SwitchName};
 use crate::model::ports::Ports;
 use crate::model::topology::{
-    Backend, Datapath, End, FailMode, Lab, Link, Mirror, Node, PortSettings, Route, Tunnel, Vlan,
+    Backend, Datapath, End, FailMode, Interface, Lab, Link, Mirror, Node, PortSettings, Route,
+    Tunnel, Vlan,
 };
 use crate::model::world::{
     FlowSpec, KernelRoute, MirrorSpec, PortKind, PortSpec, SwitchSpec, World,
 };
+
+/// More links at one switch than this are too many for all to ask at once.
+const CROWD: usize = 100;
 
 /// A lab, worked out to the last device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +48,9 @@ pub struct WantedNode {
     pub routes: BTreeSet<KernelRoute>,
     /// Kernel parameters.
     pub sysctls: BTreeMap<String, String>,
+    /// Whether its interfaces ask for routers when they come up (RFC 4861,
+    /// section 6.3.7).
+    pub solicits: bool,
     /// Devices that have to calculate checksums themselves, because the switch
     /// would pass them on as they are.
     pub own_checksums: BTreeSet<IfName>,
@@ -55,7 +62,9 @@ impl Wanted {
     pub fn new(lab: &Lab, auto: Backend) -> Self {
         let switches: BTreeMap<_, _> =
             lab.switches.keys().map(|name| (name.clone(), switch(lab, name, auto))).collect();
-        let nodes = lab.nodes.iter().map(|(name, n)| (name.clone(), node(lab, name, n))).collect();
+        let crowded = crowded(lab);
+        let nodes = lab.nodes.iter().map(|(name, n)| (name.clone(), node(lab, name, n, &crowded)));
+        let nodes = nodes.collect();
         let (mut links, mut ports) = (BTreeMap::new(), Vec::new());
         let far = Far::new(lab);
         for link in &lab.links {
@@ -472,7 +481,34 @@ fn interface_mac(lab: &Lab, node: &NodeName, interface: &InterfaceName, mark: &M
     lab.nodes[node].interfaces[interface].mac.unwrap_or_else(|| mark.mac())
 }
 
-fn node(lab: &Lab, name: &NodeName, node: &Node) -> WantedNode {
+/// The nodes at switches with more than [`CROWD`] links.
+fn crowded(lab: &Lab) -> BTreeSet<&NodeName> {
+    let mut links: BTreeMap<&SwitchName, usize> = BTreeMap::new();
+    for end in lab.links.iter().flat_map(|link| &link.ends) {
+        if let End::Switch(switch) = end {
+            *links.entry(switch).or_default() += 1;
+        }
+    }
+    let crowded = lab.links.iter().filter_map(|link| match &link.ends {
+        [End::Node(node, _), End::Switch(switch)] | [End::Switch(switch), End::Node(node, _)] => {
+            (CROWD < links[switch]).then_some(node)
+        }
+        _ => None,
+    });
+    crowded.collect()
+}
+
+/// Whether the interfaces of a node ask for routers. Each asks every few seconds,
+/// and a switch carries that to all ports: a thousand nodes are a million frames
+/// at once, which keeps a userspace datapath from everything else for seconds. A
+/// node that has all its IPv6 addresses from the file has nothing to ask.
+fn solicits(node: &Node) -> bool {
+    let says = |key: &String| key.ends_with(".router_solicitations");
+    let settled = |i: &Interface| i.addresses.iter().any(|net| net.addr().is_ipv6());
+    node.sysctls.keys().any(says) || !node.interfaces.values().all(settled)
+}
+
+fn node(lab: &Lab, name: &NodeName, node: &Node, crowded: &BTreeSet<&NodeName>) -> WantedNode {
     let device = |interface: &InterfaceName| device_inside(&lab.name, name, interface);
     WantedNode {
         addresses: node
@@ -496,6 +532,7 @@ fn node(lab: &Lab, name: &NodeName, node: &Node) -> WantedNode {
             })
             .collect(),
         sysctls: node.sysctls.clone(),
+        solicits: !crowded.contains(name) || solicits(node),
         own_checksums: BTreeSet::new(),
     }
 }
