@@ -66,6 +66,14 @@ impl Engine {
         done: &mut Vec<Done>,
         progress: Progress<'_>,
     ) -> Result<(), Cause> {
+        for stage in &plan.stages {
+            if let Stage::Fabric(backend, steps) = stage
+                && steps.iter().any(|step| matches!(step, FabricStep::AddSwitch(_)))
+                && let Some(switch) = self.switches.get_mut(backend)
+            {
+                switch.prepare();
+            }
+        }
         let total = total(&plan.stages);
         let mut counted = 0;
         for stage in &plan.stages {

@@ -40,6 +40,11 @@ pub trait Switch: Send {
     /// Reads what is there of one lab. Changes nothing.
     async fn observe(&mut self, lab: &LabName) -> Result<Fabric, SwitchError>;
 
+    /// Told that steps will come that make switches, while others are busy with
+    /// what comes before: what has to be started for them starts. Whether that
+    /// works shows in `commit`.
+    fn prepare(&mut self) {}
+
     /// Performs all of `steps`, or none of them. Returns when every port that
     /// was plugged in or raised, and has carrier, forwards.
     async fn commit(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError>;

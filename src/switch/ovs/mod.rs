@@ -23,6 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use netlink_packet_route::link::LinkAttribute;
 use ovsdb::vswitch::{Bridge, Mirror, OpenVswitch as Root, Port};
+use tokio::task::JoinHandle;
 
 use super::{Counters, Learned, OpenFlow, Switch, SwitchError, Traffic};
 use crate::kernel::netlink::Netlink;
@@ -62,6 +63,8 @@ pub struct OpenVswitch {
     state: PathBuf,
     /// Looked for once; nothing there is looked for again.
     vswitch: Option<Vswitch>,
+    /// One that is on its way.
+    starting: Option<JoinHandle<Result<Vswitch, OvsError>>>,
     /// Whether `ovs-vswitchd` did not answer when it was last looked at.
     troubled: bool,
 }
@@ -72,8 +75,8 @@ impl OpenVswitch {
     pub fn new(host: &LinuxHost, state: &Path) -> Self {
         let (worker, netlink) = (host.worker().clone(), host.here().clone());
         let (polices, shapes) = (None, None);
-        let (state, vswitch, troubled) = (state.to_owned(), None, false);
-        Self { worker, netlink, polices, shapes, state, vswitch, troubled }
+        let (state, vswitch, starting, troubled) = (state.to_owned(), None, None, false);
+        Self { worker, netlink, polices, shapes, state, vswitch, starting, troubled }
     }
 
     /// The Open vSwitch that is there, if one is.
@@ -87,7 +90,10 @@ impl OpenVswitch {
     /// The Open vSwitch that is there, or one that is started.
     async fn needed(&mut self) -> Result<&Vswitch, OvsError> {
         if self.vswitch.is_none() {
-            self.vswitch = Some(seek::there_or_started(&self.state).await?);
+            self.prepare();
+        }
+        if let Some(starting) = self.starting.take() {
+            self.vswitch = Some(starting.await.expect("it neither panics nor is aborted")?);
         }
         Ok(self.vswitch.as_ref().expect("filled in just above"))
     }
@@ -699,7 +705,19 @@ impl Switch for OpenVswitch {
         Some(self)
     }
 
+    fn prepare(&mut self) {
+        if self.vswitch.is_none() && self.starting.is_none() {
+            let state = self.state.clone();
+            let start = async move { seek::there_or_started(&state).await };
+            self.starting = Some(tokio::spawn(start));
+        }
+    }
+
     async fn leave(&mut self) -> Result<(), SwitchError> {
+        // Nobody came to need it, and nobody holds it any more.
+        if let Some(starting) = self.starting.take() {
+            starting.abort();
+        }
         match self.vswitch.take() {
             None => Ok(()),
             Some(vswitch) => vswitch.leave().await.map_err(SwitchError::OpenVswitch),

@@ -32,7 +32,11 @@ pub(crate) fn up(count: u32) {
     mount(none, NETNS, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).expect("shared");
     // A socket stays in the namespace it was made in; this thread moves on.
     let home = Netlink::new();
-    home.ask(&[bridge(), alias(BRIDGE, "ovsns lab=bare switch=s1"), altname(BRIDGE, "bare:s1")]);
+    home.ask(&[
+        bridge(BRIDGE, [2, 2, 0, 0, 0, 1]),
+        alias(BRIDGE, "ovsns lab=bare switch=s1"),
+        altname(BRIDGE, "bare:s1"),
+    ]);
     let master = index_of(BRIDGE);
     for number in 1..=count {
         node(&home, master, number);
@@ -50,6 +54,18 @@ pub(crate) fn down() {
         umount2(&entry.path(), MntFlags::MNT_DETACH).expect("a mounted namespace");
         fs::remove_file(entry.path()).expect("a name");
     }
+}
+
+/// Makes `count` bridges and raises them; returns how they all go at once.
+pub(crate) fn bridges(count: u32) -> impl FnOnce() {
+    let home = Netlink::new();
+    for number in 1..=count {
+        let device = format!("s{number}.bare");
+        let [_, b1, b2, b3] = number.to_be_bytes();
+        let raise = Message::link(SETLINK, 0, Some(true)).name(&device);
+        home.ask(&[bridge(&device, [2, 2, 0, b1, b2, b3]), raise]);
+    }
+    move || home.ask(&[Message::link(DELLINK, 0, None).u32(IFLA_GROUP, GROUP)])
 }
 
 fn node(home: &Netlink, master: u32, number: u32) {
@@ -125,10 +141,10 @@ fn index_of(device: &str) -> u32 {
     nix::net::if_::if_nametoindex(device).expect("a device just made")
 }
 
-fn bridge() -> Message {
+fn bridge(device: &str, mac: [u8; 6]) -> Message {
     Message::link(NEWLINK | CREATE, 0, None)
-        .name(BRIDGE)
-        .bytes(IFLA_ADDRESS, &[2, 2, 0, 0, 0, 1])
+        .name(device)
+        .bytes(IFLA_ADDRESS, &mac)
         .u32(IFLA_MTU, 1500)
         .u32(IFLA_GROUP, GROUP)
         .nest(IFLA_LINKINFO, |info| {

@@ -1,6 +1,6 @@
 //! Whole fabrics, up and down: `linear,100`, `single,100` and `single,1000` by
 //! ovsns on each backend, beside Mininet, and beside what `ovs-vswitchd` itself
-//! needs for the same rows.
+//! needs for the same rows and the kernel for the same bridges.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use world::World;
 
 use crate::Asked;
 use crate::measure::{Answer, Spread, Without, all_namespaces_are_gone, ask, milliseconds, timed};
-use crate::{mininet, open_vswitch};
+use crate::{bare, mininet, open_vswitch};
 
 /// Mininet takes at least so many times as long.
 const MININET_GOAL: f64 = 15.0;
@@ -70,10 +70,12 @@ enum Maker {
     Mininet,
     /// The switch alone, rows written by hand.
     Floor,
+    /// The kernel alone: as many bridges with no ports.
+    Bridges,
 }
 
 impl Maker {
-    const ALL: [Self; 4] = [Self::Linux, Self::Ovs, Self::Mininet, Self::Floor];
+    const ALL: [Self; 5] = [Self::Linux, Self::Ovs, Self::Mininet, Self::Floor, Self::Bridges];
 
     fn name(self) -> &'static str {
         match self {
@@ -81,6 +83,7 @@ impl Maker {
             Self::Ovs => "ovsns ovs",
             Self::Mininet => "Mininet",
             Self::Floor => "switch alone",
+            Self::Bridges => "bare bridges",
         }
     }
 
@@ -90,6 +93,7 @@ impl Maker {
             Self::Ovs => "ovs",
             Self::Mininet => "mininet",
             Self::Floor => "floor",
+            Self::Bridges => "bridges",
         }
     }
 }
@@ -160,6 +164,9 @@ fn line(maker: Maker, runs: &Runs) -> String {
         Maker::Linux | Maker::Ovs => {
             [runs.of(|it| it[0]), runs.of(|it| it[1]), runs.of(both), runs.of(|it| it[2])]
         }
+        Maker::Bridges => {
+            [runs.of(|it| it[0]), runs.of(|it| it[1]), runs.of(both), [].into_iter().collect()]
+        }
         Maker::Mininet => [
             [].into_iter().collect(),
             [].into_iter().collect(),
@@ -223,6 +230,11 @@ fn verdicts(runs: &BTreeMap<Maker, Runs>) -> Vec<String> {
             "up, ovsns ovs / switch alone: {ratio:.2} (goal: {FLOOR_GOAL} or less; {verdict})"
         ));
     }
+    if let (Some(ours), Some(floor)) =
+        (median(Maker::Linux, |it| it[1]), median(Maker::Bridges, |it| it[1]))
+    {
+        lines.push(format!("down, ovsns linux / bare bridges: {:.2}", ours / floor));
+    }
     lines
 }
 
@@ -241,7 +253,20 @@ pub(crate) fn run(world: &World, words: &[&str]) -> Result<Answer, Without> {
         Maker::Ovs => ovsns(world, "ovs", shape),
         Maker::Mininet => mininet::run(world, shape),
         Maker::Floor => open_vswitch::floor(world, shape),
+        Maker::Bridges => Ok(bridges(shape)),
     }
+}
+
+/// As many bridges with nothing at them: for each that goes, the kernel waits
+/// for its readers (`rcu_barrier` in `br_multicast_dev_del`), 17 ms on Linux 6.18,
+/// however they are deleted.
+fn bridges(shape: Shape) -> Answer {
+    let start = Instant::now();
+    let delete = bare::bridges(shape.switches());
+    let up = milliseconds(start.elapsed());
+    let start = Instant::now();
+    delete();
+    Answer { figures: vec![up, milliseconds(start.elapsed())], said: Vec::new() }
 }
 
 /// Up, down, and until the last namespace and the last process are gone.
