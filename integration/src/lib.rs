@@ -25,10 +25,11 @@
 //! its deadline, `private` makes that process's world, `witness` is what a test
 //! does there, `inventory` writes down all there is, `trace` reads system calls,
 //! `monitor` hears every change, `capture` every frame, `terminal` is a person at a keyboard, `tools`
-//! are small programs that run in nodes.
+//! are small programs that run in nodes, `lan` makes the world a host with a NIC.
 
 mod capture;
 mod inventory;
+pub mod lan;
 mod monitor;
 pub mod ovs;
 mod private;

@@ -6,10 +6,11 @@
 //! the same minutes. Every way is a program that is started anew, so that all
 //! pay for their start.
 //!
-//! `nodes`, `shapes` and `traffic` are the three tables, `measure` is how they
+//! `nodes`, `shapes`, `traffic` and `attach` are the tables, `measure` is how they
 //! take figures; `bare` and `open_vswitch` are floors, `shell` and `mininet`
 //! rivals.
 
+mod attach;
 mod bare;
 mod measure;
 mod mininet;
@@ -40,6 +41,7 @@ enum Part {
     Nodes,
     Shapes,
     Throughput,
+    Attach,
 }
 
 fn main() -> ExitCode {
@@ -82,6 +84,7 @@ fn outside() -> ExitCode {
             },
             Part::Shapes => shapes::compare_all(&asked),
             Part::Throughput => traffic::compare(asked.rounds),
+            Part::Attach => attach::compare(asked.rounds),
         };
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -104,6 +107,7 @@ impl Asked {
                 "nodes" => asked.parts.push(Part::Nodes),
                 "shapes" => asked.parts.push(Part::Shapes),
                 "throughput" => asked.parts.push(Part::Throughput),
+                "attach" => asked.parts.push(Part::Attach),
                 "--all" => asked.all = true,
                 "--rounds" => asked.rounds = number()?,
                 "--mininet-rounds" => asked.mininet_rounds = number()?,
@@ -141,6 +145,7 @@ fn inside(word: &str) -> ExitCode {
     match word.split(' ').collect::<Vec<_>>()[..] {
         ["nodes", ref words @ ..] => tell(Ok(nodes::run(&world, words))),
         ["shape", ref words @ ..] => tell(shapes::run(&world, words)),
+        ["attach", ref words @ ..] => tell(attach::run(&world, words)),
         ["traffic", ref words @ ..] => tell(traffic::run(&world, words)),
         ["exec"] => {
             println!("{}", nodes::exec(&world));
