@@ -6,6 +6,7 @@ use super::{CliError, Ending, input, keep_ovs, show};
 use crate::engine::Engine;
 use crate::kernel::doctor::{self, Finding, Verdict};
 use crate::kernel::permissions::{self, Capability};
+use crate::switch::ovs::report::Report;
 
 /// Say what this machine can do, what is wrong, and the mend
 ///
@@ -32,6 +33,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let mut findings = allowed();
     if findings.iter().all(|finding| finding.verdict != Verdict::Bad) {
         findings.extend(doctor::examine().await?);
+        findings.push(machines_ovs().await);
         findings.push(own_ovs().await);
         findings.extend(leftovers(&mut input::engine("ovsns doctor").await?).await?);
     }
@@ -82,6 +84,19 @@ fn allowed() -> Vec<Finding> {
         }
     };
     needs.into_iter().map(finding).collect()
+}
+
+/// The Open vSwitch of this machine.
+async fn machines_ovs() -> Finding {
+    let report = Report::look().await;
+    let mend = report.mend();
+    Finding {
+        what: "Open vSwitch of this machine".to_owned(),
+        verdict: if mend.is_some() { Verdict::Warning } else { Verdict::Good },
+        needed_for: "switches of the ovs backend".to_owned(),
+        said: report.to_string(),
+        mend,
+    }
 }
 
 /// The Open vSwitch of our own, with what its logs say if something is wrong.

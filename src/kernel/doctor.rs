@@ -15,6 +15,7 @@ use super::ethtool::Ethtool;
 use super::host::PROTOCOL;
 use super::netlink::Netlink;
 use super::worker::{Where, Worker};
+use super::{genl, tc};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,28 @@ pub async fn examine() -> Result<Vec<Finding>, KernelError> {
         worker.inside(Where::Fresh, Ethtool::find).await?.map(drop),
         "use Linux 5.6 or newer, with CONFIG_ETHTOOL_NETLINK",
     )?);
+    findings.push(by_modules(
+        "mirrors",
+        "`mirrors` on linux switches",
+        tc::can_mirror(&worker).await?,
+    ));
+    findings.push(by_modules(
+        "policing",
+        "`policing` on linux switches",
+        tc::can_police(&worker).await?,
+    ));
+    findings.push(by_modules(
+        "policing as Open vSwitch does it",
+        "`policing` on ovs switches with the datapath `system`",
+        tc::can_police_like_ovs(&worker).await?,
+    ));
+    findings.push(by_modules(
+        "shaping as Open vSwitch does it",
+        "`shaping` on ovs switches",
+        tc::can_shape(&worker).await?,
+    ));
+    findings.push(kernel_datapath()?);
+    findings.push(userspace_datapath());
     findings.push(marked_addresses(&netlink).await?);
     findings.push(ipv6());
     findings.extend(bridged_packets_are_filtered(&worker).await?);
@@ -120,6 +143,45 @@ fn finding(
         said: if missing { "this kernel cannot do it" } else { "works" }.to_owned(),
         mend: missing.then(|| mend.to_owned()),
     })
+}
+
+/// A thing that takes modules, which the try has named if there is one missing.
+fn by_modules(what: &str, needed_for: &str, tried: Result<(), String>) -> Finding {
+    let works = tried.is_ok();
+    Finding {
+        what: what.to_owned(),
+        verdict: if works { Verdict::Good } else { Verdict::Lacking },
+        needed_for: needed_for.to_owned(),
+        said: tried.err().unwrap_or_else(|| "works".to_owned()),
+        mend: (!works).then(|| "load that module, or use a kernel that has it".to_owned()),
+    }
+}
+
+/// The kernel's own datapath for Open vSwitch. It is loaded by the question.
+fn kernel_datapath() -> Result<Finding, KernelError> {
+    let there = genl::family(&Netlink::generic()?, "ovs_datapath")?.is_some();
+    Ok(Finding {
+        what: "Open vSwitch's datapath in the kernel".to_owned(),
+        verdict: if there { Verdict::Good } else { Verdict::Lacking },
+        needed_for: "ovs switches with the datapath `system`, the faster one".to_owned(),
+        said: if there { "there" } else { "this kernel has no module `openvswitch`" }.to_owned(),
+        mend: (!there).then(|| "use a kernel with CONFIG_OPENVSWITCH".to_owned()),
+    })
+}
+
+/// What its datapath in userspace takes of the kernel.
+fn userspace_datapath() -> Finding {
+    let opened = fs::File::options().read(true).write(true).open("/dev/net/tun");
+    Finding {
+        what: "/dev/net/tun".to_owned(),
+        verdict: if opened.is_ok() { Verdict::Good } else { Verdict::Lacking },
+        needed_for: "ovs switches with the datapath `netdev`".to_owned(),
+        mend: opened.is_err().then(|| "load the module: `modprobe tun`".to_owned()),
+        said: match opened {
+            Ok(_) => "there".to_owned(),
+            Err(error) => format!("it cannot be opened: {}", error.kind()),
+        },
+    }
 }
 
 fn kernel_version() -> Finding {

@@ -5,6 +5,7 @@ mod change;
 mod contract;
 mod controllers;
 mod crash;
+mod doctor;
 mod examples;
 mod faults;
 mod files;
@@ -140,6 +141,10 @@ fn main() -> ExitCode {
             flows_name_ports_of_every_kind,
             a_trace_says_which_way_a_packet_takes.vm(),
             a_linux_bridge_has_no_flows,
+        ],
+        tests![doctor:
+            it_tells_how_the_machines_open_vswitch_stands,
+            it_knows_what_plans_are_refused_for.vm(),
         ],
         tests![mirrors:
             a_bridge_copies_what_it_is_to.vm(),

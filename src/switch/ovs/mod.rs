@@ -11,6 +11,7 @@
 mod change;
 mod error;
 mod openflow;
+pub mod report;
 mod seek;
 mod seen;
 mod tools;

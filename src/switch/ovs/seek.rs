@@ -143,8 +143,7 @@ pub(super) async fn there(state: &Path) -> Result<Option<Vswitch>, OvsError> {
     match rundir()? {
         None => Ok(None),
         Some(rundir) => {
-            let control = control_socket(&rundir);
-            connect(&rundir.join("db.sock"), &rundir, control, None).await.map(Some)
+            connect(&rundir.join("db.sock"), &rundir, control(&rundir), None).await.map(Some)
         }
     }
 }
@@ -183,22 +182,19 @@ pub(super) async fn available(connected: Option<&Vswitch>) -> Result<String, Str
     Ok(vswitch.words())
 }
 
-/// The directory of an Open vSwitch whose database answers, if there is one.
+/// The directory of an Open vSwitch of the machine's whose database answers, if
+/// there is one.
 ///
 /// # Errors
 /// `NoDatabase` if a switch runs without: it goes on as it was told last, and
 /// nobody can say what that was.
-fn rundir() -> Result<Option<PathBuf>, OvsError> {
-    let named = std::env::var_os("OVS_RUNDIR").filter(|text| !text.is_empty());
-    let places = match named {
-        Some(place) => vec![PathBuf::from(place)],
-        None => RUNDIRS.iter().map(PathBuf::from).collect(),
-    };
+pub(super) fn rundir() -> Result<Option<PathBuf>, OvsError> {
+    let places = places();
     let answers = |place: &&PathBuf| UnixStream::connect(place.join("db.sock")).is_ok();
     if let Some(place) = places.iter().find(answers) {
         return Ok(Some(place.clone()));
     }
-    let runs = |place: &&PathBuf| UnixStream::connect(control_socket(place)).is_ok();
+    let runs = |place: &&PathBuf| UnixStream::connect(control(place)).is_ok();
     match places.iter().find(runs) {
         Some(place) => {
             Err(OvsError::NoDatabase { at: place.join("db.sock").display().to_string() })
@@ -207,8 +203,17 @@ fn rundir() -> Result<Option<PathBuf>, OvsError> {
     }
 }
 
+/// Where its directory would be.
+pub(super) fn places() -> Vec<PathBuf> {
+    let named = std::env::var_os("OVS_RUNDIR").filter(|text| !text.is_empty());
+    match named {
+        Some(place) => vec![PathBuf::from(place)],
+        None => RUNDIRS.iter().map(PathBuf::from).collect(),
+    }
+}
+
 /// The control socket of the `ovs-vswitchd` that has its files in `rundir`.
-fn control_socket(rundir: &Path) -> PathBuf {
+pub(super) fn control(rundir: &Path) -> PathBuf {
     let pid = std::fs::read_to_string(rundir.join("ovs-vswitchd.pid")).unwrap_or_default();
     rundir.join(format!("ovs-vswitchd.{}.ctl", pid.trim()))
 }

@@ -54,7 +54,8 @@ pub(super) struct Rows {
     ipfix: HashMap<Uuid, Entry<Ipfix>>,
 }
 
-fn by_uuid<T: Table>(replica: &Replica) -> Result<HashMap<Uuid, Entry<T>>, ReadError> {
+/// The rows of a table.
+pub(super) fn by_uuid<T: Table>(replica: &Replica) -> Result<HashMap<Uuid, Entry<T>>, ReadError> {
     Ok(replica.rows::<T>()?.into_iter().map(|entry| (entry.uuid, entry)).collect())
 }
 
