@@ -65,7 +65,8 @@ impl World {
 
     /// Runs `ovsns` with `words` and has `strace` interfere: `rule` is an
     /// argument of its `-e inject=`. Returns how it ended and how often the
-    /// rule struck: it counts calls thread by thread.
+    /// rule struck: it counts calls thread by thread. Programs that the command
+    /// starts are left alone.
     pub fn tampered(&self, rule: &str, words: &str) -> (Finished, usize) {
         self.tampered_program(rule, &format!("{} {words}", self.binary().display()))
     }
@@ -76,7 +77,7 @@ impl World {
         let calls = rule.split(':').next().expect("a rule begins with calls");
         let finished = finish(
             Command::new("strace")
-                .args(["-f", "-qq", "-e", "signal=none", "-e"])
+                .args(["-f", "-b", "execve", "-qq", "-e", "signal=none", "-e"])
                 .arg(format!("trace={calls}"))
                 .args(["-e", &format!("inject={rule}"), "-o"])
                 .arg(&log)

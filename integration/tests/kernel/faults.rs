@@ -14,6 +14,9 @@ use world::{Finished, Running, Skip, Tool, Verdict, World, until};
 
 use crate::TWO_NODES;
 
+/// The machine's database.
+const DATABASE: &str = "/run/openvswitch/conf.db";
+
 /// Makes the lab of `TWO_NODES` on the userspace datapath of Open vSwitch.
 fn two_nodes(world: &World) {
     world.file("two.yaml", &TWO_NODES.replace("b.1.1: {}", "b.1.1: { datapath: netdev }"));
@@ -46,11 +49,11 @@ fn all_is_well(world: &World) {
     }
     assert_eq!(now["state"], "up");
     assert_eq!(now["switches"][0]["up"], true);
-    let before = transactions();
+    let before = transactions(DATABASE);
     let (again, trace) = world.traced("up two.yaml --backend ovs");
     again.ok().says("nothing to change");
     assert_eq!(trace.writes, [], "`up` writes");
-    assert_eq!(transactions(), before, "`up` commits");
+    assert_eq!(transactions(DATABASE), before, "`up` commits");
     world.pings("two-nodes.n1", "10.0.0.2");
     world.pings("two-nodes.n2", "fd00::1");
 }
@@ -67,10 +70,10 @@ fn nothing_is_tentative(world: &World) {
     });
 }
 
-/// How many transactions of ovsns are in the database's file, which says of
+/// How many transactions of ovsns are in a database's file, which says of
 /// each who made it.
-fn transactions() -> usize {
-    let text = std::fs::read("/run/openvswitch/conf.db").expect("the world's own database");
+pub(crate) fn transactions(database: &str) -> usize {
+    let text = std::fs::read(database).expect("the world's own database");
     String::from_utf8_lossy(&text).matches("\"_comment\":\"ovsns ").count()
 }
 

@@ -5,6 +5,7 @@ mod change;
 mod contract;
 mod controllers;
 mod crash;
+mod crash_ovs;
 mod doctor;
 mod examples;
 mod faults;
@@ -237,6 +238,12 @@ fn main() -> ExitCode {
             down_is_killed_at_every_request.vm() @ 300,
             a_change_is_killed_at_every_request @ 300,
             up_is_killed_at_any_moment @ 300,
+        ],
+        tests![crash_ovs:
+            killed_at_every_request @ 300,
+            killed_at_every_request_on_our_own @ 300,
+            killed_and_whole_in_every_way.long() @ 900,
+            killed_and_whole_in_every_way_on_our_own.long() @ 900,
         ],
         tests![vm:
             the_kernel_has_what_it_is_here_for.vm(),

@@ -14,7 +14,7 @@ use world::{Finished, Inventory, Skip, Tool, Verdict, World, until};
 const DIRECTORY: &str = "/run/ovsns/ovs";
 
 /// What a test of this file needs.
-fn needs(world: &World) -> Result<(), Skip> {
+pub(crate) fn needs(world: &World) -> Result<(), Skip> {
     ["ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl"]
         .iter()
         .try_for_each(|program| world.needs(program))
@@ -50,7 +50,7 @@ fn stop(world: &World, before: &Inventory) {
 /// Awaits the end of what nobody is told of. A process that ends loses its
 /// command line first and its sockets last.
 #[track_caller]
-fn all_ends(world: &World) {
+pub(crate) fn all_ends(world: &World) {
     until("nothing runs", || daemons(world).is_empty() && !sockets().contains("ovs"));
 }
 
