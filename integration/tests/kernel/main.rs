@@ -10,6 +10,7 @@ mod doctor;
 mod examples;
 mod faults;
 mod files;
+mod full_disk;
 mod labs;
 mod mirrors;
 mod nodes;
@@ -233,6 +234,7 @@ fn main() -> ExitCode {
             names_in_the_database_that_others_have,
             a_namespace_deleted_by_others,
         ],
+        tests![full_disk: under_the_machines_database, under_our_own_database],
         tests![crash:
             up_is_killed_at_every_request @ 300,
             down_is_killed_at_every_request.vm() @ 300,

@@ -28,7 +28,7 @@ fn start(world: &World) -> Value {
 
 /// What it says of itself.
 #[track_caller]
-fn facts(world: &World) -> Value {
+pub(crate) fn facts(world: &World) -> Value {
     let report = world.ovsns("keep-ovs --show --json").json();
     assert_eq!(report["state"], "kept", "{report:#}");
     report["facts"].clone()
@@ -109,7 +109,7 @@ fn no_nodes(world: &World) {
     }
 }
 
-fn end(pid: &Value, signal: Signal) {
+pub(crate) fn end(pid: &Value, signal: Signal) {
     let pid = pid.as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a process id");
     kill(Pid::from_raw(pid), signal).expect("a process that runs");
 }

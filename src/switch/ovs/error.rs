@@ -108,6 +108,9 @@ impl OvsError {
                  doctor` says what this kernel can do"
                     .into()
             }
+            Self::Refused(why) if why.contains("I/O error") => {
+                "make room where that database is: `df` shows how full its disk is".into()
+            }
             Self::Refused(_) | Self::Faults(_) | Self::Tool { .. } => return None,
             Self::Own { hint, .. } => return hint.clone(),
         })

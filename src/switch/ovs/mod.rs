@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use netlink_packet_route::link::LinkAttribute;
+use ovsdb::Transaction;
 use ovsdb::vswitch::{Bridge, Mirror, OpenVswitch as Root, Port};
 use tokio::task::JoinHandle;
 
@@ -45,6 +46,10 @@ pub use error::OvsError;
 /// How long `ovs-vswitchd` may take to carry out a change: a thousand ports
 /// take a second or two on a busy machine. `OVSNS_APPLY_SECS` says otherwise.
 const APPLIED_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a daemon is believed to be at earlier changes before it is asked to
+/// say again that it has carried them out.
+const SAYS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How much longer than two forward delays a port may take to forward: as long
 /// as what was heard before is believed, where protocols are mixed.
@@ -323,6 +328,24 @@ impl Vswitch {
             let root = replica.only::<Root>().ok()??;
             (root.next_cfg <= root.cur_cfg).then_some(())
         };
+        if self.client.wait_for(within.min(SAYS_WITHIN), caught_up).await.is_some() {
+            return Ok(());
+        }
+        // It says so once, and what it says is lost if the database has no room
+        // for it. With the next change it is said again.
+        let again = |replica: &ovsdb::Replica| {
+            let mut transaction = Transaction::new();
+            if let Some(root) = replica.only::<Root>()? {
+                transaction.mutate::<Root>(root.uuid, Root::NEXT_CFG.plus(1));
+            }
+            Ok(transaction)
+        };
+        let asked = self.client.edit(within, again).await;
+        asked.map_err(|error| match Failed::of(error.into(), &self.at()) {
+            Failed::Nothing(error) | Failed::Changed(error) | Failed::Unsure(error) => {
+                Failed::Nothing(error)
+            }
+        })?;
         let seconds = within.as_secs();
         let late = || Failed::Nothing(OvsError::Behind { seconds });
         self.client.wait_for(within, caught_up).await.ok_or_else(late)

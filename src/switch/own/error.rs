@@ -146,6 +146,10 @@ impl OwnError {
             }
             Self::NotYours { .. } => "run it as that user, or as root: `sudo ovsns ...`".into(),
             Self::NoKeeper => "put `ovsns` where `PATH` finds it: `cargo install --path .`".into(),
+            // On a full disk it cannot even say so.
+            Self::Daemon { log, .. } if log.is_empty() => {
+                "it has written nothing down: `df` shows whether there is room for it".into()
+            }
             Self::Daemon { .. } => {
                 "what it says is above; `ovsns keep-ovs --start` tries it by itself".into()
             }
@@ -192,6 +196,11 @@ mod tests {
                 daemon: Which::Switch,
                 why: "ended with exit status 1".into(),
                 log: vec!["ovs-vswitchd: could not create pidfile".into()],
+            },
+            OwnError::Daemon {
+                daemon: Which::Server,
+                why: "`ovsdb-tool create` failed".into(),
+                log: Vec::new(),
             },
             OwnError::Died,
             OwnError::Late { seconds: 60, log: Vec::new() },
