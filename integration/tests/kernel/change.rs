@@ -1,17 +1,19 @@
 //! Changing a running lab: only what differs is touched.
 
+use std::time::Duration;
+
 use world::{Running, Tool, Trace, Verdict, World, until};
 
 use crate::{FOUR_NODES, TWO_NODES};
 
 /// A TCP connection from n1 to n2 of a lab that must outlive a change.
-struct Flow {
+pub(crate) struct Flow {
     drip: Running,
     _echo: Running,
 }
 
 impl Flow {
-    fn start(world: &World, lab: &str) -> Self {
+    pub(crate) fn start(world: &World, lab: &str) -> Self {
         let mut echo = world.tool(&format!("{lab}.n2"), Tool::Echo, "10.0.0.2 4000");
         echo.line_with("ready");
         let mut drip = world.tool(&format!("{lab}.n1"), Tool::Drip, "10.0.0.2 4000");
@@ -20,8 +22,12 @@ impl Flow {
     }
 
     /// Ends it; it must have lived, and twenty more lines must have passed.
-    fn finish(self) {
-        self.drip.finish().ok().says("most ");
+    /// Returns how long the longest took.
+    pub(crate) fn finish(self) -> Duration {
+        let said = self.drip.finish().ok().stdout;
+        let most = said.lines().find_map(|line| line.strip_prefix("most "));
+        let most = most.and_then(|ms| ms.parse().ok());
+        Duration::from_millis(most.expect("it says so at its end"))
     }
 }
 

@@ -12,7 +12,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use world::{Finished, Running, Skip, Tool, Verdict, World, until};
 
-use crate::TWO_NODES;
+use crate::change::Flow;
+use crate::{TWO_NODES, own_ovs};
 
 /// The machine's database.
 const DATABASE: &str = "/run/openvswitch/conf.db";
@@ -21,6 +22,14 @@ const DATABASE: &str = "/run/openvswitch/conf.db";
 fn two_nodes(world: &World) {
     world.file("two.yaml", &TWO_NODES.replace("b.1.1: {}", "b.1.1: { datapath: netdev }"));
     up(world).ok();
+}
+
+/// Adds n3 to the lab's file.
+fn add_n3(world: &World) {
+    let more = "  n3: { interfaces: { eth0: { addresses: [10.0.0.3/24] } } }\nlinks:
+  - endpoints: [n3:eth0, b.1.1]\n";
+    let text = std::fs::read_to_string("two.yaml").expect("the test's own file");
+    world.file("two.yaml", &text.replace("links:\n", more));
 }
 
 fn up(world: &World) -> Finished {
@@ -260,6 +269,59 @@ pub(crate) fn a_killed_switch_is_told_of_and_comes_back(world: &World) -> Verdic
     Ok(())
 }
 
+/// n1 -- b.1.1 -- n2, and either daemon is killed under a TCP connection.
+pub(crate) fn tcp_outlives_the_machines_daemons(world: &World) -> Verdict {
+    let mut ovs = world.open_vswitch(&[])?;
+    two_nodes(world);
+    let flow = Flow::start(world, "two-nodes");
+    ovs.kill_switch();
+    ovs.start_switch(world);
+    let switch = flow.finish();
+    let flow = Flow::start(world, "two-nodes");
+    ovs.kill_server();
+    ovs.start_server();
+    let server = flow.finish();
+    println!("silent for {switch:?} without a switch, {server:?} without its database");
+    assert!(switch.max(server) < Duration::from_secs(3), "{switch:?}, {server:?}");
+    all_is_well(world);
+    Ok(())
+}
+
+/// n1 -- b.1.1 -- n2 with a flow, on an Open vSwitch of our own, and either
+/// daemon is killed under a TCP connection.
+pub(crate) fn tcp_outlives_the_daemons_of_our_own(world: &World) -> Verdict {
+    own_ovs::needs(world)?;
+    let before = world.inventory();
+    let drop = "b.1.1: { datapath: netdev, flows: ['priority=100,udp,actions=drop'] }";
+    world.file("two.yaml", &TWO_NODES.replace("b.1.1: {}", drop));
+    up(world).ok();
+    for daemon in ["switch", "server"] {
+        let first = own_ovs::facts(world);
+        let flow = Flow::start(world, "two-nodes");
+        own_ovs::end(&first[daemon], Signal::SIGKILL);
+        until("it is back", || {
+            let now = own_ovs::facts(world);
+            now[daemon].is_u64() && now[daemon] != first[daemon] && now["ready"] == true
+        });
+        let silent = flow.finish();
+        println!("silent for {silent:?} until there was another {daemon}");
+        assert!(silent < Duration::from_secs(3), "{silent:?} without a {daemon}");
+        // Flows go with the switch, and with nothing else.
+        let passes = udp(world, "10.0.0.1", "10.0.0.2").status.success();
+        assert_eq!(passes, daemon == "switch", "flows after another {daemon}");
+        if passes {
+            world.ovsns("status").ok().says("drifted").says("+ flow on switch b.1.1");
+            up(world).ok().says("1 step in");
+            assert!(!udp(world, "10.0.0.1", "10.0.0.2").status.success(), "UDP passes");
+        }
+        up(world).ok().says("nothing to change");
+    }
+    world.ovsns("down").ok();
+    own_ovs::all_ends(world);
+    world.inventory().must_equal(&before);
+    Ok(())
+}
+
 /// n1 -- b.1.1 -- n2, taken down while `ovs-vswitchd` does not run
 pub(crate) fn a_lab_goes_without_its_switch(world: &World) -> Verdict {
     let mut ovs = world.open_vswitch(&[])?;
@@ -314,10 +376,7 @@ pub(crate) fn a_killed_database_loses_nothing(world: &World) -> Verdict {
 
     ovs.start_server();
     // The first command after it, with something to do.
-    let more = "  n3: { interfaces: { eth0: { addresses: [10.0.0.3/24] } } }\nlinks:
-  - endpoints: [n3:eth0, b.1.1]\n";
-    let text = std::fs::read_to_string("two.yaml").expect("the test's own file");
-    world.file("two.yaml", &text.replace("links:\n", more));
+    add_n3(world);
     up(world).ok();
     world.pings("two-nodes.n3", "10.0.0.1");
     all_is_well(world);
@@ -656,6 +715,39 @@ pub(crate) fn names_in_the_database_that_others_have(world: &World) -> Verdict {
     world.run("ovs-vsctl del-br theirs");
     up(world).ok();
     all_is_well(world);
+    Ok(())
+}
+
+/// n1, n2 -- b.1.1, and the namespace of n1 goes, empty or not, while n3 comes.
+pub(crate) fn a_namespace_deleted_during_a_change(world: &World) -> Verdict {
+    let ovs = world.open_vswitch(&[])?;
+    let before = world.inventory();
+    for is_inside in [false, true] {
+        two_nodes(world);
+        let inside = is_inside.then(|| world.start("ip netns exec two-nodes.n1 sleep 99"));
+        if inside.is_some() {
+            let pids = || world.run("ip netns pids two-nodes.n1").stdout;
+            until("the process is in the node", || !pids().is_empty());
+        }
+        add_n3(world);
+        ovs.signal_switch(Signal::SIGSTOP);
+        let mut command = world.command();
+        let running = world.start_command(command.args(["up", "two.yaml", "--backend", "ovs"]));
+        let ports = || world.run("ovs-vsctl --no-wait --columns=name list Port").stdout;
+        until("the change is in the database", || ports().contains("n3"));
+        world.run("ip netns del two-nodes.n1");
+        if !is_inside {
+            until("its link is gone", || world.link("", "two-nodes:n1:eth0").is_none());
+        }
+        ovs.signal_switch(Signal::SIGCONT);
+        running.finish().ok();
+        world.pings("two-nodes.n3", "10.0.0.1");
+        all_is_well(world);
+        drop(inside);
+        world.ovsns("down").ok();
+        ovs.caught_up(world);
+        world.inventory().must_equal(&before);
+    }
     Ok(())
 }
 

@@ -222,6 +222,8 @@ fn main() -> ExitCode {
             tcp_and_udp_with_segmentation_offload,
             tcp_and_udp_over_the_kernel_datapath.vm(),
             a_killed_switch_is_told_of_and_comes_back,
+            tcp_outlives_the_machines_daemons,
+            tcp_outlives_the_daemons_of_our_own,
             a_lab_goes_without_its_switch,
             a_killed_database_loses_nothing,
             a_suspended_switch_is_late,
@@ -233,6 +235,7 @@ fn main() -> ExitCode {
             what_others_have_in_open_vswitch_is_kept,
             names_in_the_database_that_others_have,
             a_namespace_deleted_by_others,
+            a_namespace_deleted_during_a_change,
         ],
         tests![full_disk: under_the_machines_database, under_our_own_database],
         tests![crash:
