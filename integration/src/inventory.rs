@@ -17,7 +17,7 @@ use std::process::Command;
 use serde_json::{Map, Value};
 
 use crate::private::SCRATCH;
-use crate::witness::finish;
+use crate::witness::{finish, until_within};
 
 /// One look at everything. Lines, each naming one thing in full.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,7 @@ const MAY_STAY_EMPTY: [&str; 4] = ["/run/netns", "/run/ovsns", "/run/ovsns/labs"
 impl Inventory {
     pub(crate) fn take() -> Self {
         let mut lines = Vec::new();
+        let _ = carried_out();
         network(&mut lines, "");
         for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -283,6 +284,21 @@ const OF_THE_SWITCH: [&str; 21] = [
     "statistics",
     "status",
 ];
+
+/// Awaits that the machine's own Open vSwitch has carried out what is in its
+/// database, if it runs: devices and sockets of a bridge outlive its row.
+fn carried_out() -> Option<()> {
+    let id = std::fs::read_to_string("/run/openvswitch/ovs-vswitchd.pid").ok()?;
+    let runs = || Path::new("/proc").join(id.trim()).exists();
+    until_within(30, "Open vSwitch has carried out what it was told", || {
+        let mut command = Command::new("ovs-vsctl");
+        command.args(["--timeout=10", "--no-wait", "get", "Open_vSwitch", "."]);
+        let said = finish(command.args(["cur_cfg", "next_cfg"])).stdout;
+        let mut numbers = said.lines();
+        !runs() || numbers.next() == numbers.next()
+    });
+    Some(())
+}
 
 /// The rows of the machine's own Open vSwitch, if it runs.
 fn rows(lines: &mut Vec<String>) {

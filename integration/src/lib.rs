@@ -46,7 +46,7 @@ pub use runner::{Skip, Test, Verdict, furnish, in_new_world, main, main_or};
 pub use terminal::Terminal;
 pub use tools::Tool;
 pub use trace::{Trace, Write};
-pub use witness::{Finished, Foreign, Running, World, until};
+pub use witness::{Finished, Foreign, Running, World, until, until_within};
 
 /// Lists test functions under their own names: `tests![two_nodes, cable]`, or
 /// of a module, `tests![examples: two_nodes, cable]`. What is special about one

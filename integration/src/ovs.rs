@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::witness::finish;
 use crate::{Skip, World, until};
 
 /// Where a distribution has its sockets.
@@ -37,6 +38,52 @@ impl World {
         }
         ovs.start_switch(self);
         Ok(ovs)
+    }
+}
+
+// ---- what Open vSwitch says ----
+impl World {
+    /// What `ovs-vsctl` prints, less the space around it.
+    #[track_caller]
+    pub fn vsctl(&self, words: &str) -> String {
+        self.run(&format!("ovs-vsctl --timeout=20 {words}")).stdout.trim().to_owned()
+    }
+
+    /// What a command of `ovs-vswitchd` prints.
+    #[track_caller]
+    pub fn appctl(&self, words: &str) -> String {
+        self.run(&format!("ovs-appctl --timeout=20 {words}")).stdout
+    }
+
+    /// The port of a lab that is called `port` in its mark, such as `n1:eth0`
+    /// or `s1~s2#0`.
+    #[track_caller]
+    pub fn ovs_port(&self, lab: &str, port: &str) -> String {
+        let mut command = Command::new("ovs-vsctl");
+        command.args(["--bare", "--columns=name", "find", "Port"]);
+        command.arg(format!("external_ids:ovsns=\"ovsns lab={lab} port={port}\""));
+        let found = finish(&mut command).ok().stdout.trim().to_owned();
+        assert!(!found.is_empty(), "Open vSwitch has no port `{port}` of lab `{lab}`");
+        found
+    }
+
+    /// One column of a row, as `ovs-vsctl get` prints it.
+    #[track_caller]
+    pub fn column(&self, table: &str, record: &str, column: &str) -> String {
+        self.vsctl(&format!("get {table} {record} {column}"))
+    }
+
+    /// How many rows a table has.
+    #[track_caller]
+    pub fn row_count(&self, table: &str) -> usize {
+        self.vsctl(&format!("--bare --columns=_uuid list {table}")).split_whitespace().count()
+    }
+
+    /// How often the switch was told that something changed: the same number
+    /// later means that nobody wrote anything that it has to carry out.
+    #[track_caller]
+    pub fn next_cfg(&self) -> String {
+        self.column("Open_vSwitch", ".", "next_cfg")
     }
 }
 
@@ -110,6 +157,11 @@ impl OpenVswitch {
         let id = i32::try_from(self.switch_id()).expect("a pid");
         let id = nix::unistd::Pid::from_raw(id);
         nix::sys::signal::kill(id, signal).expect("a child of ours");
+    }
+
+    /// Whether `ovs-vswitchd` has not ended by itself.
+    pub fn switch_runs(&mut self) -> bool {
+        matches!(self.vswitchd.as_mut().map(Child::try_wait), Some(Ok(None)))
     }
 
     /// The process id of `ovs-vswitchd`.

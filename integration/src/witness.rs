@@ -446,9 +446,15 @@ impl Drop for Running {
 
 /// Awaits a state, ten seconds at most, or more on a machine that takes patience.
 #[track_caller]
-pub fn until(state: &str, mut reached: impl FnMut() -> bool) {
+pub fn until(state: &str, reached: impl FnMut() -> bool) {
+    until_within(10, state, reached);
+}
+
+/// Awaits a state, so many seconds at most, or more on a machine that takes patience.
+#[track_caller]
+pub fn until_within(seconds: u64, state: &str, mut reached: impl FnMut() -> bool) {
     let start = Instant::now();
-    let most = Duration::from_secs(10) * patience();
+    let most = Duration::from_secs(seconds) * patience();
     while !reached() {
         assert!(start.elapsed() < most, "waited {} s until {state}", most.as_secs());
         std::thread::sleep(Duration::from_millis(10));

@@ -22,6 +22,7 @@ mod strangers;
 mod switches;
 mod tc;
 mod undo;
+mod vlans;
 mod vm;
 
 use std::process::ExitCode;
@@ -122,6 +123,12 @@ fn main() -> ExitCode {
             vlans_come_and_go.vm(),
             vlans_are_refused_with_the_reason,
             more_ports_than_a_bridge_has.alone() @ 300,
+        ],
+        tests![vlans:
+            tags_pass_as_told_on_open_vswitch.vm(),
+            tags_pass_as_told_on_a_linux_bridge.vm(),
+            vlans_in_a_vlan.vm(),
+            qinq_is_refused_where_one_tag_is_looked_at,
         ],
         tests![tc:
             mirrors_show_what_passes_a_port,
