@@ -131,6 +131,30 @@ async fn an_end_that_went_astray_is_made_again() {
     insta::assert_snapshot!(plan.lines().join("\n"));
 }
 
+#[tokio::test]
+async fn a_tree_settles_when_a_link_is_raised() {
+    let text = "
+switches: { s1: { stp: true }, s2: {}, s3: { stp: true } }
+nodes: { n1: , n2: }
+links:
+  - endpoints: [n1, s1]
+  - endpoints: [n2, s2]
+  - endpoints: [s1, s2]
+  - endpoints: [s1, s3]
+";
+    let lab = lab(text);
+    let mut world = made(&lab).await;
+    let lower = |world: &mut World, start: &str| {
+        let ports =
+            world.host.ports.iter_mut().filter(|(name, _)| name.as_str().starts_with(start));
+        ports.for_each(|(_, seen)| seen.up = false);
+    };
+    lower(&mut world, "s1s20");
+    lower(&mut world, "n2eth0");
+    let plan = up(&lab, &world, able()).expect("nothing in the way");
+    insta::assert_snapshot!(plan.lines().join("\n"));
+}
+
 /// A Linux bridge has no word for `all`, and copies port by port.
 #[tokio::test]
 async fn a_mirror_of_all_follows_the_ports() {

@@ -125,7 +125,8 @@ impl Object for SwitchSpec {
         }),
         key!("forward_delay": Whole<2, 30>,
             "Seconds that a port listens and then learns before it forwards, under STP (default: \
-             the least there is, 2 on a Linux bridge, 4 on Open vSwitch).",
+             the least there is, 2 on a Linux bridge, 4 on Open vSwitch; 15 under RSTP, which \
+             needs it only beside STP).",
             |switch, delay| switch.settings.forward_delay_s = Some(delay.value)),
         key!("ageing": Whole<0, 1_000_000>,
             "Seconds after which a silent station's address is forgotten (default: 300).",

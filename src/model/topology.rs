@@ -107,7 +107,7 @@ pub struct SwitchSettings {
     /// Rapid spanning tree (IEEE 802.1D-2004).
     pub rstp: bool,
     /// Time in listening and in learning under STP, in seconds, 2 to 30;
-    /// `None` is the least that the backend takes.
+    /// `None` is the least that the backend takes, and 15 under RSTP.
     pub forward_delay_s: Option<u32>,
     /// How long a learned address is kept without traffic, in seconds.
     pub ageing_s: u32,
@@ -131,6 +131,16 @@ impl Default for SwitchSettings {
             export: Export::default(),
         }
     }
+}
+
+/// The forward delay under RSTP where nothing is said, in seconds.
+pub const RSTP_FORWARD_DELAY_S_DEFAULT: u32 = 15;
+
+/// How long what a spanning tree protocol told is believed, in seconds: as long
+/// as fits the forward delay, 20 at most (IEEE 802.1D, 8.10.2). RSTP adds a
+/// second at each switch, so it is also how many switches its word reaches.
+pub fn max_age_s(forward_delay_s: u32) -> u32 {
+    (2 * forward_delay_s.saturating_sub(1)).clamp(6, 20)
 }
 
 /// A switch's part in OpenFlow (`Bridge` and `Controller` in

@@ -701,6 +701,14 @@ fn fabric(lab: &LabName, wanted: &Wanted, world: &World, links: &LinkDiff) -> Ve
             steps.entry(spec.backend).or_default().push(FabricStep::AddMirror(mirror.clone()));
         }
     }
+    for name in unsettled(wanted, world, links) {
+        let spec = &wanted.switches[name];
+        let raised = raised.entry(spec.backend).or_default();
+        let raise = FabricStep::RaiseSwitch(spec.clone());
+        if !raised.contains(&raise) {
+            raised.push(FabricStep::SettleSwitch(spec.clone()));
+        }
+    }
     for (backend, raise) in raised {
         steps.entry(backend).or_default().extend(raise);
     }
@@ -711,6 +719,21 @@ fn fabric(lab: &LabName, wanted: &Wanted, world: &World, links: &LinkDiff) -> Ve
         flows(lab, wanted, spec, there, steps);
     }
     steps.into_iter().map(|(backend, steps)| Stage::Fabric(backend, steps)).collect()
+}
+
+/// Switches with a spanning tree that has to look at them again, since a link
+/// that they have comes up.
+fn unsettled<'a>(wanted: &'a Wanted, world: &World, links: &LinkDiff) -> BTreeSet<&'a SwitchName> {
+    let down = |end: &VethEnd| seen_at(world, end).is_some_and(|seen| !seen.up);
+    let raised = links.present.iter().filter(|veth| veth.ends.iter().any(down));
+    let outside = raised.flat_map(|veth| &veth.ends).filter(|end| end.at == Place::Host);
+    let devices: BTreeSet<&IfName> = outside.map(|end| &end.device).collect();
+    let ports = wanted.ports.iter().filter(|port| devices.contains(&port.device));
+    let has_tree = |name: &&SwitchName| {
+        let settings = &wanted.switches[*name].settings;
+        settings.stp || settings.rstp
+    };
+    ports.map(|port| &port.switch).filter(has_tree).collect()
 }
 
 fn flows(

@@ -66,6 +66,8 @@ pub enum Need {
     Isolation,
     /// The rapid spanning tree protocol.
     Rstp,
+    /// The spanning tree protocol, at so many ports.
+    Stp(usize),
     /// A forward delay of so many seconds, under STP.
     ForwardDelay(u32),
     /// Addresses forgotten after so many seconds.
@@ -106,6 +108,7 @@ impl Need {
             Self::Vlans => "do VLANs".into(),
             Self::Qinq => "wrap VLANs in VLANs".into(),
             Self::Isolation => "isolate ports".into(),
+            Self::Stp(ports) => format!("speak the spanning tree protocol at {ports} ports"),
             Self::Rstp => "speak the rapid spanning tree protocol".into(),
             Self::ForwardDelay(seconds) => format!("have a forward delay of {seconds} s"),
             Self::Ageing(seconds) => format!("forget addresses after {seconds} s"),
@@ -129,6 +132,9 @@ impl Need {
             Self::Vlans => "`vlan`, `trunks` and `native` out of its links",
             Self::Qinq => "`qinq` out of its links",
             Self::Isolation => "`isolated` out of its links",
+            Self::Stp(_) => {
+                return "spread its links over two switches with a link between them".into();
+            }
             Self::Rstp => return "say `stp: true`, or use another backend".into(),
             Self::ForwardDelay(_) => "`forward_delay` out",
             Self::Ageing(_) => "`ageing` out",
@@ -191,6 +197,7 @@ fn needs_of(wanted: &Wanted, spec: &SwitchSpec) -> BTreeSet<Need> {
         Backend::Linux => *openflow != OpenFlow::default(),
     };
     want(Need::Vlans, spec.vlan_filtering);
+    want(Need::Stp(wanted.ports_of(&spec.name).count()), *stp);
     want(Need::Rstp, *rstp);
     want(Need::ForwardDelay(forward_delay_s.unwrap_or_default()), *stp || *rstp);
     want(Need::Ageing(*ageing_s), true);

@@ -81,8 +81,8 @@ impl FabricStep {
             Self::SetSwitch { before, after } => {
                 Some(vec![Self::SetSwitch { before: after.clone(), after: before.clone() }])
             }
-            // It goes down with the switch that was added.
-            Self::RaiseSwitch(_) => Some(Vec::new()),
+            // It goes down with the switch that was added; waiting changes nothing.
+            Self::RaiseSwitch(_) | Self::SettleSwitch(_) => Some(Vec::new()),
             Self::AddPort(port) => Some(vec![Self::DeletePort(port.clone())]),
             Self::DeletePort(port) => Some(vec![Self::AddPort(port.clone())]),
             Self::SetPort { before, after } => {

@@ -12,8 +12,8 @@ use crate::model::mark::{Mac, Mark, Thing, birth_mac, device_inside, flow_cookie
 use crate::model::names::{IfName, InterfaceName, NodeName, SwitchName};
 use crate::model::ports::Ports;
 use crate::model::topology::{
-    Backend, Datapath, End, FailMode, Interface, Lab, Link, Mirror, Node, PortSettings, Route,
-    Tunnel, Vlan,
+    Backend, Datapath, End, FailMode, Interface, Lab, Link, Mirror, Node, PortSettings,
+    RSTP_FORWARD_DELAY_S_DEFAULT, Route, Tunnel, Vlan,
 };
 use crate::model::world::{
     FlowSpec, KernelRoute, MirrorSpec, PortKind, PortSpec, SwitchSpec, World,
@@ -189,10 +189,16 @@ fn switch(lab: &Lab, name: &SwitchName, auto: Backend) -> SwitchSpec {
     let device = wanted.device.clone().unwrap_or_else(|| mark.device());
     let backend = wanted.backend.unwrap_or(auto);
     let mut settings = wanted.settings.clone();
-    settings.forward_delay_s.get_or_insert(match backend {
-        Backend::Linux => 2,
-        Backend::Ovs => 4,
-    });
+    settings.forward_delay_s = match backend {
+        Backend::Linux => settings.forward_delay_s.or(Some(2)),
+        Backend::Ovs if settings.stp => settings.forward_delay_s.or(Some(4)),
+        // It only counts beside switches that speak STP, and a short one has
+        // what is told of the root forgotten after a few switches.
+        Backend::Ovs if settings.rstp => {
+            settings.forward_delay_s.or(Some(RSTP_FORWARD_DELAY_S_DEFAULT))
+        }
+        Backend::Ovs => None,
+    };
     if backend == Backend::Ovs {
         let openflow = &mut settings.openflow;
         let default = match openflow.controllers.is_empty() {
@@ -278,17 +284,22 @@ impl<'l> Far<'l> {
 /// Whether a link joins two switches by a patch: a way inside Open vSwitch,
 /// which takes no link of the kernel.
 ///
-/// Not where a switch speaks RSTP: a frame of that protocol that goes through a
-/// patch is taken in by the other switch while the first still holds the lock
-/// that both share, and `ovs-vswitchd` aborts, again at each start (Open
-/// vSwitch 3.1, `rstp.c`: "Resource deadlock avoided"). STP has a queue there.
+/// Not where a switch speaks a spanning tree protocol. What it says goes through
+/// a patch at once, and the other switch answers before the first has done
+/// speaking: with RSTP, whose lock both share, `ovs-vswitchd` aborts, again at
+/// each start (Open vSwitch 3.1, `rstp.c`: "Resource deadlock avoided"); with STP
+/// they answer each other until its stack is full, now and then, when a link
+/// is added to a tree that has settled.
 fn patched(link: &Link, switches: &BTreeMap<SwitchName, SwitchSpec>, far: &Far) -> bool {
     let [End::Switch(a), End::Switch(b)] = &link.ends else { return false };
     let too_far = far.ends_between(a, b);
     let (a, b) = (&switches[a], &switches[b]);
     let both = a.backend == Backend::Ovs && b.backend == Backend::Ovs;
-    let rstp = a.settings.rstp || b.settings.rstp;
-    both && a.datapath == b.datapath && link.bond.is_none() && !rstp && !too_far
+    let speak = [a, b].iter().any(|switch| switch.settings.stp || switch.settings.rstp);
+    // Both are done by a link of the kernel.
+    let limited = link.port.policing.is_some() || link.port.shaping.is_some();
+    let plain = !speak && !limited && link.bond.is_none();
+    both && a.datapath == b.datapath && plain && !too_far
 }
 
 /// The pairs of links that a link is made of: one, several for a bond, none

@@ -66,6 +66,7 @@ fn perform(memory: &mut Memory, step: &FabricStep) -> Result<(), Errno> {
         }
         FabricStep::SetSwitch { after, .. } => switch(memory, after)?.spec = after.clone(),
         FabricStep::RaiseSwitch(spec) => switch(memory, spec)?.up = true,
+        FabricStep::SettleSwitch(spec) => switch(memory, spec).map(drop)?,
         FabricStep::DeleteSwitch(spec) => {
             switch(memory, spec)?;
             memory.fabric.switches.retain(|_, seen| seen.spec.device != spec.device);

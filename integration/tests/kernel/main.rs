@@ -18,6 +18,7 @@ mod offload;
 mod own_ovs;
 mod refusals;
 mod sdn;
+mod spanning;
 mod strangers;
 mod switches;
 mod tc;
@@ -129,6 +130,11 @@ fn main() -> ExitCode {
             tags_pass_as_told_on_a_linux_bridge.vm(),
             vlans_in_a_vlan.vm(),
             qinq_is_refused_where_one_tag_is_looked_at,
+        ],
+        tests![spanning:
+            stp_cuts_a_ring_and_heals_it.vm(),
+            rstp_cuts_a_ring_and_heals_it.vm(),
+            one_protocol_gives_way_to_another.vm() @ 300,
         ],
         tests![tc:
             mirrors_show_what_passes_a_port,

@@ -75,6 +75,8 @@ impl LinuxBridge {
                 let asked = || format!("raise bridge `{}`", spec.device);
                 self.netlink.set_link(&spec.device, Some(true), Vec::new(), asked)
             }
+            // All that is waited for is waited for at the end.
+            FabricStep::SettleSwitch(_) => Ok(()),
             FabricStep::DeleteSwitch(spec) => self.netlink.delete_link(&spec.device),
             FabricStep::AddPort(port) => {
                 self.plug(port)?;
@@ -363,7 +365,7 @@ struct OnItsWay {
     state: BridgePortState,
 }
 
-/// The bridges that steps raised, and the ports that they plugged in, each
+/// The bridges that steps raised or have settle, and the ports that they plugged in, each
 /// with its switch.
 struct Touched<'a> {
     bridges: BTreeMap<&'a str, &'a str>,
@@ -375,7 +377,7 @@ impl<'a> Touched<'a> {
         let (mut bridges, mut ports) = (BTreeMap::new(), BTreeMap::new());
         for step in steps {
             match step {
-                FabricStep::RaiseSwitch(spec) => {
+                FabricStep::RaiseSwitch(spec) | FabricStep::SettleSwitch(spec) => {
                     bridges.insert(spec.device.as_str(), spec.name.as_str());
                 }
                 FabricStep::AddPort(port) | FabricStep::SetPort { after: port, .. } => {
@@ -404,7 +406,9 @@ impl<'a> Touched<'a> {
 /// does; of a port alone the longest that there is.
 fn forward_delay_s(step: &FabricStep) -> Option<u32> {
     match step {
-        FabricStep::RaiseSwitch(spec) => spec.settings.forward_delay_s,
+        FabricStep::RaiseSwitch(spec) | FabricStep::SettleSwitch(spec) => {
+            spec.settings.forward_delay_s
+        }
         FabricStep::AddPort(_) | FabricStep::SetPort { .. } => Some(FORWARD_DELAY_S_MAX),
         FabricStep::AddSwitch(_)
         | FabricStep::SetSwitch { .. }
@@ -423,6 +427,7 @@ fn only_open_vswitch(need: &Need) -> Option<&'static str> {
         // A switch that needs to read flows needs to speak OpenFlow.
         Need::Vlans
         | Need::Isolation
+        | Need::Stp(_)
         | Need::ForwardDelay(_)
         | Need::Ageing(_)
         | Need::Flow { .. }
@@ -595,6 +600,7 @@ impl LinuxBridge {
             | Need::Flow { .. }
             | Need::MirrorVlans
             | Need::Qinq
+            | Need::Stp(_)
             | Need::Rstp
             | Need::Shaping
             | Need::Queues(_)

@@ -15,9 +15,13 @@ use ovsdb::{Entry, ReadError, Ref, Replica, Transaction};
 
 use super::seen::{FLOWS, LINKS, Links, MARK, Rows, VLANS, mark_of};
 use crate::model::names::IfName;
-use crate::model::topology::{Datapath, PortSettings, Shaping, SwitchSettings, Vlan};
+use crate::model::topology::{Datapath, PortSettings, Shaping, SwitchSettings, Vlan, max_age_s};
 use crate::model::world::{MirrorSpec, PortKind, PortSpec, SwitchSpec};
 use crate::plan::FabricStep;
+
+/// The greatest number of a port under STP, and how many of them can speak it
+/// (`stp-port-num` in ovs-vswitchd.conf.db(5)).
+pub(super) const STP_PORT_MAX: u16 = 255;
 
 /// Why steps cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +80,9 @@ pub(super) fn write(
             FabricStep::DeleteMirror(mirror) => change.delete_mirror(mirror),
             FabricStep::AddFlow(flow) => change.note_flows(&flow.bridge)?,
             // Not in the database.
-            FabricStep::RaiseSwitch(_) | FabricStep::DeleteFlow(_) => {}
+            FabricStep::RaiseSwitch(_)
+            | FabricStep::SettleSwitch(_)
+            | FabricStep::DeleteFlow(_) => {}
         }
     }
     let mut transaction = change.finish();
@@ -387,6 +393,12 @@ impl Change<'_> {
             // passes nothing is found after 90.
             row.other_config.insert("lacp-time".into(), "fast".into());
         }
+        if let Some(number) = port.number.filter(|number| *number <= STP_PORT_MAX) {
+            // Else ports are numbered anew whenever one comes or goes, and those
+            // that get another number are down until STP has raised them again,
+            // or forward because the one before them did.
+            row.other_config.insert("stp-port-num".into(), number.to_string());
+        }
         let vlans = vlan_columns(&port.settings, port.filtering);
         (row.tag, row.trunks, row.cvlans) = (vlans.tag, vlans.trunks, vlans.cvlans);
         row.vlan_mode = vlans.mode.map(str::to_owned);
@@ -584,22 +596,21 @@ fn marked(mark: &str) -> Strings {
 
 /// What of a bridge is in its `other_config`.
 fn other_config(spec: &SwitchSpec) -> Strings {
-    let SwitchSettings { forward_delay_s, ageing_s, openflow, .. } = &spec.settings;
+    let SwitchSettings { stp, rstp, forward_delay_s, ageing_s, openflow, .. } = &spec.settings;
     let mut config = Strings::from([
         ("hwaddr".to_owned(), spec.mac.to_string()),
         ("mac-aging-time".to_owned(), ageing_s.to_string()),
     ]);
-    if let Some(seconds) = forward_delay_s {
-        for key in ["stp-forward-delay", "rstp-forward-delay"] {
-            config.insert(key.to_owned(), seconds.to_string());
+    if let Some(seconds) = forward_delay_s.filter(|_| *stp || *rstp) {
+        let protocol = if *rstp { "rstp" } else { "stp" };
+        // What goes with it (IEEE 802.1D, 8.10.2): with the default of 20 s a
+        // ring needs 22 s to settle, whatever the forward delay.
+        let max_age = max_age_s(seconds);
+        config.insert(format!("{protocol}-forward-delay"), seconds.to_string());
+        config.insert(format!("{protocol}-max-age"), max_age.to_string());
+        if *stp {
+            config.insert("stp-hello-time".to_owned(), "1".to_owned());
         }
-        // What goes with it (IEEE 802.1D, 8.10.2): with the defaults of 20 s
-        // and 2 s a ring needs 22 s to settle, whatever the forward delay.
-        let max_age = (2 * seconds.saturating_sub(1)).clamp(6, 20);
-        for key in ["stp-max-age", "rstp-max-age"] {
-            config.insert(key.to_owned(), max_age.to_string());
-        }
-        config.insert("stp-hello-time".to_owned(), "1".to_owned());
     }
     let id = openflow.datapath_id.as_ref();
     config.extend(id.map(|id| ("datapath-id".to_owned(), id.clone())));

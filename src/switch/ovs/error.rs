@@ -145,6 +145,13 @@ pub(super) enum Failed {
 }
 
 impl Failed {
+    /// Why, however far it came.
+    pub(super) fn into_error(self) -> OvsError {
+        match self {
+            Self::Nothing(error) | Self::Changed(error) | Self::Unsure(error) => error,
+        }
+    }
+
     pub(super) fn of(error: ApplyError<CannotWrite>, at: &str) -> Self {
         let database =
             |why: &dyn std::error::Error| OvsError::Database { at: at.to_owned(), why: chain(why) };

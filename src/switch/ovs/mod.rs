@@ -234,6 +234,7 @@ fn is_teardown(steps: &[FabricStep], alive: bool) -> bool {
         FabricStep::AddSwitch(_)
         | FabricStep::SetSwitch { .. }
         | FabricStep::RaiseSwitch(_)
+        | FabricStep::SettleSwitch(_)
         | FabricStep::AddPort(_)
         | FabricStep::SetPort { .. }
         | FabricStep::DeletePort(_)
@@ -254,7 +255,8 @@ fn local_devices(netlink: &Netlink, steps: &[FabricStep]) -> Result<(), KernelEr
                 let asked = || format!("raise the local device of bridge `{}`", spec.device);
                 netlink.set_link(&spec.device, Some(true), Vec::new(), asked)?;
             }
-            FabricStep::DeleteSwitch(_)
+            FabricStep::SettleSwitch(_)
+            | FabricStep::DeleteSwitch(_)
             | FabricStep::AddPort(_)
             | FabricStep::SetPort { .. }
             | FabricStep::DeletePort(_)
@@ -368,6 +370,7 @@ impl Vswitch {
             FabricStep::AddSwitch(_)
             | FabricStep::SetSwitch { .. }
             | FabricStep::RaiseSwitch(_)
+            | FabricStep::SettleSwitch(_)
             | FabricStep::DeleteSwitch(_)
             | FabricStep::AddPort(_)
             | FabricStep::SetPort { .. }
@@ -394,11 +397,42 @@ impl Vswitch {
             }
             let rows = self.client.read(Rows::read);
             let rows = rows.map_err(|error| self.unread(&error))?;
-            for number in rows.bridge(&after.device).into_iter().flat_map(|b| rows.numbers(b)) {
-                openflow::flood_again(&self.rundir, after.device.as_str(), number).await?;
+            let numbers = rows.bridge(&after.device).into_iter().flat_map(|b| rows.numbers(b));
+            let spoken = &after.settings.openflow.protocols;
+            let mut lent = spoken.clone();
+            // Only that version has a message for it.
+            lent.insert("OpenFlow10".to_owned());
+            let lend = !spoken.is_empty() && lent != *spoken;
+            if lend {
+                self.set_protocols(&after.device, &lent).await?;
             }
+            let mut flooded = Ok(());
+            for number in numbers {
+                let told = openflow::flood_again(&self.rundir, after.device.as_str(), number).await;
+                flooded = flooded.and(told);
+            }
+            if lend {
+                self.set_protocols(&after.device, spoken).await?;
+            }
+            flooded?;
         }
         Ok(())
+    }
+
+    async fn set_protocols(
+        &self,
+        bridge: &IfName,
+        protocols: &BTreeSet<String>,
+    ) -> Result<(), OvsError> {
+        let write = |replica: &ovsdb::Replica| {
+            let mut transaction = ovsdb::Transaction::new();
+            if let Some(bridge) = Rows::read(replica)?.bridge(bridge) {
+                transaction.set(Bridge::PROTOCOLS, bridge.uuid, protocols.clone());
+            }
+            Ok(transaction)
+        };
+        let applied = self.client.apply(applied_within(), write).await;
+        applied.map(drop).map_err(|error| Failed::of(error, &self.at()).into_error())
     }
 
     /// Changes flows, all of one bridge at once. Those of a bridge that goes
@@ -424,6 +458,7 @@ impl Vswitch {
                 }
                 FabricStep::SetSwitch { .. }
                 | FabricStep::RaiseSwitch(_)
+                | FabricStep::SettleSwitch(_)
                 | FabricStep::AddPort(_)
                 | FabricStep::SetPort { .. }
                 | FabricStep::DeletePort(_)
@@ -459,6 +494,7 @@ impl Vswitch {
         let mut bridges = BTreeMap::new();
         for step in steps {
             let (FabricStep::RaiseSwitch(spec)
+            | FabricStep::SettleSwitch(spec)
             | FabricStep::AddSwitch(spec)
             | FabricStep::SetSwitch { after: spec, .. }) = step
             else {
@@ -538,12 +574,13 @@ fn waiting(
                 false => port.rstp_status.get("rstp_port_state"),
             };
             let state = state.map(|state| state.to_lowercase()).unwrap_or_default();
-            let settled = ["forwarding", "blocking", "discarding", "disabled"];
+            // One that is disabled is not with its link up: the switch has yet
+            // to see that.
+            let settled = ["forwarding", "blocking", "discarding"];
             // Under RSTP a port begins by discarding, and one that is to go on
             // so has the role of an alternate or a backup.
             let role = port.rstp_status.get("rstp_port_role").map(String::as_str);
-            let undecided =
-                state == "discarding" && !matches!(role, Some("Alternate" | "Backup" | "Disabled"));
+            let undecided = state == "discarding" && !matches!(role, Some("Alternate" | "Backup"));
             if !settled.contains(&state.as_str()) || undecided {
                 let words = if state.is_empty() { "without a state".to_owned() } else { state };
                 found.push((port.name.clone(), words));
@@ -587,6 +624,9 @@ impl Switch for OpenVswitch {
         let mut cannot = BTreeMap::new();
         for need in needs {
             let reason = match need {
+                Need::Stp(ports) if usize::from(change::STP_PORT_MAX) < *ports => {
+                    Some(format!("Open vSwitch speaks it at {} at most", change::STP_PORT_MAX))
+                }
                 Need::ForwardDelay(seconds) if *seconds < 4 => {
                     Some("Open vSwitch takes 4 to 30 s".to_owned())
                 }
@@ -610,6 +650,7 @@ impl Switch for OpenVswitch {
                 Need::Shaping => self.no_shaping().await?,
                 Need::Vlans
                 | Need::Isolation
+                | Need::Stp(_)
                 | Need::Rstp
                 | Need::ForwardDelay(_)
                 | Need::Ageing(_)

@@ -254,7 +254,11 @@ impl Rows {
         SwitchSettings {
             stp: bridge.stp_enable,
             rstp: bridge.rstp_enable,
-            forward_delay_s: number("stp-forward-delay"),
+            forward_delay_s: match (bridge.stp_enable, bridge.rstp_enable) {
+                (true, _) => number("stp-forward-delay"),
+                (false, true) => number("rstp-forward-delay"),
+                (false, false) => None,
+            },
             ageing_s: number("mac-aging-time").unwrap_or_default(),
             multicast_snooping: bridge.mcast_snooping_enable,
             openflow: OpenFlow {
