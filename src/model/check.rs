@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::addresses::{self, Host, Place};
 use super::flow;
 use super::holds::{Destination, Written, Wrong, listed};
-use super::loops::{self, Bridge, Sets, Trunk};
+use super::loops::{self, Bridge, Cuts, Sets, Trunk};
 use super::mark::{Mac, Thing};
 use super::names::{BadName, IfName, InterfaceName, LabName, NodeName, SwitchName};
 use super::nearest::nearest;
@@ -26,7 +26,8 @@ use super::spec::{
 };
 use super::topology::{
     Bond, BondMode, End, FailMode, Interface, Lab, Lacp, Link, Mirror, Node, Policing,
-    PortSettings, Queue, Route, Shaping, Switch, Tunnel, TunnelKind, Vlan,
+    PortSettings, Queue, RSTP_FORWARD_DELAY_S_DEFAULT, Route, Shaping, Switch, SwitchSettings,
+    Tunnel, TunnelKind, Vlan, max_age_s,
 };
 
 /// How many nodes, switches and links a lab may have: far more than a machine
@@ -424,7 +425,7 @@ impl<'s> Draft<'s, '_> {
         let bridges: Vec<_> = self
             .switches
             .iter()
-            .map(|switch| Bridge { name: switch.name.as_str(), stp: cuts_loops(switch.spec) })
+            .map(|switch| Bridge { name: switch.name.as_str(), cuts: cuts(switch.spec) })
             .collect();
         for SwitchSpec { settings, rstp, .. } in self.switches.iter().map(|switch| switch.spec) {
             if let Some(rstp) = rstp.filter(|rstp| rstp.value && settings.stp) {
@@ -435,7 +436,9 @@ impl<'s> Draft<'s, '_> {
             [
                 Some(At { value: EndDraft::Switch(a), .. }),
                 Some(At { value: EndDraft::Switch(b), .. }),
-            ] if a != b => Some(Trunk { ends: [*a, *b], at: link.at }),
+            ] if a != b => {
+                Some(Trunk { ends: [*a, *b], at: link.at, bond: link.spec.bond.is_some() })
+            }
             _ => None,
         };
         let trunks: Vec<_> = self.links.iter().filter_map(trunk).collect();
@@ -708,15 +711,20 @@ fn clash<K: std::hash::Hash + Eq + std::fmt::Display>(
     owners.insert(key, thing.clone());
 }
 
-/// Whether a loop through the switch is no storm: it speaks a spanning tree
-/// protocol, or passes nothing by itself.
-fn cuts_loops(spec: &SwitchSpec) -> bool {
-    let openflow = &spec.settings.openflow;
+/// What a switch does about a loop that it is in.
+fn cuts(spec: &SwitchSpec) -> Cuts {
+    let SwitchSettings { stp, rstp, forward_delay_s, openflow, .. } = &spec.settings;
     let secure = match openflow.fail_mode {
         Some(mode) => mode == FailMode::Secure,
         None => !openflow.controllers.is_empty(),
     };
-    spec.settings.stp || spec.settings.rstp || secure
+    let reach = || max_age_s(forward_delay_s.unwrap_or(RSTP_FORWARD_DELAY_S_DEFAULT));
+    match (stp, rstp) {
+        (true, _) => Cuts::ByProtocol { reach: Cuts::FAR },
+        (false, true) => Cuts::ByProtocol { reach: reach() as usize },
+        (false, false) if secure => Cuts::Everything,
+        (false, false) => Cuts::Nothing,
+    }
 }
 
 impl SwitchDraft<'_> {

@@ -9,13 +9,32 @@ use super::problem::{Found, Position};
 /// A switch, as far as loops go.
 pub(super) struct Bridge<'s> {
     pub(super) name: &'s str,
-    pub(super) stp: bool,
+    pub(super) cuts: Cuts,
+}
+
+/// What a switch does about a loop that it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cuts {
+    /// Nothing.
+    Nothing,
+    /// It cuts it, if all others in the loop do, by a protocol whose word goes
+    /// so many switches far.
+    ByProtocol { reach: usize },
+    /// It passes nothing by itself.
+    Everything,
+}
+
+impl Cuts {
+    /// The reach of a protocol that has no limit to it.
+    pub(super) const FAR: usize = usize::MAX;
 }
 
 /// A link between two switches, by their numbers.
 pub(super) struct Trunk {
     pub(super) ends: [usize; 2],
     pub(super) at: Position,
+    /// Several cables: Open vSwitch speaks no spanning tree protocol over them.
+    pub(super) bond: bool,
 }
 
 /// How many loops are told; whoever opens one often opens the others with it.
@@ -24,26 +43,59 @@ const TOLD_MAX: usize = 5;
 /// Adds a problem for each loop that nothing cuts.
 pub(super) fn check(bridges: &[Bridge<'_>], trunks: &[Trunk], found: &mut Found) {
     let (forest, closing) = Forest::grow(bridges, trunks);
-    for (told, trunk) in closing.into_iter().enumerate() {
+    // Where every word goes as far as need be, a loop that is cut need not be
+    // looked at.
+    let short =
+        |bridge: &Bridge| matches!(bridge.cuts, Cuts::ByProtocol { reach } if reach < Cuts::FAR);
+    let any_short = bridges.iter().any(short);
+    let uncut = closing.into_iter().filter_map(|(trunk, cut)| {
+        if cut && !any_short {
+            return None;
+        }
+        let around = forest.around(trunk);
+        let hint = if cut { too_long(bridges, &around)? } else { way_out(bridges, &around) };
+        Some((trunk, around, hint))
+    });
+    for (told, (trunk, around, hint)) in uncut.enumerate() {
         if told == TOLD_MAX {
             found.add(trunk.at, "and more loops of switches");
             return;
         }
-        let around = forest.around(trunk);
-        let deaf = around.iter().filter(|switch| !bridges[**switch].stp);
         let names: Vec<_> = around.iter().map(|switch| bridges[*switch].name).collect();
-        let mut deaf: Vec<_> = deaf.map(|s| format!("`{}`", bridges[*s].name)).collect();
-        let switches = match deaf.len() {
-            1..=4 => super::holds::listed(&deaf, "and"),
-            _ => {
-                deaf.truncate(3);
-                format!("{} and the others", deaf.join(", "))
-            }
-        };
         found
             .add(trunk.at, format!("this link closes a loop of switches: {}", spelled(&names)))
-            .hint(format!("take one link out, or set `stp: true` on {switches}"));
+            .hint(hint);
     }
+}
+
+/// What to do about a loop that nothing cuts.
+fn way_out(bridges: &[Bridge<'_>], around: &[usize]) -> String {
+    let deaf = around.iter().filter(|switch| bridges[**switch].cuts == Cuts::Nothing);
+    let mut deaf: Vec<_> = deaf.map(|s| format!("`{}`", bridges[*s].name)).collect();
+    let switches = match deaf.len() {
+        0 => return "leave its `bond` out: no spanning tree protocol is spoken over one".into(),
+        1..=4 => super::holds::listed(&deaf, "and"),
+        _ => {
+            deaf.truncate(3);
+            format!("{} and the others", deaf.join(", "))
+        }
+    };
+    format!("take one link out, or set `stp: true` on {switches}")
+}
+
+/// What to do about a loop that is too long for the protocol that would cut it:
+/// half the way round is the farthest that a switch is from the root.
+fn too_long(bridges: &[Bridge<'_>], around: &[usize]) -> Option<String> {
+    let reach = around.iter().filter_map(|switch| match bridges[*switch].cuts {
+        Cuts::ByProtocol { reach } => Some(reach),
+        Cuts::Nothing | Cuts::Everything => None,
+    });
+    let reach = reach.min().filter(|reach| *reach < around.len() / 2)?;
+    Some(format!(
+        "what RSTP tells goes {reach} switches far, which is enough for {} in a loop; set `stp: \
+         true` instead",
+        2 * reach + 1
+    ))
 }
 
 /// `s1 -- s2 -- s3 -- s1`; of a long ring the beginning and the end.
@@ -65,23 +117,33 @@ struct Forest {
 }
 
 impl Forest {
-    /// The forest, and the links that are not in it and close a loop which
-    /// nothing cuts. All loops there are can be put together from those that
-    /// one link closes, so there is no need to look at others.
-    fn grow<'t>(bridges: &[Bridge<'_>], trunks: &'t [Trunk]) -> (Self, Vec<&'t Trunk>) {
+    /// The forest, and the links that are not in it and close a loop, each with
+    /// whether something cuts that. All loops there are can be put together
+    /// from those that one link closes, so there is no need to look at others.
+    fn grow<'t>(bridges: &[Bridge<'_>], trunks: &'t [Trunk]) -> (Self, Vec<(&'t Trunk, bool)>) {
         let switches = bridges.len();
         let mut sets = Sets::new(switches);
-        let (kept, mut closing): (Vec<_>, Vec<_>) =
+        let (kept, closing): (Vec<_>, Vec<_>) =
             trunks.iter().partition(|trunk| sets.join(trunk.ends[0], trunk.ends[1]));
         // There is one way through the forest from one end of such a link to
-        // the other. If it leads through switches with STP alone, then it
-        // does so too with all others gone.
+        // the other. If it leads through switches that cut alone, then it does
+        // so too with all others gone.
         let mut cutting = Sets::new(switches);
-        let speaks = |switch: &usize| bridges[*switch].stp;
-        for trunk in kept.iter().filter(|trunk| trunk.ends.iter().all(speaks)) {
+        let cuts = |trunk: &Trunk| {
+            trunk.ends.iter().all(|end| match bridges[*end].cuts {
+                Cuts::Nothing => false,
+                Cuts::ByProtocol { .. } => !trunk.bond,
+                Cuts::Everything => true,
+            })
+        };
+        for trunk in kept.iter().filter(|trunk| cuts(trunk)) {
             cutting.join(trunk.ends[0], trunk.ends[1]);
         }
-        closing.retain(|Trunk { ends: [a, b], .. }| cutting.root(*a) != cutting.root(*b));
+        let closing = closing.into_iter().map(|trunk| {
+            let [a, b] = trunk.ends.map(|end| cutting.root(end));
+            (trunk, a == b && cuts(trunk))
+        });
+        let closing = closing.collect();
         let mut near = vec![Vec::new(); switches];
         for Trunk { ends: [a, b], .. } in kept {
             near[*a].push(*b);
@@ -165,16 +227,31 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(stp: &str, trunks: &[(usize, usize)], expected: &[&str]) {
-        let names: Vec<_> = (1..=stp.len()).map(|i| format!("s{i}")).collect();
+    fn check(switches: &str, trunks: &[(usize, usize)], expected: &[&str]) {
+        check_bonds(switches, trunks, &[], expected);
+    }
+
+    /// `-` is a switch that speaks nothing, `+` one with STP, `r` one with RSTP,
+    /// `0` one that passes nothing. `bonds` are lines of `trunks`.
+    #[track_caller]
+    fn check_bonds(switches: &str, trunks: &[(usize, usize)], bonds: &[usize], expected: &[&str]) {
+        let names: Vec<_> = (1..=switches.len()).map(|i| format!("s{i}")).collect();
+        let cuts = |letter: char| match letter {
+            '-' => Cuts::Nothing,
+            '+' => Cuts::ByProtocol { reach: Cuts::FAR },
+            'r' => Cuts::ByProtocol { reach: 20 },
+            _ => Cuts::Everything,
+        };
+        let bridges = names.iter().zip(switches.chars());
         let bridges: Vec<_> =
-            names.iter().zip(stp.chars()).map(|(name, c)| Bridge { name, stp: c == '+' }).collect();
+            bridges.map(|(name, letter)| Bridge { name, cuts: cuts(letter) }).collect();
         let trunks: Vec<_> = trunks
             .iter()
             .enumerate()
             .map(|(i, (a, b))| Trunk {
                 ends: [a - 1, b - 1],
                 at: Position { line: i + 1, column: 1 },
+                bond: bonds.contains(&(i + 1)),
             })
             .collect();
         let mut found = Found::default();
@@ -212,6 +289,30 @@ mod tests {
         check("+++", &[(1, 2), (2, 3), (3, 1)], &[]);
         check("+-+", &[(1, 2), (2, 3), (3, 1)], &["3: s1 -- s2 -- s3 -- s1"]);
         check("+++-", &[(1, 2), (2, 3), (3, 1), (3, 4)], &[]);
+    }
+
+    #[test]
+    fn nothing_is_spoken_over_a_bond() {
+        let ring = [(1, 2), (2, 3), (3, 1)];
+        for bond in 1..=3 {
+            check_bonds("+++", &ring, &[bond], &["3: s1 -- s2 -- s3 -- s1"]);
+            check_bonds("rrr", &ring, &[bond], &["3: s1 -- s2 -- s3 -- s1"]);
+            check_bonds("000", &ring, &[bond], &[]);
+        }
+        check_bonds("++++", &[(1, 2), (2, 3), (3, 1), (3, 4)], &[4], &[]);
+        check_bonds("---", &[(1, 2), (2, 3)], &[1, 2], &[]);
+    }
+
+    #[test]
+    fn what_rstp_tells_goes_twenty_switches_far() {
+        let ring =
+            |switches: usize| -> Vec<_> { (1..=switches).map(|i| (i, i % switches + 1)).collect() };
+        check(&"r".repeat(41), &ring(41), &[]);
+        let text = "42: s1 -- s2 -- s3 -- s4 -- s5 -- s6 -- ... -- s42 -- s1 (42 switches)";
+        check(&"r".repeat(42), &ring(42), &[text]);
+        check(&"+".repeat(42), &ring(42), &[]);
+        check(&"0".repeat(42), &ring(42), &[]);
+        check(&format!("r{}", "+".repeat(41)), &ring(42), &[text]);
     }
 
     #[test]

@@ -135,6 +135,7 @@ fn main() -> ExitCode {
             stp_cuts_a_ring_and_heals_it.vm(),
             rstp_cuts_a_ring_and_heals_it.vm(),
             one_protocol_gives_way_to_another.vm() @ 300,
+            rstp_reaches_round_a_long_ring,
         ],
         tests![tc:
             mirrors_show_what_passes_a_port,

@@ -131,6 +131,28 @@ pub(crate) fn one_protocol_gives_way_to_another(world: &World) -> Verdict {
     Ok(())
 }
 
+/// Sixteen switches in a ring: further than the least that a protocol tells
+pub(crate) fn rstp_reaches_round_a_long_ring(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    let mut file = "name: ring\nswitches: { 's[1-16]': { backend: ovs, rstp: true } }\n".to_owned();
+    file += "nodes: { h1: , h9: }\nlinks:\n  - endpoints: [h1, s1]\n  - endpoints: [h9, s9]\n";
+    for here in 1..=16 {
+        file += &format!("  - endpoints: [s{here}, s{}]\n", here % 16 + 1);
+    }
+    world.file("ring.yaml", &file);
+    world.ovsns("up ring.yaml").ok();
+    cut_port(world);
+    let far = world.addresses("ring.h9", "eth0");
+    let answer = world.ping_once("ring.h1", far[0].split('/').next().expect("an address"));
+    answer.ok();
+    // Forty-two would be too far.
+    let long = file.replace("[1-16]", "[1-42]").replace("[s16, s1]", "[s16, s17]");
+    let more = (17..=42).map(|here| format!("  - endpoints: [s{here}, s{}]\n", here % 42 + 1));
+    world.file("long.yaml", &(long + &more.collect::<String>()));
+    world.ovsns("up long.yaml").code(2).says("20 switches far").says("stp: true");
+    Ok(())
+}
+
 fn bridge(world: &World, switch: &str) -> String {
     let name = world.setting("", &format!("ring:{switch}"), "ifname");
     name.as_str().expect("a name").to_owned()
