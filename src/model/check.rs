@@ -363,11 +363,8 @@ impl<'s> Draft<'s, '_> {
                     .add(bond.at, "a bond is between two switches; here a node is at one end")
                     .hint("give the node several interfaces, one link each");
             }
-            let BondSpec { mode, lacp, .. } = &bond.value;
-            if *mode == Some(BondMode::BalanceTcp) && *lacp == Some(Lacp::Off) {
-                self.found
-                    .add(bond.at, "`balance-tcp` works by LACP alone")
-                    .hint("write `lacp: active`, or leave it out");
+            if let Some(why) = why_lacp(bond_of(&bond.value)) {
+                self.found.add(bond.at, why).hint("write `lacp: active`, or leave it out");
             }
         }
     }
@@ -831,12 +828,28 @@ fn tunnel(spec: &TunnelSpec, found: &mut Found) -> Option<Tunnel> {
 }
 
 fn bond_of(spec: &BondSpec) -> Bond {
-    let mode = spec.mode.unwrap_or(BondMode::ActiveBackup);
-    let lacp = match mode {
-        BondMode::ActiveBackup | BondMode::BalanceSlb => Lacp::Off,
-        BondMode::BalanceTcp => Lacp::Active,
-    };
-    Bond { members: spec.members.unwrap_or(2), mode, lacp: spec.lacp.unwrap_or(lacp) }
+    Bond {
+        members: spec.members.unwrap_or(2),
+        mode: spec.mode.unwrap_or(BondMode::ActiveBackup),
+        lacp: spec.lacp.unwrap_or(Lacp::Active),
+    }
+}
+
+/// Why a bond does not work without LACP, if it does not.
+fn why_lacp(bond: Bond) -> Option<&'static str> {
+    match (bond.lacp, bond.mode) {
+        (Lacp::Active, _) => None,
+        (Lacp::Off, BondMode::BalanceTcp) => Some("`balance-tcp` works by LACP alone"),
+        (Lacp::Off, BondMode::BalanceSlb) => Some(
+            "without LACP `balance-slb` loses broadcasts: the other switch takes them from one \
+             cable only",
+        ),
+        (Lacp::Off, BondMode::ActiveBackup) if 2 < bond.members => Some(
+            "without LACP the switches could take different cables of more than two, and pass \
+             nothing",
+        ),
+        (Lacp::Off, BondMode::ActiveBackup) => None,
+    }
 }
 
 impl PortKeys {

@@ -490,7 +490,7 @@ links:
   - endpoints: [n2, s1]
     qinq: { vlan: 100, customers: [10, 20] }
     shaping: { rate: 1000, queues: { 0: { min: 10 }, 7: { min: 5, max: 500 } } }
-  - { endpoints: [s1, s2], trunks: [10, 20], native: 10, bond: { members: 3, mode: balance-tcp, lacp: passive } }
+  - { endpoints: [s1, s2], trunks: [10, 20], native: 10, bond: { members: 3, mode: balance-tcp, lacp: active } }
 ";
         let lab = lab(yaml);
         let written = serde_json::to_vec(&to_file(&lab)).expect("JSON");

@@ -520,9 +520,8 @@ one_of!(BondMode, "the mode of a bond", "`active-backup`, `balance-slb` or `bala
     "active-backup" => Self::ActiveBackup,
     "balance-slb" => Self::BalanceSlb,
     "balance-tcp" => Self::BalanceTcp);
-one_of!(Lacp, "`lacp`", "`off`, `passive` or `active`",
+one_of!(Lacp, "`lacp`", "`off` or `active`",
     "off" => Self::Off,
-    "passive" => Self::Passive,
     "active" => Self::Active);
 
 /// A version of OpenFlow.

@@ -524,7 +524,8 @@ impl Object for BondSpec {
             "How frames are spread over them (default: `active-backup`).",
             |bond, mode| bond.mode = Some(mode.value)),
         key!("lacp": Text<Lacp>,
-            "Whether the ends agree on it by LACP (default: `off`; `active` for `balance-tcp`).",
+            "Whether the ends agree by LACP on the cables that work (default: `active`); `off` is for \
+             two cables and `active-backup` alone.",
             |bond, lacp| bond.lacp = Some(lacp.value)),
     ];
 }

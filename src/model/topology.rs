@@ -371,15 +371,14 @@ impl fmt::Display for BondMode {
     }
 }
 
-/// A bond's part in LACP.
+/// Whether the ends of a bond speak LACP. Without it each end takes frames from
+/// the cable that it uses itself, and no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lacp {
     /// None.
     Off,
-    /// It answers.
-    Passive,
-    /// It begins.
+    /// Both ends begin.
     Active,
 }
 
@@ -387,7 +386,6 @@ impl fmt::Display for Lacp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Off => "off",
-            Self::Passive => "passive",
             Self::Active => "active",
         })
     }

@@ -295,6 +295,9 @@ pub enum PortKind {
         mode: BondMode,
         /// The part in LACP.
         lacp: Lacp,
+        /// The link that is used as long as it works: the same cable's at both
+        /// ends, which else take two, and nothing passes. Where one is used.
+        primary: Option<IfName>,
     },
     /// A tunnel to another host.
     Tunnel {

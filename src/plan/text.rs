@@ -129,7 +129,7 @@ fn kind(port: &PortSpec) -> String {
     match &port.kind {
         PortKind::Link => String::new(),
         PortKind::Patch { peer } => format!(" (patch to {peer})"),
-        PortKind::Bond { members, mode, lacp } => {
+        PortKind::Bond { members, mode, lacp, primary: _ } => {
             let members: Vec<_> = members.iter().map(IfName::as_str).collect();
             format!(" (bond of {}, {mode}, lacp {lacp})", members.join(" "))
         }

@@ -12,7 +12,7 @@ use crate::model::mark::{Mac, Mark, Thing, birth_mac, device_inside, flow_cookie
 use crate::model::names::{IfName, InterfaceName, NodeName, SwitchName};
 use crate::model::ports::Ports;
 use crate::model::topology::{
-    Backend, Datapath, End, FailMode, Interface, Lab, Link, Mirror, Node, PortSettings,
+    Backend, BondMode, Datapath, End, FailMode, Interface, Lab, Link, Mirror, Node, PortSettings,
     RSTP_FORWARD_DELAY_S_DEFAULT, Route, Tunnel, Vlan,
 };
 use crate::model::world::{
@@ -345,14 +345,15 @@ fn ports_of(
         let End::Switch(switch) = end else { continue };
         let mark = port_mark(lab, link, side, None).expect("an end at a switch has a port");
         let kind = match (&link.bond, patch) {
-            (Some(bond), _) => PortKind::Bond {
-                members: (1..=bond.members)
-                    .filter_map(|member| port_mark(lab, link, side, Some(member)))
-                    .map(|mark| mark.device())
-                    .collect(),
-                mode: bond.mode,
-                lacp: bond.lacp,
-            },
+            (Some(bond), _) => {
+                let member = |member: u32| Some(port_mark(lab, link, side, Some(member))?.device());
+                PortKind::Bond {
+                    members: (1..=bond.members).filter_map(member).collect(),
+                    mode: bond.mode,
+                    lacp: bond.lacp,
+                    primary: member(1).filter(|_| bond.mode == BondMode::ActiveBackup),
+                }
+            }
             (None, true) => {
                 let peer = port_mark(lab, link, 1 - side, None);
                 PortKind::Patch { peer: peer.expect("both ends are at switches").device() }

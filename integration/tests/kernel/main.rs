@@ -1,6 +1,7 @@
 //! ovsns on the real kernel. Every test has a machine of its own (see the
 //! `world` library) and asks the kernel, never ovsns, what came of a command.
 
+mod bonds;
 mod change;
 mod contract;
 mod controllers;
@@ -136,6 +137,15 @@ fn main() -> ExitCode {
             rstp_cuts_a_ring_and_heals_it.vm(),
             one_protocol_gives_way_to_another.vm() @ 300,
             rstp_reaches_round_a_long_ring,
+            a_bond_in_a_ring_is_refused,
+        ],
+        tests![bonds:
+            one_cable_is_used_and_the_other_takes_over.vm(),
+            the_same_cable_is_used_at_both_ends_without_lacp.vm(),
+            stations_are_spread_over_cables.vm(),
+            connections_are_spread_over_cables.vm(),
+            a_bond_changes_and_is_mended.vm(),
+            a_bond_that_needs_lacp_is_refused_without,
         ],
         tests![tc:
             mirrors_show_what_passes_a_port,

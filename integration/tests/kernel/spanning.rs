@@ -153,6 +153,31 @@ pub(crate) fn rstp_reaches_round_a_long_ring(world: &World) -> Verdict {
     Ok(())
 }
 
+/// s1 = s2 -- s3 -- s1, whose bond no protocol is spoken over
+pub(crate) fn a_bond_in_a_ring_is_refused(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    let before = world.inventory();
+    let bond = "[s1, s2]\n    bond: { members: 2 }";
+    for protocol in ["stp", "rstp"] {
+        let ring = RING.replace("PROTOCOL", protocol).replace("[s1, s2]", bond);
+        world.file("ring.yaml", &ring);
+        world.ovsns("up ring.yaml").code(2).says("closes a loop").says("leave its `bond` out");
+        world.inventory().must_equal(&before);
+    }
+    // Nor does `up` wait for what never comes, where there is no ring.
+    let line = RING.replace("PROTOCOL", "stp").replace("[s1, s2]", bond);
+    let line = line.replace("  - endpoints: [s3, s1]\n", "").replace(
+        "'s[1-3]': {",
+        "s2: { backend: ovs }, s3: { backend: ovs }, s1: { mirrors: { all-of-it: { from: [s2], \
+         output: h3 } },",
+    );
+    let line = line.replace("[h3, s3]", "[h3, s1]");
+    world.file("ring.yaml", &line);
+    world.ovsns("up ring.yaml").ok();
+    world.ping_once("ring.h1", "10.0.0.2").ok();
+    Ok(())
+}
+
 fn bridge(world: &World, switch: &str) -> String {
     let name = world.setting("", &format!("ring:{switch}"), "ifname");
     name.as_str().expect("a name").to_owned()

@@ -386,7 +386,9 @@ impl Change<'_> {
             external_ids: self.port_ids(port),
             ..Port::default()
         };
-        if let PortKind::Bond { mode, lacp, .. } = &port.kind {
+        if let PortKind::Bond { mode, lacp, primary, .. } = &port.kind {
+            let primary = primary.iter().map(|name| ("bond-primary".into(), name.to_string()));
+            row.other_config.extend(primary);
             row.bond_mode = Some(mode.to_string());
             row.lacp = Some(lacp.to_string());
             // Without it a partner is asked every 30 s, and a cable that

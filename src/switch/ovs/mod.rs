@@ -24,7 +24,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use netlink_packet_route::link::LinkAttribute;
 use ovsdb::Transaction;
-use ovsdb::vswitch::{Bridge, Mirror, OpenVswitch as Root, Port};
+use ovsdb::vswitch::{Bridge, Interface, Mirror, OpenVswitch as Root, Port};
 use tokio::task::JoinHandle;
 
 use super::{Counters, Learned, OpenFlow, Switch, SwitchError, Traffic};
@@ -33,8 +33,8 @@ use crate::kernel::observe::{self, Link};
 use crate::kernel::worker::Worker;
 use crate::kernel::{KernelError, LinuxHost, tc};
 use crate::model::names::{IfName, LabName};
-use crate::model::topology::{Backend, Datapath};
-use crate::model::world::{Fabric, SwitchSpec};
+use crate::model::topology::{Backend, Datapath, Lacp};
+use crate::model::world::{Fabric, PortKind, SwitchSpec};
 use crate::plan::{Abilities, FabricStep, Need, Refusal};
 use error::Failed;
 use openflow::FlowChange;
@@ -514,9 +514,11 @@ impl Vswitch {
                 _ => None,
             })
             .collect();
+        let bonds: BTreeSet<&str> = steps.iter().filter_map(speaks_lacp).collect();
         let mut on_their_way = Vec::new();
         let look = |replica: &ovsdb::Replica| {
-            let found = waiting(replica, &bridges, &ports, links).ok()?;
+            let mut found = waiting(replica, &bridges, &ports, links).ok()?;
+            found.extend(alone(replica, &bonds, links).ok()?);
             on_their_way = found;
             on_their_way.is_empty().then_some(())
         };
@@ -531,6 +533,36 @@ impl Vswitch {
             .collect();
         Err(OvsError::Faults(ports))
     }
+}
+
+/// The bond that a step plugs in, if it speaks LACP.
+fn speaks_lacp(step: &FabricStep) -> Option<&str> {
+    let (FabricStep::AddPort(port) | FabricStep::SetPort { after: port, .. }) = step else {
+        return None;
+    };
+    let speaks = matches!(port.kind, PortKind::Bond { lacp: Lacp::Active, .. });
+    speaks.then_some(port.device.as_str())
+}
+
+/// The links with carrier of bonds whose other end has not spoken LACP yet.
+fn alone(
+    replica: &ovsdb::Replica,
+    bonds: &BTreeSet<&str>,
+    links: &seen::Links<'_>,
+) -> Result<Vec<(String, String)>, ovsdb::ReadError> {
+    if bonds.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = Rows::read(replica)?;
+    let bonds = rows.ports.values().filter(|port| bonds.contains(port.name.as_str()));
+    let waits = |interface: &&ovsdb::Entry<Interface>| {
+        let link = links.get(interface.name.as_str());
+        let works = link.is_some_and(|link| link.seen.up && link.seen.carrier);
+        works && interface.lacp_current != Some(true)
+    };
+    let found = bonds.flat_map(|port| seen::followed(&port.interfaces, &rows.interfaces));
+    let words = || "without a word by LACP".to_owned();
+    Ok(found.filter(waits).map(|interface| (interface.name.clone(), words())).collect())
 }
 
 /// The ports with carrier whose spanning tree has not decided yet.

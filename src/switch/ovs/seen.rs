@@ -396,9 +396,9 @@ fn kind(port: &Port, interfaces: &[&Entry<Interface>]) -> PortKind {
             },
             lacp: match port.lacp.as_deref() {
                 Some("active") => Lacp::Active,
-                Some("passive") => Lacp::Passive,
                 _ => Lacp::Off,
             },
+            primary: port.other_config.get("bond-primary").and_then(|name| IfName::new(name).ok()),
         };
     }
     let Interface { kind, options, .. } = &interfaces[0].row;
