@@ -12,11 +12,13 @@ mod examples;
 mod faults;
 mod files;
 mod full_disk;
+mod joined;
 mod labs;
 mod mirrors;
 mod nodes;
 mod offload;
 mod own_ovs;
+mod parity;
 mod refusals;
 mod sdn;
 mod spanning;
@@ -118,7 +120,6 @@ fn main() -> ExitCode {
         tests![switches:
             settings_are_explicit.vm(),
             settings_of_the_file_are_set.vm(),
-            isolated_ports_do_not_hear_each_other.vm(),
             stp_cuts_a_ring.vm() @ 300,
             a_loop_without_stp_is_refused,
             vlans_keep_apart.vm(),
@@ -138,6 +139,20 @@ fn main() -> ExitCode {
             one_protocol_gives_way_to_another.vm() @ 300,
             rstp_reaches_round_a_long_ring,
             a_bond_in_a_ring_is_refused,
+        ],
+        tests![parity:
+            isolated_ports_are_apart_on_open_vswitch.vm(),
+            isolated_ports_are_apart_on_a_linux_bridge.vm(),
+            big_frames_pass_as_told_on_open_vswitch.vm(),
+            big_frames_pass_as_told_on_a_linux_bridge.vm(),
+            silent_stations_are_forgotten_on_open_vswitch.vm(),
+            silent_stations_are_forgotten_on_a_linux_bridge.vm(),
+            groups_reach_members_alone_on_open_vswitch.vm(),
+            groups_reach_members_alone_on_a_linux_bridge.vm(),
+        ],
+        tests![joined:
+            patches_join_switches.vm(),
+            a_second_up_of_everything_writes_nothing.vm(),
         ],
         tests![bonds:
             one_cable_is_used_and_the_other_takes_over.vm(),

@@ -68,32 +68,6 @@ links:
     Ok(())
 }
 
-/// h1 and h2 (isolated) -- s1 -- gate
-pub(crate) fn isolated_ports_do_not_hear_each_other(world: &World) -> Verdict {
-    world.file(
-        "apart.yaml",
-        "
-name: apart
-switches: { s1: {} }
-nodes:
-  h1: { interfaces: { eth0: { addresses: [10.0.0.1/24] } } }
-  h2: { interfaces: { eth0: { addresses: [10.0.0.2/24] } } }
-  gate: { interfaces: { eth0: { addresses: [10.0.0.254/24] } } }
-links:
-  - { endpoints: [h1:eth0, s1], isolated: true }
-  - { endpoints: [h2:eth0, s1], isolated: true }
-  - { endpoints: [gate:eth0, s1] }
-",
-    );
-    world.ovsns("up apart.yaml").ok();
-    world.pings("apart.h1", "10.0.0.254");
-    world.pings("apart.h2", "10.0.0.254");
-    world.pings("apart.gate", "10.0.0.1");
-    world.silence("apart.h1", "10.0.0.2");
-    world.silence("apart.h2", "10.0.0.1");
-    Ok(())
-}
-
 /// h1 -- s1, s2 -- h2, s3 -- h3, and the three switches in a ring
 pub(crate) fn stp_cuts_a_ring(world: &World) -> Verdict {
     let before = world.inventory();
