@@ -13,24 +13,27 @@ const LAST: &str = "02:00:5e:00:54:00";
 /// A frame: who sends it, in which tags, and who hears it, in which tags.
 type Passage<'a> = (&'a str, &'a str, &'a [(&'a str, &'a [u16])]);
 
-/// a (10), b (20), t (trunk of both), n (trunk of 10, native 20), p and q (which
-/// say nothing) -- s1
+/// a (10), b (20), t (trunk of both), n (trunk of 10, native 20), o (1), p and q
+/// (which say nothing) -- s1
 const PORTS: &str = "
 name: ports
 switches: { s1: { backend: BACKEND } }
-nodes: { a: , b: , t: , n: , p: , q: }
+nodes: { a: , b: , t: , n: , o: , p: , q: }
 links:
   - { endpoints: [a, s1], vlan: 10 }
   - { endpoints: [b, s1], vlan: 20 }
   - { endpoints: [t, s1], trunks: [10, 20] }
   - { endpoints: [n, s1], trunks: [10], native: 20 }
+  - { endpoints: [o, s1], vlan: 1 }
   - { endpoints: [p, s1] }
   - { endpoints: [q, s1] }
 ";
 
+const NODES: [&str; 7] = ["a", "b", "t", "n", "o", "p", "q"];
+
 /// What a port lets in and out. A port that says nothing passes all VLANs with
 /// their tags, and without one VLAN 1.
-const PASSAGES: [Passage<'static>; 11] = [
+const PASSAGES: [Passage<'static>; 14] = [
     ("a", "-", &[("t", &[10]), ("n", &[10]), ("p", &[10]), ("q", &[10])]),
     ("b", "-", &[("t", &[20]), ("n", &[]), ("p", &[20]), ("q", &[20])]),
     ("t", "10", &[("a", &[]), ("n", &[10]), ("p", &[10]), ("q", &[10])]),
@@ -39,7 +42,10 @@ const PASSAGES: [Passage<'static>; 11] = [
     ("t", "-", &[]),
     ("n", "-", &[("b", &[]), ("t", &[20]), ("p", &[20]), ("q", &[20])]),
     ("n", "30", &[]),
-    ("p", "-", &[("q", &[])]),
+    ("o", "-", &[("p", &[]), ("q", &[])]),
+    ("o", "10", &[]),
+    ("p", "-", &[("o", &[]), ("q", &[])]),
+    ("p", "1", &[("o", &[]), ("q", &[])]),
     ("p", "10", &[("a", &[]), ("t", &[10]), ("n", &[10]), ("q", &[10])]),
     ("p", "30", &[("q", &[30])]),
 ];
@@ -62,12 +68,12 @@ fn tags_pass_as_told(world: &World, backend: &str) -> Verdict {
     world.needs("tcpdump")?;
     world.file("ports.yaml", &PORTS.replace("BACKEND", backend));
     world.ovsns("up ports.yaml").ok();
-    let last = [("p", "10"), ("p", "20"), ("t", "10")];
-    passes(world, "ports", &["a", "b", "t", "n", "p", "q"], &PASSAGES, &last);
+    let last = [("p", "10"), ("p", "20"), ("p", "-"), ("t", "10")];
+    passes(world, "ports", &NODES, &PASSAGES, &last);
     world.ovsns("up ports.yaml").ok().says("nothing to change");
 
     // Where no port says anything, nobody looks at tags.
-    let plain = PORTS.replace(", vlan: 10", "").replace(", vlan: 20", "");
+    let plain = PORTS.replace(", vlan: 10", "").replace(", vlan: 20", "").replace(", vlan: 1", "");
     let plain = plain.replace(", trunks: [10, 20]", "").replace(", trunks: [10], native: 20", "");
     world.file("plain.yaml", &plain.replace("BACKEND", backend));
     world.ovsns("up plain.yaml").ok();
@@ -75,7 +81,7 @@ fn tags_pass_as_told(world: &World, backend: &str) -> Verdict {
     let none: Passage = ("b", "-", &[("a", &[]), ("t", &[]), ("n", &[]), ("p", &[])]);
     passes(world, "ports", &["a", "b", "t", "n", "p"], &[all, none], &[("q", "-")]);
     world.ovsns("up ports.yaml").ok();
-    passes(world, "ports", &["a", "b", "t", "n", "p", "q"], &PASSAGES, &last);
+    passes(world, "ports", &NODES, &PASSAGES, &last);
     Ok(())
 }
 
