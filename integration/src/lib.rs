@@ -42,11 +42,11 @@ mod witness;
 pub use capture::{Capture, Frame};
 pub use inventory::Inventory;
 pub use monitor::Monitor;
-pub use runner::{Skip, Test, Verdict, furnish, in_new_world, main, main_or};
+pub use runner::{Skip, Test, Verdict, furnish, in_new_world, main, main_or, patience};
 pub use terminal::Terminal;
 pub use tools::Tool;
 pub use trace::{Trace, Write};
-pub use witness::{Finished, Foreign, Running, World, until, until_within};
+pub use witness::{Finished, Foreign, Pinging, Running, World, until, until_within};
 
 /// Lists test functions under their own names: `tests![two_nodes, cable]`, or
 /// of a module, `tests![examples: two_nodes, cable]`. What is special about one

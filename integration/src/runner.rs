@@ -167,8 +167,8 @@ fn long_ones_are_wanted(arguments: &Arguments) -> bool {
 
 /// How many times longer than elsewhere things may take on this machine:
 /// `$OVSNS_TEST_PATIENCE`, else once. It stretches the time that tests and waits
-/// are given, and nothing that a test measures.
-pub(crate) fn patience() -> u32 {
+/// are given, and what a test measures only where the test says so.
+pub fn patience() -> u32 {
     let Some(text) = std::env::var_os("OVSNS_TEST_PATIENCE") else { return 1 };
     let times = text.to_str().and_then(|text| text.parse().ok()).filter(|times| 0 < *times);
     times.unwrap_or_else(|| panic!("OVSNS_TEST_PATIENCE: {text:?} is no whole number from 1"))

@@ -3,8 +3,7 @@
 
 use std::time::Instant;
 
-use nix::sys::signal::Signal;
-use world::{Tool, Verdict, World, until};
+use world::{Pinging, Tool, Verdict, World, patience, until};
 
 /// n1, n2 -- s1 = s2 -- n3
 const TWO_CABLES: &str = "
@@ -73,17 +72,16 @@ fn cables_fail_one_by_one(world: &World, bond: &str, spread: Spread) -> Verdict 
     let used = world.column("Port", &ends[0], "bond_active_slave");
     assert!(speaks || !used.contains("[]"), "no cable is used");
     for failing in &cables {
-        let mut pinging = world.start("ip netns exec bond.n1 ping -n -i 0.05 -O 10.0.0.3");
-        pinging.line_with("from");
+        let pinging = world.pinging("bond.n1", "10.0.0.3");
         world.run(&format!("ip link set {failing} down"));
         for end in &ends {
             let what = format!("{end} has one cable left");
             until(&what, || disabled(world, end) == 1);
         }
         frames_pass_at_once(world);
-        pinging.signal(Signal::SIGINT);
-        let lost = pinging.finish().stdout.matches("no answer yet").count();
-        assert!(lost < 20, "{lost} lost in all at 20 a second");
+        // At once, and not when LACP has been silent for three seconds.
+        let (lost, lost_max) = (pinging.lost(), 2 * Pinging::A_SECOND * patience());
+        assert!(lost < lost_max, "{lost} lost, and no more than {lost_max} may be");
         world.ovsns("status bond").says("drifted").says(&format!("{failing} up"));
         world.ovsns("up bond.yaml").ok();
         for end in &ends {
