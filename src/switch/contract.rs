@@ -32,6 +32,8 @@ impl Subject<'_> {
         let able = self.abilities().await;
         let mut settings = SwitchSettings { forward_delay_s: Some(4), ..SwitchSettings::default() };
         if able.backend == Backend::Ovs {
+            // It has one only with a protocol that counts with it.
+            settings.forward_delay_s = None;
             settings.openflow.fail_mode = Some(FailMode::Standalone);
         }
         SwitchSpec {

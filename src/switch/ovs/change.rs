@@ -19,9 +19,12 @@ use crate::model::topology::{Datapath, PortSettings, Shaping, SwitchSettings, Vl
 use crate::model::world::{MirrorSpec, PortKind, PortSpec, SwitchSpec};
 use crate::plan::FabricStep;
 
-/// The greatest number of a port under STP, and how many of them can speak it
-/// (`stp-port-num` in ovs-vswitchd.conf.db(5)).
-pub(super) const STP_PORT_MAX: u16 = 255;
+/// How many ports can speak STP. They are numbered from 1 on whenever one comes
+/// or goes, and those that get another number are down until STP has raised them
+/// again. Numbers of our own (`stp-port-num` in ovs-vswitchd.conf.db(5)) would
+/// spare them that; but then a single port of somebody else's without a number
+/// ends STP on the whole bridge, with a line in the log, and loops are closed.
+pub(super) const STP_PORTS_MAX: usize = 255;
 
 /// Why steps cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -394,12 +397,6 @@ impl Change<'_> {
             // Without it a partner is asked every 30 s, and a cable that
             // passes nothing is found after 90.
             row.other_config.insert("lacp-time".into(), "fast".into());
-        }
-        if let Some(number) = port.number.filter(|number| *number <= STP_PORT_MAX) {
-            // Else ports are numbered anew whenever one comes or goes, and those
-            // that get another number are down until STP has raised them again,
-            // or forward because the one before them did.
-            row.other_config.insert("stp-port-num".into(), number.to_string());
         }
         let vlans = vlan_columns(&port.settings, port.filtering);
         (row.tag, row.trunks, row.cvlans) = (vlans.tag, vlans.trunks, vlans.cvlans);

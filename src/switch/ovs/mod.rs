@@ -55,6 +55,9 @@ const SAYS_WITHIN: Duration = Duration::from_secs(1);
 /// as what was heard before is believed, where protocols are mixed.
 const FORWARDING_GRACE: Duration = Duration::from_secs(45);
 
+/// The longest forward delay there is (IEEE 802.1D, 8.10.2).
+const FORWARD_DELAY_S_MAX: u32 = 30;
+
 /// The greatest port number of OpenFlow 1.0, less the reserved ones.
 const PORTS_MAX: usize = 0xfeff;
 
@@ -492,6 +495,8 @@ impl Vswitch {
     ) -> Result<(), OvsError> {
         let mut delay_s = 0;
         let mut bridges = BTreeMap::new();
+        // Where ports came or went: under STP that is news for the others.
+        let mut crowds = BTreeSet::new();
         for step in steps {
             let (FabricStep::RaiseSwitch(spec)
             | FabricStep::SettleSwitch(spec)
@@ -505,19 +510,25 @@ impl Vswitch {
                 bridges.insert(spec.device.as_str(), spec.name.as_str());
             }
         }
-        let ports: BTreeSet<&str> = steps
-            .iter()
-            .filter_map(|step| match step {
+        let mut ports = BTreeSet::new();
+        for step in steps {
+            match step {
                 FabricStep::AddPort(port) | FabricStep::SetPort { after: port, .. } => {
-                    Some(port.device.as_str())
+                    ports.insert(port.device.as_str());
+                    crowds.insert(port.bridge.as_str());
+                    delay_s = FORWARD_DELAY_S_MAX;
                 }
-                _ => None,
-            })
-            .collect();
+                FabricStep::DeletePort(port) => {
+                    crowds.insert(port.bridge.as_str());
+                    delay_s = FORWARD_DELAY_S_MAX;
+                }
+                _ => {}
+            }
+        }
         let bonds: BTreeSet<&str> = steps.iter().filter_map(speaks_lacp).collect();
         let mut on_their_way = Vec::new();
         let look = |replica: &ovsdb::Replica| {
-            let mut found = waiting(replica, &bridges, &ports, links).ok()?;
+            let mut found = waiting(replica, &bridges, &crowds, &ports, links).ok()?;
             found.extend(alone(replica, &bonds, links).ok()?);
             on_their_way = found;
             on_their_way.is_empty().then_some(())
@@ -569,18 +580,20 @@ fn alone(
 fn waiting(
     replica: &ovsdb::Replica,
     bridges: &BTreeMap<&str, &str>,
+    crowds: &BTreeSet<&str>,
     ports: &BTreeSet<&str>,
     links: &seen::Links<'_>,
 ) -> Result<Vec<(String, String)>, ovsdb::ReadError> {
     let mut found = Vec::new();
-    if bridges.is_empty() && ports.is_empty() {
+    if bridges.is_empty() && crowds.is_empty() {
         return Ok(found);
     }
     for bridge in replica.rows::<Bridge>()? {
         if !bridge.stp_enable && !bridge.rstp_enable {
             continue;
         }
-        let whole = bridges.contains_key(bridge.name.as_str());
+        let renumbered = bridge.stp_enable && crowds.contains(bridge.name.as_str());
+        let whole = renumbered || bridges.contains_key(bridge.name.as_str());
         // Neither takes part in a spanning tree: a port that gets copies, and
         // one of several links.
         let mirrors: Vec<_> = replica.rows::<Mirror>()?;
@@ -656,8 +669,8 @@ impl Switch for OpenVswitch {
         let mut cannot = BTreeMap::new();
         for need in needs {
             let reason = match need {
-                Need::Stp(ports) if usize::from(change::STP_PORT_MAX) < *ports => {
-                    Some(format!("Open vSwitch speaks it at {} at most", change::STP_PORT_MAX))
+                Need::Stp(ports) if change::STP_PORTS_MAX < *ports => {
+                    Some(format!("Open vSwitch speaks it at {} at most", change::STP_PORTS_MAX))
                 }
                 Need::ForwardDelay(seconds) if *seconds < 4 => {
                     Some("Open vSwitch takes 4 to 30 s".to_owned())
