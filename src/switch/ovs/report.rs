@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -123,7 +122,7 @@ async fn read(socket: &Path, place: &Path) -> Result<Facts, String> {
         .connect()
         .await
         .map_err(|error| chain(&error))?;
-    let alive = UnixStream::connect(seek::control(place)).is_ok();
+    let alive = seek::is_heard(&seek::control(place));
     let facts = client.read(|replica| facts(replica, socket, alive));
     client.close();
     facts.map_err(|error| chain(&error))

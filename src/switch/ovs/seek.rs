@@ -1,6 +1,7 @@
 //! Which Open vSwitch: the machine's, or one of our own. One at a time in a
 //! network namespace, so ours is never started beside another.
 
+use std::io::ErrorKind::{ConnectionRefused, NotFound};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -62,7 +63,7 @@ impl Vswitch {
 
     /// Whether `ovs-vswitchd` is there: somebody listens at its control socket.
     pub(super) fn is_alive(&self) -> bool {
-        UnixStream::connect(&self.control).is_ok()
+        is_heard(&self.control)
     }
 
     /// Why nothing can be changed at the moment, if nothing can. One of our own
@@ -190,16 +191,25 @@ pub(super) async fn available(connected: Option<&Vswitch>) -> Result<String, Str
 /// nobody can say what that was.
 pub(super) fn rundir() -> Result<Option<PathBuf>, OvsError> {
     let places = places();
-    let answers = |place: &&PathBuf| UnixStream::connect(place.join("db.sock")).is_ok();
+    let answers = |place: &&PathBuf| is_heard(&place.join("db.sock"));
     if let Some(place) = places.iter().find(answers) {
         return Ok(Some(place.clone()));
     }
-    let runs = |place: &&PathBuf| UnixStream::connect(control(place)).is_ok();
+    let runs = |place: &&PathBuf| is_heard(&control(place));
     match places.iter().find(runs) {
         Some(place) => {
             Err(OvsError::NoDatabase { at: place.join("db.sock").display().to_string() })
         }
         None => Ok(None),
+    }
+}
+
+/// Whether somebody listens at a socket. What keeps us from asking, such as a
+/// limit of open files, is no sign that nobody does.
+pub(super) fn is_heard(socket: &Path) -> bool {
+    match UnixStream::connect(socket) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), NotFound | ConnectionRefused),
     }
 }
 
