@@ -52,12 +52,28 @@ pub use witness::{Finished, Foreign, Pinging, Running, World, until, until_withi
 /// of a module, `tests![examples: two_nodes, cable]`. What is special about one
 /// is said by a method of [`Test`], and last how many seconds it has, if not
 /// 120: `tests![switches: vlans_keep_apart.vm(), a_thousand_ports.alone() @ 300]`.
+///
+/// `tests![labs over ovs: two_labs]` is the same test with switches of that
+/// backend; it is called `labs::two_labs_over_ovs`.
 #[macro_export]
 macro_rules! tests {
     ($($name:ident $(.$mark:ident())* $(@ $seconds:literal)?),* $(,)?) => {
         const {
             &[$(
                 $crate::Test::new(stringify!($name), $name)$(.within($seconds))?$(.$mark())*
+            ),*] as &[$crate::Test]
+        }
+    };
+    ($module:ident over $backend:ident:
+        $($name:ident $(.$mark:ident())* $(@ $seconds:literal)?),* $(,)?) => {
+        const {
+            &[$(
+                $crate::Test::new(
+                    concat!(
+                        stringify!($module), "::", stringify!($name), "_over_", stringify!($backend)
+                    ),
+                    $module::$name,
+                )$(.within($seconds))?$(.$mark())*.over(stringify!($backend))
             ),*] as &[$crate::Test]
         }
     };

@@ -87,6 +87,23 @@ impl World {
     }
 }
 
+impl World {
+    /// The machine's own Open vSwitch with a bridge of somebody else's, on the
+    /// datapath that labs get as well: its devices are there before them, and
+    /// stay.
+    pub(crate) fn somebodys_open_vswitch(&self) -> Result<OpenVswitch, Skip> {
+        let ovs = self.open_vswitch(&[])?;
+        let kernels = self.attempt("ovs-dpctl add-dp probe").status.success();
+        let datapath = if kernels { "system" } else { "netdev" };
+        if kernels {
+            self.run("ovs-dpctl del-dp probe");
+        }
+        self.run(&format!("ovs-vsctl add-br theirs -- set bridge theirs datapath_type={datapath}"));
+        self.settled();
+        Ok(ovs)
+    }
+}
+
 fn server() -> Child {
     let database = format!("{RUNDIR}/conf.db");
     let socket = format!("--remote=punix:{RUNDIR}/db.sock");

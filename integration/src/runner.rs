@@ -22,6 +22,9 @@ const LEAVE: &str = "--world-of";
 pub(crate) const INSIDE: &str = "--inside-world-of";
 /// Exit status of a test that cannot run here.
 const SKIPPED: u8 = 77;
+/// What switches are made of, for the product and for tests.
+pub(crate) const BACKEND: &str = "OVSNS_BACKEND";
+const LINUX: &str = "linux";
 /// Set in the virtual machine, to the release of its kernel.
 pub(crate) const VM: &str = "OVSNS_VM";
 /// What comes before the reason, on the last line such a test prints.
@@ -49,12 +52,21 @@ pub struct Test {
     pub vm: bool,
     /// Whether it is run only for those who have time.
     pub long: bool,
+    /// What switches are made of whose file does not say so.
+    pub backend: &'static str,
 }
 
 impl Test {
     /// A test with two minutes to run in, beside others.
     pub const fn new(name: &'static str, run: fn(&World) -> Verdict) -> Self {
-        Self { name, run, seconds_max: 120, alone: false, vm: false, long: false }
+        let (alone, vm, long) = (false, false, false);
+        Self { name, run, seconds_max: 120, alone, vm, long, backend: LINUX }
+    }
+
+    /// The same test with switches of another backend. Over `ovs` the machine has
+    /// an Open vSwitch of its own, and somebody else a bridge on it.
+    pub const fn over(self, backend: &'static str) -> Self {
+        Self { backend, ..self }
     }
 
     /// The same test with another deadline.
@@ -112,7 +124,7 @@ pub fn in_new_world(word: &str) -> Command {
         .env_remove("OVSNS_STATE_DIR")
         .env_remove("NO_COLOR")
         // A test that wants another says so; most look at what `bridge` shows.
-        .env("OVSNS_BACKEND", "linux")
+        .env(BACKEND, LINUX)
         .env("LC_ALL", "C.UTF-8")
         // Where a test failed is in the message: the checks track their caller.
         .env("RUST_BACKTRACE", "0")
@@ -183,6 +195,7 @@ fn in_a_world(test: &Test) -> Result<Completion, Failed> {
     let _nobody = test.alone.then(|| RUNNING.write().unwrap_or_else(PoisonError::into_inner));
     let (mut said, end) = std::io::pipe().map_err(|cause| format!("no pipe: {cause}"))?;
     let mut child = in_new_world(test.name)
+        .env(BACKEND, test.backend)
         .stdin(Stdio::null())
         .stdout(end.try_clone().map_err(|cause| format!("no pipe: {cause}"))?)
         .stderr(end)
@@ -229,7 +242,15 @@ fn path_with_sbin() -> String {
 
 /// Is PID 1 of a new world: furnishes it, runs the test, says how it ended.
 fn live(test: &Test) -> ExitCode {
-    match (test.run)(&furnish()) {
+    let world = furnish();
+    let run = || {
+        let _ovs = match test.backend {
+            "ovs" => Some(world.somebodys_open_vswitch()?),
+            _ => None,
+        };
+        (test.run)(&world)
+    };
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(skip) => exit_with_skip(&skip),
     }

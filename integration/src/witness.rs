@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::private::{self, SCRATCH};
-use crate::runner::{VM, patience};
+use crate::runner::{BACKEND, VM, patience};
 use crate::{Inventory, Skip, Terminal, Tool};
 
 /// The machine of one test.
@@ -91,6 +91,11 @@ impl World {
             .unwrap_or_else(|cause| panic!("{}: {cause}", source.display()));
         self.file(name, &text);
         text
+    }
+
+    /// What switches are made of whose file does not say so.
+    pub fn backend(&self) -> String {
+        std::env::var(BACKEND).expect("set for every test")
     }
 
     // ---- other programs ----

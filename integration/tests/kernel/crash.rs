@@ -34,7 +34,10 @@ fn kill_at_every(world: &World, words: &str, mut look: impl FnMut(u32)) -> u32 {
 #[track_caller]
 fn foreign_things_are_there(world: &World, foreign: &Foreign) {
     let now = world.inventory();
-    let lost = now.lost(foreign.before());
+    // That row lists all bridges there are.
+    let is_a_list = |line: &&str| line.starts_with("row of Open_vSwitch ");
+    let lost: Vec<_> =
+        now.lost(foreign.before()).into_iter().filter(|line| !is_a_list(line)).collect();
     assert!(lost.is_empty(), "{lost:#?}");
 }
 

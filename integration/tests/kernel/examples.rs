@@ -3,6 +3,8 @@
 
 use world::{Tool, Verdict, World};
 
+use crate::{switch_of, switches};
+
 /// n1 -- b.1.1 -- n2
 pub(crate) fn two_nodes(world: &World) -> Verdict {
     world.example("two-nodes.yaml");
@@ -21,7 +23,7 @@ pub(crate) fn two_nodes(world: &World) -> Verdict {
     assert_eq!(world.addresses("two-nodes.n2", "eth0"), ["10.0.0.2/24", "fd00::2/64"]);
     let bridge = world.setting("", "two-nodes:b.1.1", "ifname");
     for port in ["two-nodes:n1:eth0", "two-nodes:n2:eth0"] {
-        assert_eq!(world.setting("", port, "master"), bridge);
+        assert_eq!(switch_of(world, port), bridge);
     }
     world.ovsns("down two-nodes").ok();
     foreign.is_untouched(world);
@@ -36,8 +38,9 @@ pub(crate) fn cable(world: &World) -> Verdict {
             world.pings(&a, lab.bare(&address));
         }
         // Straight from one to the other: no bridge, no end outside.
-        assert_eq!(lab.kinds("bridge"), 0);
-        assert_eq!(lab.kinds("veth"), 0);
+        assert_eq!(switches(world, "cable"), 0);
+        let veths = world.run("ip -d link show type veth").stdout;
+        assert!(!veths.contains("ovsns lab=cable "), "{veths}");
     });
     Ok(())
 }
@@ -45,7 +48,7 @@ pub(crate) fn cable(world: &World) -> Verdict {
 /// left -- s1 -- router -- s2 -- right
 pub(crate) fn router(world: &World) -> Verdict {
     up_and_down(world, "router", |lab| {
-        assert_eq!(lab.kinds("bridge"), 2);
+        assert_eq!(switches(world, "router"), 2);
         let far = world.addresses("router.right", "eth0");
         assert_eq!(far.len(), 2, "IPv4 and IPv6: {far:?}");
         for address in &far {
@@ -102,7 +105,7 @@ pub(crate) fn multicast(world: &World) -> Verdict {
 /// s1 with three switches below it, each with three nodes
 pub(crate) fn tree(world: &World) -> Verdict {
     up_and_down(world, "tree", |lab| {
-        assert_eq!(lab.kinds("bridge"), 4);
+        assert_eq!(switches(world, "tree"), 4);
         let all = lab.namespaces::<9>();
         for address in world.addresses(&all[8], "eth0") {
             world.pings(&all[0], lab.bare(&address));
@@ -132,17 +135,6 @@ impl Up<'_> {
         let mut names = self.world.namespaces();
         names.retain(|name| name.starts_with(&prefix));
         names.try_into().unwrap_or_else(|names| panic!("not {COUNT} nodes: {names:?}"))
-    }
-
-    /// How many links of a kind it has outside its nodes.
-    fn kinds(&self, kind: &str) -> usize {
-        let links = self.world.json(&format!("ip -d -j link show type {kind}"));
-        let ours = |link: &&serde_json::Value| {
-            link["ifalias"]
-                .as_str()
-                .is_some_and(|it| it.starts_with(&format!("ovsns lab={} ", self.lab)))
-        };
-        links.as_array().map_or(0, |links| links.iter().filter(ours).count())
     }
 
     fn bare<'b>(&self, address: &'b str) -> &'b str {

@@ -110,9 +110,17 @@ pub(crate) fn counters_and_learned_addresses_are_the_kernels(world: &World) -> V
         }
     }
     let bridge = switch["device"].as_str().expect("a device");
-    let dynamic = world.json(&format!("bridge -j fdb show br {bridge} dynamic"));
-    let mut known: Vec<String> =
-        dynamic.as_array().expect("entries").iter().map(|it| it["mac"].to_string()).collect();
+    let mut known: Vec<String> = if world.backend() == "ovs" {
+        // ` port  VLAN  MAC                Age`
+        let table = world.run(&format!("ovs-appctl fdb/show {bridge}")).stdout;
+        // What the machine itself sent came from no port of a node.
+        let of_nodes = table.lines().skip(1).filter(|line| !line.contains("LOCAL"));
+        let macs = of_nodes.filter_map(|line| line.split_whitespace().nth(2));
+        macs.map(|mac| format!("{mac:?}")).collect()
+    } else {
+        let dynamic = world.json(&format!("bridge -j fdb show br {bridge} dynamic"));
+        dynamic.as_array().expect("entries").iter().map(|it| it["mac"].to_string()).collect()
+    };
     let mut told: Vec<String> = switch["learned"]
         .as_array()
         .expect("learned addresses")

@@ -31,7 +31,8 @@ mod vm;
 
 use std::process::ExitCode;
 
-use world::tests;
+use serde_json::Value;
+use world::{World, tests};
 
 /// n1 -- b.1.1 -- n2, as in the README.
 const TWO_NODES: &str = "
@@ -62,6 +63,30 @@ links:
   - endpoints: [n3:eth0, s1]
   - endpoints: [n1:eth1, n4:eth0]
 ";
+
+/// The device of the switch that a device, by its other name, is a port of.
+fn switch_of(world: &World, port: &str) -> String {
+    let text = |value: Value| value.as_str().expect("a name").to_owned();
+    match world.backend().as_str() {
+        "ovs" => {
+            let port = text(world.setting("", port, "ifname"));
+            world.run(&format!("ovs-vsctl port-to-br {port}")).stdout.trim().to_owned()
+        }
+        _ => text(world.setting("", port, "master")),
+    }
+}
+
+/// How many switches a lab has.
+fn switches(world: &World, lab: &str) -> usize {
+    let mark = format!("ovsns lab={lab} ");
+    if world.backend() == "ovs" {
+        let ids = world.run("ovs-vsctl --columns=external_ids list Bridge").stdout;
+        return ids.matches(&mark).count();
+    }
+    let links = world.json("ip -d -j link show type bridge");
+    let is_ours = |link: &&Value| link["ifalias"].as_str().is_some_and(|it| it.starts_with(&mark));
+    links.as_array().map_or(0, |links| links.iter().filter(is_ours).count())
+}
 
 fn main() -> ExitCode {
     world::main(&[
@@ -185,7 +210,7 @@ fn main() -> ExitCode {
         ],
         tests![doctor:
             it_tells_how_the_machines_open_vswitch_stands,
-            it_knows_what_plans_are_refused_for.vm(),
+            it_knows_what_plans_are_refused_for,
         ],
         tests![mirrors:
             a_bridge_copies_what_it_is_to.vm(),
@@ -277,12 +302,49 @@ fn main() -> ExitCode {
             a_namespace_deleted_during_a_change,
         ],
         tests![full_disk: under_the_machines_database, under_our_own_database],
+        tests![examples over ovs: two_nodes, cable, router, multicast, tree],
+        tests![change over ovs:
+            a_second_up_writes_nothing,
+            a_node_added_disturbs_nobody,
+            an_address_changed_disturbs_nobody,
+            a_link_removed_disturbs_nobody,
+            a_link_moved_to_another_switch,
+            addresses_that_change_places,
+            a_node_made_again_is_the_same_to_its_neighbours,
+            one_thing_at_a_time,
+            what_others_changed_is_mended,
+            a_dry_run_touches_nothing,
+        ],
+        tests![labs over ovs:
+            two_labs_side_by_side.vm(),
+            list_and_status_match_the_kernel,
+            counters_and_learned_addresses_are_the_kernels,
+            two_commands_on_one_lab,
+            a_process_left_in_a_node,
+            a_stranger_in_our_group,
+            every_state_file_lost,
+        ],
+        tests![undo over ovs:
+            every_failing_request_is_taken_back @ 300,
+            every_failing_mount_is_taken_back @ 300,
+            a_setting_the_kernel_refuses,
+            no_room_for_open_files,
+            a_place_that_cannot_be_written,
+            a_failed_change_leaves_the_lab_as_it_was @ 300,
+        ],
+        tests![strangers over ovs:
+            commands_inside_a_node_are_refused,
+            a_link_moved_out_of_our_group_goes_too,
+            a_link_with_an_address_of_others_stays,
+            a_full_state_directory_keeps_no_lab,
+        ],
         tests![crash:
             up_is_killed_at_every_request @ 300,
             down_is_killed_at_every_request.vm() @ 300,
             a_change_is_killed_at_every_request @ 300,
             up_is_killed_at_any_moment @ 300,
         ],
+        tests![crash over ovs: up_is_killed_at_any_moment @ 300],
         tests![crash_ovs:
             killed_at_every_request @ 300,
             killed_at_every_request_on_our_own @ 300,
