@@ -24,10 +24,12 @@
 //! The pieces: `runner` starts every test in a process of its own and keeps
 //! its deadline, `private` makes that process's world, `witness` is what a test
 //! does there, `inventory` writes down all there is, `trace` reads system calls,
-//! `monitor` hears every change, `capture` every frame, `terminal` is a person at a keyboard, `tools`
-//! are small programs that run in nodes, `lan` makes the world a host with a NIC.
+//! `monitor` hears every change, `capture` every frame, `host` is a second
+//! machine, `lan` makes the world a host with a NIC, `terminal` is a person at a
+//! keyboard, `tools` are small programs that run in nodes.
 
 mod capture;
+mod host;
 mod inventory;
 pub mod lan;
 mod monitor;
@@ -40,6 +42,7 @@ mod trace;
 mod witness;
 
 pub use capture::{Capture, Frame};
+pub use host::Host;
 pub use inventory::Inventory;
 pub use monitor::Monitor;
 pub use runner::{Skip, Test, Verdict, furnish, in_new_world, main, main_or, patience};

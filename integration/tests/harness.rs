@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     world::main(&[tests![
         a_world_is_private,
         a_world_is_empty,
+        a_host_is_another_machine,
         broken_tests_do_not_pass,
         a_slow_machine_runs_fewer_tests_and_longer,
         what_is_left_on_the_machine_is_told,
@@ -49,6 +50,21 @@ fn a_world_is_empty(world: &World) -> Verdict {
         std::fs::read_dir("/run").expect("/run").flatten().map(|it| it.file_name()).collect();
     assert_eq!(below_run, ["world"]);
     world.run("ping -c 1 -W 1 127.0.0.1");
+    Ok(())
+}
+
+/// west -- east
+fn a_host_is_another_machine(world: &World) -> Verdict {
+    let [west, east] = [world.host(), world.host()];
+    world.cable("p0", [&west, &east]);
+    west.sh("ip addr add 192.0.2.1/24 dev p0; ip link set p0 up; ip netns add n1");
+    west.file("file", "its own");
+    assert_eq!(west.run("cat file").stdout, "its own");
+    east.sh("ip addr add 192.0.2.2/24 dev p0; ip link set p0 up; test ! -e file");
+    assert_eq!(east.run("ip netns list").stdout, "");
+    assert_eq!(world.namespaces(), Vec::<String>::new());
+    west.run("ping -n -c 1 -W 2 192.0.2.2");
+    assert!(world.link("", "p0").is_none());
     Ok(())
 }
 

@@ -375,7 +375,8 @@ pub(super) struct TunnelSpec {
 
 impl Object for TunnelSpec {
     const NAME: &'static str = "tunnel";
-    const HELP: &'static str = "A tunnel to a switch of another host.";
+    const HELP: &'static str = "A tunnel to a switch of another host. On the userspace datapath the \
+         way there leads over the local device of a bridge of that datapath.";
     const KEYS: &'static [Key<Self>] = &[
         key!(needed "type": Text<TunnelKind>,
             "What frames are wrapped in.",

@@ -126,8 +126,8 @@ impl Need {
         }
     }
 
-    /// The way out.
-    fn hint(&self) -> String {
+    /// The way out on that backend.
+    fn hint(&self, backend: Backend) -> String {
         let keys = match self {
             Self::Vlans => "`vlan`, `trunks` and `native` out of its links",
             Self::Qinq => "`qinq` out of its links",
@@ -153,6 +153,12 @@ impl Need {
             }
             Self::Export => "`netflow`, `sflow` and `ipfix` out",
             Self::Bonds => "`bond` out of its links",
+            Self::Tunnel(..) if backend == Backend::Ovs => {
+                return "give this host the address where the userspace datapath finds it: on the \
+                        local device of a bridge of its own that has the NIC as a port (README, \
+                        Open vSwitch); or load the module `openvswitch`, and say `datapath: system`"
+                    .into();
+            }
             Self::Tunnel(..) => "its tunnel out",
             Self::Datapath(_) => return "leave `datapath` out for the one there is".into(),
         };
@@ -349,7 +355,7 @@ fn switches(wanted: &Wanted, world: &World, abilities: &[Abilities], found: &mut
             if let Some(reason) = able.cannot.get(&need) {
                 found.push(Refusal {
                     what: format!("switch `{name}` cannot {}: {reason}", need.verb()),
-                    hint: need.hint(),
+                    hint: need.hint(spec.backend),
                 });
             }
         }
@@ -385,7 +391,7 @@ fn flows(
         if let Some(reason) = able.cannot.get(&need) {
             found.push(Refusal {
                 what: format!("switch `{switch}` cannot read the flow `{words}`: {reason}"),
-                hint: need.hint(),
+                hint: need.hint(spec.backend),
             });
         }
         let Some(form) = able.flows.get(&need) else { continue };

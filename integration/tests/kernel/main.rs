@@ -25,6 +25,7 @@ mod spanning;
 mod strangers;
 mod switches;
 mod tc;
+mod tunnels;
 mod undo;
 mod vlans;
 mod vm;
@@ -233,6 +234,15 @@ fn main() -> ExitCode {
             a_controller_behind_its_switch,
             the_example,
             a_controller_on_os_ken.long(),
+        ],
+        tests![tunnels:
+            tunnels_join_two_hosts,
+            tunnels_of_the_kernel_join_two_hosts.vm() @ 300,
+            nodes_finish_checksums_before_a_tunnel,
+            keys_keep_labs_apart,
+            tunnels_take_other_ports,
+            a_tunnel_without_a_way_is_told,
+            a_tunnel_of_our_own_open_vswitch,
         ],
         tests![labs:
             two_labs_side_by_side,

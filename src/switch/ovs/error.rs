@@ -111,6 +111,11 @@ impl OvsError {
             Self::Refused(why) if why.contains("I/O error") => {
                 "make room where that database is: `df` shows how full its disk is".into()
             }
+            Self::Faults(faults) if faults.iter().any(|fault| fault.contains("(File exists)")) => {
+                "give it another `key` if it is a tunnel: of those of one type, to one host, with \
+                 one key, an Open vSwitch has one"
+                    .into()
+            }
             Self::Refused(_) | Self::Faults(_) | Self::Tool { .. } => return None,
             Self::Own { hint, .. } => return hint.clone(),
         })
