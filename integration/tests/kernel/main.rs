@@ -9,6 +9,7 @@ mod crash;
 mod crash_ovs;
 mod doctor;
 mod examples;
+mod exports;
 mod faults;
 mod files;
 mod full_disk;
@@ -234,6 +235,11 @@ fn main() -> ExitCode {
             a_controller_behind_its_switch,
             the_example,
             a_controller_on_os_ken.long(),
+        ],
+        tests![exports:
+            netflow_reaches_a_collector.vm(),
+            sflow_reaches_a_collector.vm(),
+            ipfix_reaches_a_collector.vm(),
         ],
         tests![tunnels:
             tunnels_join_two_hosts,
