@@ -126,16 +126,6 @@ fn ports(view: &LabView) -> Vec<Vec<String>> {
     let mut rows = head(&["SWITCH", "PORT TO", "DEVICE", "RX", "TX", "DROPPED", "SETTINGS"]);
     for switch in &view.switches {
         for port in &switch.ports {
-            let mut settings = Vec::new();
-            if port.isolated {
-                settings.push("isolated".to_owned());
-            }
-            settings.extend(port.vlan.map(|id| format!("vlan {id}")));
-            if !port.trunks.is_empty() {
-                let ids: Vec<_> = port.trunks.iter().map(u16::to_string).collect();
-                settings.push(format!("trunks {}", ids.join(",")));
-            }
-            settings.extend(port.native.map(|id| format!("native {id}")));
             let amount = |packets: u64, bytes: u64| format!("{packets} ({bytes} B)");
             rows.push(vec![
                 switch.name.clone(),
@@ -144,7 +134,7 @@ fn ports(view: &LabView) -> Vec<Vec<String>> {
                 amount(port.counters.rx_packets, port.counters.rx_bytes),
                 amount(port.counters.tx_packets, port.counters.tx_bytes),
                 port.counters.dropped.to_string(),
-                settings.join(" "),
+                port.settings.clone(),
             ]);
         }
     }

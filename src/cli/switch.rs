@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::running::{self, things};
 use super::settings::{self, Setting};
-use super::view::{LabView, ListArgs};
+use super::view::{LabView, ListArgs, SwitchView};
 use super::{CliError, Ending};
 use crate::model::names::SwitchName;
 
@@ -142,11 +142,20 @@ pub(super) fn table(view: &LabView) -> Vec<Vec<String>> {
             switch.backend.clone(),
             if switch.up { "up" } else { "down" }.to_owned(),
             switch.ports.len().to_string(),
-            if switch.stp { "on" } else { "off" }.to_owned(),
+            spanning_tree(switch).to_owned(),
             switch.device.clone(),
             switch.mac.clone(),
             switch.mtu.to_string(),
         ]);
     }
     rows
+}
+
+/// Which spanning tree protocol a switch speaks.
+fn spanning_tree(switch: &SwitchView) -> &'static str {
+    match (switch.rstp, switch.stp) {
+        (true, _) => "rstp",
+        (false, true) => "on",
+        (false, false) => "off",
+    }
 }

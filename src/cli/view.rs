@@ -9,8 +9,9 @@ use super::{CliError, input, show};
 use crate::engine::{Engine, EngineError, Status};
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
-use crate::model::topology::Vlan;
+use crate::model::topology::{Policing, PortSettings, Shaping, Vlan};
 use crate::model::world::{KernelRoute, PortKind, SeenPort, SeenSwitch, World};
+use crate::plan::text;
 use crate::switch::{Counters, Standing, Traffic};
 
 /// What a list of the things of a lab takes.
@@ -72,6 +73,7 @@ pub(super) struct SwitchView {
     /// Why it has to be made anew.
     pub(super) broken: Option<String>,
     pub(super) stp: bool,
+    pub(super) rstp: bool,
     pub(super) forward_delay_s: Option<u32>,
     pub(super) ageing_s: u32,
     pub(super) multicast_snooping: bool,
@@ -116,9 +118,23 @@ pub(super) struct PortView {
     pub(super) vlan: Option<u16>,
     pub(super) trunks: Vec<u16>,
     pub(super) native: Option<u16>,
+    pub(super) qinq: Option<QinqView>,
+    pub(super) policing: Option<Policing>,
+    pub(super) shaping: Option<Shaping>,
+    /// All of these in words.
+    #[serde(skip)]
+    pub(super) settings: String,
     /// Why it does not work, although all is set as it should be.
     pub(super) broken: Option<String>,
     pub(super) counters: CountersView,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct QinqView {
+    /// The outer VLAN.
+    pub(super) vlan: u16,
+    /// The inner ones that pass; empty for all.
+    pub(super) customers: Vec<u16>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -264,6 +280,7 @@ fn switch_view(
         up: seen.up,
         broken: seen.broken.clone(),
         stp: spec.settings.stp,
+        rstp: spec.settings.rstp,
         forward_delay_s: spec.settings.forward_delay_s,
         ageing_s: spec.settings.ageing_s,
         multicast_snooping: spec.settings.multicast_snooping,
@@ -296,19 +313,29 @@ fn port_view(
     counters: Counters,
 ) -> PortView {
     let Counters { rx_packets, rx_bytes, tx_packets, tx_bytes, dropped } = counters;
-    let (vlan, trunks, native) = match &port.settings.vlan {
-        None => (None, Vec::new(), None),
-        Some(Vlan::Access(id)) => (Some(*id), Vec::new(), None),
-        Some(Vlan::Trunk { vlans, native }) => (None, vlans.iter().copied().collect(), *native),
-        Some(Vlan::Tunnel { vlan, .. }) => (Some(*vlan), Vec::new(), None),
+    let PortSettings { isolated, vlan, policing, shaping } = &port.settings;
+    let (vlan, trunks, native, qinq) = match vlan {
+        None => (None, Vec::new(), None, None),
+        Some(Vlan::Access(id)) => (Some(*id), Vec::new(), None, None),
+        Some(Vlan::Trunk { vlans, native }) => {
+            (None, vlans.iter().copied().collect(), *native, None)
+        }
+        Some(Vlan::Tunnel { vlan, customers }) => {
+            let customers = customers.iter().copied().collect();
+            (None, Vec::new(), None, Some(QinqView { vlan: *vlan, customers }))
+        }
     };
     PortView {
         device: device.to_string(),
         across,
-        isolated: port.settings.isolated,
+        isolated: *isolated,
         vlan,
         trunks,
         native,
+        qinq,
+        policing: *policing,
+        shaping: shaping.clone(),
+        settings: text::settings(&port.settings).trim_start().to_owned(),
         broken: port.broken.clone(),
         counters: CountersView { rx_packets, rx_bytes, tx_packets, tx_bytes, dropped },
     }
@@ -409,4 +436,70 @@ fn links(world: &World, nodes: &[NodeView]) -> Vec<LinkView> {
         }
     }
     links
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::topology::Queue;
+
+    #[test]
+    fn settings_of_ports() {
+        let none = PortSettings::default;
+        check(none(), "", json!({}));
+        check(
+            PortSettings { isolated: true, vlan: Some(Vlan::Access(7)), ..none() },
+            "isolated vlan 7",
+            json!({ "isolated": true, "vlan": 7 }),
+        );
+        let trunk = Vlan::Trunk { vlans: BTreeSet::from([7, 8]), native: Some(8) };
+        check(
+            PortSettings { vlan: Some(trunk), ..none() },
+            "trunks 7,8 native 8",
+            json!({ "trunks": [7, 8], "native": 8 }),
+        );
+        let qinq = Vlan::Tunnel { vlan: 100, customers: BTreeSet::from([7, 8]) };
+        check(
+            PortSettings { vlan: Some(qinq), ..none() },
+            "qinq 100 for 7,8",
+            json!({ "qinq": { "vlan": 100, "customers": [7, 8] } }),
+        );
+        let policing = Some(Policing { rate_kbps: 1000, burst_kb: 800 });
+        let queue = Queue { min_kbps: Some(500), max_kbps: None };
+        let shaping = Some(Shaping { rate_kbps: 2000, queues: BTreeMap::from([(1, queue)]) });
+        check(
+            PortSettings { policing, shaping, ..none() },
+            "policed to 1000 kbit/s (burst 800 kbit) shaped to 2000 kbit/s (queues 1)",
+            json!({
+                "policing": { "rate_kbps": 1000, "burst_kb": 800 },
+                "shaping": {
+                    "rate_kbps": 2000,
+                    "queues": { "1": { "min_kbps": 500, "max_kbps": null } },
+                },
+            }),
+        );
+
+        /// `json` is what differs from an ordinary port.
+        #[track_caller]
+        fn check(settings: PortSettings, words: &str, json: serde_json::Value) {
+            let device = IfName::new("v0").expect("a good name");
+            let view = |settings: PortSettings| {
+                let (kind, mark) = (PortKind::Link, String::new());
+                let port = SeenPort { kind, settings, number: None, mark, broken: None };
+                port_view(&device, None, &port, Counters::default())
+            };
+            let seen = view(settings);
+            assert_eq!(seen.settings, words);
+            let fields = |view| serde_json::to_value(view).expect("JSON");
+            let mut expected = fields(view(PortSettings::default()));
+            for (key, value) in json.as_object().expect("an object") {
+                expected[key] = value.clone();
+            }
+            assert_eq!(fields(seen), expected);
+        }
+    }
 }

@@ -285,8 +285,9 @@ fn list(texts: &std::collections::BTreeSet<String>) -> String {
     texts.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
-/// What is special about a port; nothing for an ordinary one.
-fn settings(port: &PortSettings) -> String {
+/// What is special about a port, with a space before; nothing for an ordinary
+/// one.
+pub fn settings(port: &PortSettings) -> String {
     let mut words = String::new();
     if port.isolated {
         words.push_str(" isolated");
@@ -316,7 +317,8 @@ fn settings(port: &PortSettings) -> String {
     if let Some(shaping) = &port.shaping {
         words.push_str(&format!(" shaped to {} kbit/s", shaping.rate_kbps));
         if !shaping.queues.is_empty() {
-            words.push_str(&format!(" in {} queues", shaping.queues.len()));
+            let list: Vec<_> = shaping.queues.keys().map(u32::to_string).collect();
+            words.push_str(&format!(" (queues {})", list.join(",")));
         }
     }
     words
