@@ -22,6 +22,7 @@ mod own_ovs;
 mod parity;
 mod refusals;
 mod sdn;
+mod settings;
 mod spanning;
 mod strangers;
 mod switches;
@@ -235,6 +236,13 @@ fn main() -> ExitCode {
             a_controller_behind_its_switch,
             the_example,
             a_controller_on_os_ken.long(),
+        ],
+        tests![settings:
+            learned_addresses_and_counters_are_the_switchs.vm(),
+            addresses_age_as_they_are_told_to,
+            fail_mode_changes_while_it_runs,
+            connections_to_controllers_are_as_told,
+            status_shows_what_ports_are_told,
         ],
         tests![exports:
             netflow_reaches_a_collector.vm(),

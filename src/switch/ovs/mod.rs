@@ -795,6 +795,17 @@ impl Switch for OpenVswitch {
         if troubled {
             return Ok(traffic);
         }
+        if fabric.values().any(|port| port.links.is_empty()) {
+            // One that goes away meanwhile is told of by `observe`; what the
+            // database has will do.
+            let asked = ["--no-names", "dump-ports", switch.device.as_str()];
+            let said = tools::ofctl(&vswitch.rundir, &asked, None).await.unwrap_or_default();
+            let counted = tools::read_ports(&said);
+            for (name, port) in fabric.iter().filter(|(_, port)| port.links.is_empty()) {
+                let now = port.numbers.first().and_then(|number| counted.get(number));
+                traffic.counters.extend(now.map(|counters| (name.clone(), *counters)));
+            }
+        }
         let asked = tools::control(&vswitch.control, "fdb/show", &[switch.device.as_str()]).await;
         let learned = match asked {
             Ok(learned) => learned,
@@ -841,7 +852,8 @@ struct Counted {
     numbers: Vec<u16>,
     /// The kernel's links that are plugged in, whose counters are up to date.
     links: Vec<String>,
-    /// What the database has of a port without a link, some seconds old.
+    /// What the database has of a port without a link, some seconds old: all
+    /// there is where the daemon does not answer.
     counted: Option<Counters>,
 }
 

@@ -2,6 +2,7 @@
 //! through `ovs-ofctl(8)`, what the switch learned through its control socket
 //! (`ovs-appctl(8)`). Everything else is the database's.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::process::Command;
 
 use super::error::{OvsError, chain};
 use crate::model::mark::Mac;
+use crate::switch::Counters;
 
 /// How long a program or a control command may take.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -159,9 +161,62 @@ pub(super) fn read_fdb(text: &str) -> Vec<FdbEntry> {
     text.lines().filter_map(entry).collect()
 }
 
+/// Reads the answer to `dump-ports`, port by number: ` port  2: rx pkts=7,
+/// bytes=586, drop=?, ...`, and a line with `tx pkts=...`. A port that does not
+/// count something says `?`.
+pub(super) fn read_ports(text: &str) -> BTreeMap<u16, Counters> {
+    let mut ports: BTreeMap<u16, Counters> = BTreeMap::new();
+    let mut number = None;
+    for line in text.lines().map(str::trim) {
+        let counted = match line.strip_prefix("port ").and_then(|rest| rest.split_once(':')) {
+            Some((port, counted)) => {
+                number = port.trim().parse().ok();
+                counted.trim()
+            }
+            None => line,
+        };
+        let (Some(number), Some((way, counted))) = (number, counted.split_once(' ')) else {
+            continue;
+        };
+        let of = |key: &str| {
+            let mut pairs = counted.split(", ").filter_map(|pair| pair.split_once('='));
+            let value = pairs.find(|(name, _)| *name == key);
+            value.and_then(|(_, value)| value.parse().ok()).unwrap_or_default()
+        };
+        let counters = ports.entry(number).or_default();
+        match way {
+            "rx" => (counters.rx_packets, counters.rx_bytes) = (of("pkts"), of("bytes")),
+            "tx" => (counters.tx_packets, counters.tx_bytes) = (of("pkts"), of("bytes")),
+            _ => continue,
+        }
+        counters.dropped += of("drop");
+    }
+    ports
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_of_ports() {
+        let text = "OFPST_PORT reply (OF1.5) (xid=0x2): 3 ports\n  \
+                    port LOCAL: rx pkts=9, bytes=99, drop=9, errs=0, frame=0, over=0, crc=0\n           \
+                    tx pkts=9, bytes=99, drop=1, errs=0, coll=0\n           duration=0.363s\n  \
+                    port  1: rx pkts=4, bytes=336, drop=2, errs=0, frame=0, over=0, crc=0\n           \
+                    tx pkts=6, bytes=512, drop=1, errs=0, coll=0\n           duration=0.363s\n  \
+                    port  2: rx pkts=2, bytes=140, drop=?, errs=?, frame=?, over=?, crc=?\n           \
+                    tx pkts=3, bytes=141, drop=?, errs=?, coll=?\n           duration=0.363s\n";
+        let counters = |rx: (u64, u64), tx: (u64, u64), dropped| Counters {
+            rx_packets: rx.0,
+            rx_bytes: rx.1,
+            tx_packets: tx.0,
+            tx_bytes: tx.1,
+            dropped,
+        };
+        let expected = [(1, counters((4, 336), (6, 512), 3)), (2, counters((2, 140), (3, 141), 0))];
+        assert_eq!(read_ports(text), BTreeMap::from(expected));
+    }
 
     #[test]
     fn forwarding_tables() {
