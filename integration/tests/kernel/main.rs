@@ -20,6 +20,7 @@ mod nodes;
 mod offload;
 mod own_ovs;
 mod parity;
+mod qos;
 mod refusals;
 mod sdn;
 mod settings;
@@ -236,6 +237,12 @@ fn main() -> ExitCode {
             a_controller_behind_its_switch,
             the_example,
             a_controller_on_os_ken.long(),
+        ],
+        tests![qos:
+            shaping_holds_its_rate.vm(),
+            shaping_holds_its_rate_with_segmentation_offload,
+            flows_choose_queues.vm(),
+            policing_holds_its_rate.vm(),
         ],
         tests![settings:
             learned_addresses_and_counters_are_the_switchs.vm(),
