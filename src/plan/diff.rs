@@ -721,19 +721,29 @@ fn fabric(lab: &LabName, wanted: &Wanted, world: &World, links: &LinkDiff) -> Ve
     steps.into_iter().map(|(backend, steps)| Stage::Fabric(backend, steps)).collect()
 }
 
-/// Switches with a spanning tree that has to look at them again, since a link
-/// that they have comes up.
+/// Switches that have to settle again, since a link that they have comes up:
+/// all that speak a spanning tree protocol if one of them has it, since what
+/// they learned leads the old way, and those with a bond that it is of.
 fn unsettled<'a>(wanted: &'a Wanted, world: &World, links: &LinkDiff) -> BTreeSet<&'a SwitchName> {
     let down = |end: &VethEnd| seen_at(world, end).is_some_and(|seen| !seen.up);
     let raised = links.present.iter().filter(|veth| veth.ends.iter().any(down));
     let outside = raised.flat_map(|veth| &veth.ends).filter(|end| end.at == Place::Host);
     let devices: BTreeSet<&IfName> = outside.map(|end| &end.device).collect();
-    let ports = wanted.ports.iter().filter(|port| devices.contains(&port.device));
-    let has_tree = |name: &&SwitchName| {
-        let settings = &wanted.switches[*name].settings;
+    let has_tree = |name: &SwitchName| {
+        let settings = &wanted.switches[name].settings;
         settings.stp || settings.rstp
     };
-    ports.map(|port| &port.switch).filter(has_tree).collect()
+    let of_bond = |port: &&PortSpec| match &port.kind {
+        PortKind::Bond { members, .. } => members.iter().any(|member| devices.contains(member)),
+        PortKind::Link | PortKind::Patch { .. } | PortKind::Tunnel { .. } => false,
+    };
+    let mut found: BTreeSet<_> =
+        wanted.ports.iter().filter(of_bond).map(|port| &port.switch).collect();
+    let mut ports = wanted.ports.iter().filter(|port| devices.contains(&port.device));
+    if ports.any(|port| has_tree(&port.switch)) {
+        found.extend(wanted.switches.keys().filter(|name| has_tree(name)));
+    }
+    found
 }
 
 fn flows(

@@ -205,8 +205,8 @@ pub enum FabricStep {
     /// that comes up on a bridge that is up costs about 5 ms of announcements
     /// to all other ports (kernel 6.18, 1000 ports; 1 ms with the bridge down).
     RaiseSwitch(SwitchSpec),
-    /// Waits until a spanning tree has decided about a switch's links again, of
-    /// which one was raised.
+    /// Waits until a switch whose links were raised passes frames again: a
+    /// spanning tree has decided, the cables of bonds have heard of each other.
     SettleSwitch(SwitchSpec),
     /// Deletes a switch.
     DeleteSwitch(SwitchSpec),

@@ -80,7 +80,7 @@ impl FabricStep {
                 format!("~ switch {} {}", after.name, switch_changes(before, after))
             }
             Self::RaiseSwitch(spec) => format!("~ switch {} up", spec.name),
-            Self::SettleSwitch(spec) => format!("~ switch {} settles its spanning tree", spec.name),
+            Self::SettleSwitch(spec) => format!("~ switch {} settles", spec.name),
             Self::DeleteSwitch(spec) => {
                 format!("- switch {} ({} bridge {})", spec.name, spec.backend, spec.device)
             }

@@ -525,7 +525,20 @@ impl Vswitch {
                 _ => {}
             }
         }
-        let bonds: BTreeSet<&str> = steps.iter().filter_map(speaks_lacp).collect();
+        let mut bonds: BTreeSet<String> =
+            steps.iter().filter_map(speaks_lacp).map(str::to_owned).collect();
+        let settling = |step: &FabricStep| {
+            let FabricStep::SettleSwitch(spec) = step else { return None };
+            Some(spec.device.clone())
+        };
+        let settling: Vec<IfName> = steps.iter().filter_map(settling).collect();
+        if !settling.is_empty() {
+            let rows = self.client.read(Rows::read).map_err(|error| self.unread(&error))?;
+            let bridges = settling.iter().filter_map(|device| rows.bridge(device));
+            let ports = bridges.flat_map(|bridge| seen::followed(&bridge.ports, &rows.ports));
+            let speaking = ports.filter(|port| port.lacp.as_deref() == Some("active"));
+            bonds.extend(speaking.map(|port| port.name.clone()));
+        }
         let mut on_their_way = Vec::new();
         let look = |replica: &ovsdb::Replica| {
             let mut found = waiting(replica, &bridges, &crowds, &ports, links).ok()?;
@@ -536,6 +549,11 @@ impl Vswitch {
         let delay = Duration::from_secs(u64::from(delay_s.max(4)));
         let within = 2 * delay + FORWARDING_GRACE;
         if self.client.wait_for(within, look).await.is_some() {
+            // What they learned may lead the old way, until a word of the
+            // change has gone round.
+            for bridge in &settling {
+                tools::control(&self.control, "fdb/flush", &[bridge.as_str()]).await?;
+            }
             return Ok(());
         }
         let ports: Vec<_> = on_their_way
@@ -558,7 +576,7 @@ fn speaks_lacp(step: &FabricStep) -> Option<&str> {
 /// The links with carrier of bonds whose other end has not spoken LACP yet.
 fn alone(
     replica: &ovsdb::Replica,
-    bonds: &BTreeSet<&str>,
+    bonds: &BTreeSet<String>,
     links: &seen::Links<'_>,
 ) -> Result<Vec<(String, String)>, ovsdb::ReadError> {
     if bonds.is_empty() {
