@@ -119,6 +119,9 @@ impl World {
         self.run("ip -batch host");
         // A batch takes rules of one family.
         self.run("ip -6 rule add from fd00:7::1 lookup 77 pref 1077");
+        until("link-local addresses are usable", || {
+            self.run("ip -6 addr show tentative").stdout.is_empty()
+        });
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 //! the host meanwhile. By ovsns, by the sequence that a careful engineer would
 //! type, and in the orders of steps of other tools.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use world::World;
 use world::lan::{ADDRESSES, MAC, Toll};
@@ -158,7 +160,9 @@ pub(crate) fn run(world: &World, words: &[&str]) -> Result<Answer, Without> {
         detach(world, way, ovs);
         figures.extend(self::figures(talk.end()));
         if way == Way::Ovsns {
-            assert_eq!(network(world), before, "the host is not as it was");
+            let now = network(world);
+            let differ: Vec<_> = now.symmetric_difference(&before).collect();
+            assert!(differ.is_empty(), "the host is not as it was: {differ:#?}");
         }
     }
     said.truncate(1);
@@ -331,8 +335,9 @@ fn lost_routes(world: &World) -> Vec<String> {
     if lost.is_empty() { lost } else { vec![format!("lost {}", lost.join(", "))] }
 }
 
-/// Addresses, routes of all tables, rules, neighbours that stay, and links.
-fn network(world: &World) -> Vec<Value> {
+/// Addresses, routes of all tables, rules, and neighbours that stay, each in
+/// words.
+fn network(world: &World) -> BTreeSet<String> {
     let all = [
         "ip -j addr show dev eth0",
         "ip -j -4 route show table all",
@@ -341,8 +346,14 @@ fn network(world: &World) -> Vec<Value> {
         "ip -j -6 rule show",
         "ip -j neigh show nud permanent",
     ];
-    let mut seen: Vec<Value> = all.iter().map(|command| world.json(command)).collect();
-    seen.iter_mut().for_each(forget_clocks);
+    let mut seen = BTreeSet::new();
+    for command in all {
+        let mut told = world.json(command);
+        forget_clocks(&mut told);
+        let addresses = told[0]["addr_info"].as_array().cloned();
+        let things = addresses.or_else(|| told.as_array().cloned()).unwrap_or_default();
+        seen.extend(things.iter().map(|thing| format!("{command}: {thing}")));
+    }
     seen
 }
 
