@@ -358,6 +358,14 @@ pub(crate) fn the_last_one_to_leave_stops_it(world: &World) -> Verdict {
     used(world).says("left: stopped");
     nothing_is_left(world, &before);
 
+    // The tap of a bridge goes, too, whose row went before the switch heard of it.
+    let first = hold();
+    ovs(world, "ovs-vsctl add-br b1 -- set bridge b1 datapath_type=netdev");
+    end(&facts(world)["switch"], Signal::SIGSTOP);
+    ovs(world, "ovs-vsctl --no-wait del-br b1");
+    first.finish().ok().says("left: stopped");
+    nothing_is_left(world, &before);
+
     // One that is killed needs it no more.
     let first = hold();
     first.signal(Signal::SIGKILL);

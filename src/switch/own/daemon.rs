@@ -4,12 +4,13 @@
 //! gets its number later, is readable when it has ended, and works for one that
 //! is no child of ours as well.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::beside::{self, MARK};
 use super::place::{self, Place};
 use super::programs::Programs;
+use crate::model::names::IfName;
 
 /// A daemon that lived less than this has not come up.
 const SOON: Duration = Duration::from_secs(1);
@@ -237,9 +239,20 @@ impl Daemon {
     }
 
     /// Kills it, and awaits that it does nothing of its own any more. What it
-    /// held, the kernel takes back in its own time.
-    pub(super) async fn kill(&mut self) {
+    /// held, the kernel takes back in its own time; all but taps, which outlive
+    /// it, and are returned.
+    pub(super) async fn kill(&mut self) -> BTreeSet<IfName> {
+        let mut taps = BTreeSet::new();
         if let Life::Runs(mut process) = std::mem::replace(&mut self.life, Life::Stopped) {
+            // It may be making one just now.
+            let _ = pidfd_send_signal(process.pidfd.get_ref(), RustixSignal::STOP);
+            let stands_still = async {
+                while !stands_still(process.pid) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let _ = timeout(END_WITHIN, stands_still).await;
+            taps = taps_of(process.pid);
             let _ = pidfd_send_signal(process.pidfd.get_ref(), RustixSignal::KILL);
             // A process that dies gives up its memory, and the program in it,
             // before it closes its files. Nothing tells of that; its pidfd
@@ -258,6 +271,7 @@ impl Daemon {
             };
             let _ = timeout(END_WITHIN, died).await;
         }
+        taps
     }
 
     /// Awaits its end after it was asked for in another way. Says whether it
@@ -270,6 +284,36 @@ impl Daemon {
         }
         ended
     }
+}
+
+/// Whether no thread of a process runs: stopped, or dead (proc_pid_stat(5)).
+fn stands_still(pid: u32) -> bool {
+    let stats = files(&format!("/proc/{pid}/task")).map(|task| task.join("stat"));
+    let states = stats.filter_map(|stat| {
+        let text = std::fs::read_to_string(stat).ok()?;
+        // The name before it may have spaces.
+        text.rsplit_once(") ")?.1.chars().next()
+    });
+    states.into_iter().all(|state| matches!(state, 'T' | 'Z' | 'X'))
+}
+
+/// The taps that a process has open: `iff: NAME` in `/proc/PID/fdinfo`.
+fn taps_of(pid: u32) -> BTreeSet<IfName> {
+    let is_tap = |file: &PathBuf| {
+        std::fs::read_link(file).is_ok_and(|opened| opened == Path::new("/dev/net/tun"))
+    };
+    let open = files(&format!("/proc/{pid}/fd")).filter(is_tap);
+    let names = open.filter_map(|file| {
+        let info = Path::new("/proc").join(pid.to_string()).join("fdinfo").join(file.file_name()?);
+        let info = std::fs::read_to_string(info).ok()?;
+        IfName::new(info.lines().find_map(|line| line.strip_prefix("iff:"))?.trim()).ok()
+    });
+    names.collect()
+}
+
+fn files(directory: &str) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries.flatten().map(|entry| entry.path())
 }
 
 /// A process that has not been waited for.

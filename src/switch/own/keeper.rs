@@ -19,6 +19,7 @@
 //!
 //! It prints nothing: what it does is in `keeper.log`.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -581,8 +582,8 @@ impl Keeper {
         }
         self.unsettle();
         if self.has_nothing_left().await {
-            self.switch.kill().await;
-            self.delete_tap();
+            let taps = self.switch.kill().await;
+            self.delete_taps(taps);
         } else {
             self.clean_up().await;
             self.switch.stop().await;
@@ -609,15 +610,19 @@ impl Keeper {
         bridges == Ok(Ok(0)) && if_nametoindex("ovs-system").is_err()
     }
 
-    /// Deletes the tap of the userspace datapath, which outlives its process.
+    /// Deletes the taps that outlive their process: that of the userspace
+    /// datapath, and those of bridges that it came to make when their rows were
+    /// gone already.
     ///
     /// Like `ip link delete ovs-netdev`.
-    fn delete_tap(&mut self) {
-        let tap = IfName::new("ovs-netdev").expect("a good name");
-        let deleted = Netlink::new().and_then(|netlink| netlink.delete_link(&tap));
-        match deleted {
-            Err(error) if error.errno != Errno::ENODEV => self.log.line(&error.to_string()),
-            Ok(()) | Err(_) => {}
+    fn delete_taps(&mut self, mut taps: BTreeSet<IfName>) {
+        taps.insert(IfName::new("ovs-netdev").expect("a good name"));
+        for tap in taps {
+            let deleted = Netlink::new().and_then(|netlink| netlink.delete_link(&tap));
+            match deleted {
+                Err(error) if error.errno != Errno::ENODEV => self.log.line(&error.to_string()),
+                Ok(()) | Err(_) => {}
+            }
         }
     }
 
