@@ -362,3 +362,19 @@ links:
 ";
     insta::assert_snapshot!(error(text));
 }
+
+#[test]
+fn uplinks() {
+    let text = "\
+switches: { s1: {}, '-': {} }
+nodes: { n1: {} }
+uplinks:
+  eth1: { switch: s2 }
+  eth2: { switch: n1 }
+  eth3: {}
+  eth4: { swich: s1 }
+  lo: { switch: s1 }
+  a-name-that-is-too-long: { switch: s1 }
+";
+    insta::assert_snapshot!(error(text));
+}

@@ -38,7 +38,7 @@ async fn made(lab: &Lab) -> World {
     let plan = up(lab, &World::default(), able()).expect("nothing in the way");
     perform(&machine, &plan).await;
     let memory = machine.memory();
-    World { host: memory.host.clone(), fabric: memory.fabric.clone() }
+    World { host: memory.host.clone(), fabric: memory.fabric.clone(), uplinks: BTreeMap::new() }
 }
 
 async fn perform(machine: &ovsns::kernel::fake::FakeMachine, plan: &Plan) {

@@ -43,6 +43,17 @@ pub(super) enum Choice {
     Linux,
 }
 
+impl Choice {
+    /// The backend, if one is insisted on.
+    pub(super) fn backend(self) -> Option<Backend> {
+        match self {
+            Self::Auto => None,
+            Self::Ovs => Some(Backend::Ovs),
+            Self::Linux => Some(Backend::Linux),
+        }
+    }
+}
+
 impl Source {
     /// Reads the file, or draws the shape.
     pub(super) fn lab(&self) -> Result<Lab, CliError> {
@@ -60,11 +71,7 @@ impl Source {
         if let Some(name) = named {
             lab.name = name;
         }
-        let backend = match self.backend {
-            Choice::Auto => None,
-            Choice::Ovs => Some(Backend::Ovs),
-            Choice::Linux => Some(Backend::Linux),
-        };
+        let backend = self.backend.backend();
         for switch in lab.switches.values_mut() {
             switch.backend = switch.backend.or(backend);
         }
@@ -92,7 +99,11 @@ fn read(path: &Path) -> Result<Vec<u8>, CliError> {
 /// The engine, if this process may use one.
 pub(super) async fn engine(command: &str) -> Result<Engine, CliError> {
     allowed(&[Capability::NetAdmin, Capability::SysAdmin])?;
-    Ok(Engine::open(command).await?)
+    let mut engine = Engine::open(command).await?;
+    for told in engine.recover().await? {
+        show::talk(&told);
+    }
+    Ok(engine)
 }
 
 /// Whether this process may do what needs `wanted`.

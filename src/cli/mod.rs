@@ -3,12 +3,14 @@
 //! Results go to standard output, talk and progress to standard error, so
 //! that a script can read the one and a person the other.
 
+mod attach;
 mod doctor;
 mod down;
 mod exec;
 mod flow;
 mod gc;
 mod input;
+mod keep_nic;
 mod keep_ovs;
 mod link;
 mod list;
@@ -70,10 +72,14 @@ enum Command {
     Exec(exec::Args),
     Shell(exec::ShellArgs),
     Ping(ping::Args),
+    Attach(attach::AttachArgs),
+    Confirm(attach::ConfirmArgs),
+    Detach(attach::DetachArgs),
     Doctor(doctor::Args),
     Gc(gc::Args),
     Schema(schema::Args),
     KeepOvs(keep_ovs::Args),
+    KeepNic(keep_nic::Args),
 }
 
 /// How a command that did not fail ended.
@@ -122,9 +128,13 @@ fn in_runtime(command: &Command) -> Result<Ending, CliError> {
             Command::Flow(command) => flow::run(command).await,
             Command::Trace(args) => trace::run(args).await,
             Command::Ping(args) => ping::run(args).await,
+            Command::Attach(args) => attach::attach(args).await,
+            Command::Confirm(args) => attach::confirm(args).await,
+            Command::Detach(args) => attach::detach(args).await,
             Command::Doctor(args) => doctor::run(args).await,
             Command::Gc(args) => gc::run(args).await,
             Command::KeepOvs(args) => keep_ovs::run(args).await,
+            Command::KeepNic(args) => keep_nic::run(args).await,
             Command::Exec(_) | Command::Shell(_) | Command::Schema(_) => {
                 unreachable!("run without a runtime")
             }

@@ -33,7 +33,9 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
 pub(super) async fn show(lab: &Lab, json: bool) -> Result<Ending, CliError> {
     let mut engine = input::engine("ovsns plan").await?;
     input::tell_backend(&mut engine, lab).await?;
-    let lines = engine.plan(lab).await?.plan.lines();
+    let done = engine.plan(lab).await?;
+    super::attach::warn(&done.moved.warnings);
+    let lines = [done.plan.lines(), done.moved.lines].concat();
     if json {
         show::json(&PlanView { lab: lab.name.as_str(), steps: lines });
     } else if lines.is_empty() {

@@ -85,9 +85,17 @@ impl CliError {
         match self {
             Self::Problems(_) | Self::File { .. } | Self::Name(_) | Self::Usage { .. } => 2,
             Self::Engine(
-                EngineError::Refused { .. } | EngineError::NoLab(_) | EngineError::InsideNode(_),
+                EngineError::Refused { .. }
+                | EngineError::NoLab(_)
+                | EngineError::InsideNode(_)
+                | EngineError::NothingToConfirm(_),
             ) => 2,
-            Self::Engine(EngineError::Left { .. } | EngineError::NotKept { .. }) => 3,
+            Self::Engine(
+                EngineError::Left { .. }
+                | EngineError::NotKept { .. }
+                | EngineError::NotHome { .. }
+                | EngineError::NotDetached { .. },
+            ) => 3,
             Self::Engine(EngineError::NotApplied { .. }) => 4,
             Self::Engine(_)
             | Self::NotAllowed(_)
@@ -137,6 +145,15 @@ impl CliError {
                 vec![format!(
                     "`ovsns status {lab}` shows what is there; `ovsns down {lab}` removes it"
                 )]
+            }
+            Self::Engine(EngineError::NotHome { .. } | EngineError::NotDetached { .. }) => {
+                vec!["any command of ovsns tries again, such as `ovsns list`".into()]
+            }
+            Self::Engine(EngineError::NothingToConfirm(0)) => {
+                vec!["it was confirmed before, or taken back".into()]
+            }
+            Self::Engine(EngineError::NothingToConfirm(_)) => {
+                vec!["say which: `ovsns confirm ID`".into()]
             }
             Self::Engine(EngineError::State(StateError::Locked { .. })) => {
                 vec!["try again when it has ended".into()]

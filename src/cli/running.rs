@@ -6,14 +6,17 @@ use serde_json::{Map, Value as Json};
 
 use super::show::{self, Meter};
 use super::{CliError, input};
-use crate::engine::Engine;
+use crate::engine::{Done, Engine, EngineError};
 use crate::model::file;
 use crate::model::names::LabName;
 use crate::model::topology::Lab;
 
 /// The lab that a thing is added to: the one that was named, the only one, or
 /// else `default`.
-async fn lab_to_change(engine: &mut Engine, named: Option<&str>) -> Result<LabName, CliError> {
+pub(super) async fn lab_to_change(
+    engine: &mut Engine,
+    named: Option<&str>,
+) -> Result<LabName, CliError> {
     if named.is_none() {
         let labs = engine.labs().await?;
         let default = LabName::default_lab();
@@ -41,26 +44,54 @@ pub(super) async fn change_in(
     name: &LabName,
     edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    let edit = |lab: Option<Lab>| -> Result<Lab, CliError> {
-        let mut text = match &lab {
-            Some(lab) => file::to_file(lab),
-            None => serde_json::json!({ "name": name, "switches": {}, "nodes": {}, "links": [] }),
-        };
-        edit(&mut text)?;
-        let text = serde_json::to_vec_pretty(&text).expect("JSON is JSON");
-        Ok(file::read(&text, &format!("lab {name} as changed"), None)?)
-    };
     let mut meter = Meter::new(&format!("change {name}"));
-    let changed = engine.change(name, edit, &mut |done, all| meter.set(done, all)).await;
+    let changed = apply(engine, name, edit, &mut meter).await;
     drop(meter);
-    let (_, done) = changed?;
-    let lines = done.plan.lines();
+    let done = changed?;
+    super::attach::warn(&done.moved.warnings);
+    let lines = [done.plan.lines(), done.moved.lines].concat();
     if lines.is_empty() {
         show::line(&format!("lab {name}: nothing to change"));
     } else {
         show::line(&format!("lab {name}:\n  {}", lines.join("\n  ")));
     }
     Ok(())
+}
+
+/// Makes what a lab's file says when it is changed.
+pub(super) async fn apply(
+    engine: &mut Engine,
+    name: &LabName,
+    edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
+    meter: &mut Meter,
+) -> Result<Done, CliError> {
+    let edit = |lab: Option<Lab>| changed(name, lab.as_ref(), edit);
+    let (_, done) = engine.change(name, edit, &mut |done, all| meter.set(done, all)).await?;
+    Ok(done)
+}
+
+/// What a lab would be if its file were changed.
+pub(super) fn edited(
+    engine: &mut Engine,
+    name: &LabName,
+    edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
+) -> Result<Lab, CliError> {
+    let lab = engine.state().read(name).map_err(EngineError::from)?.lab;
+    changed(name, lab.as_ref(), edit)
+}
+
+fn changed(
+    name: &LabName,
+    lab: Option<&Lab>,
+    edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
+) -> Result<Lab, CliError> {
+    let mut text = match lab {
+        Some(lab) => file::to_file(lab),
+        None => serde_json::json!({ "name": name, "switches": {}, "nodes": {}, "links": [] }),
+    };
+    edit(&mut text)?;
+    let text = serde_json::to_vec_pretty(&text).expect("JSON is JSON");
+    Ok(file::read(&text, &format!("lab {name} as changed"), None)?)
 }
 
 /// The things of one kind: `nodes` or `switches`.

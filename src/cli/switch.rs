@@ -126,6 +126,10 @@ async fn set(args: &SetArgs) -> Result<(), CliError> {
 }
 
 pub(super) fn no_switch(switch: &SwitchName) -> CliError {
+    no_switch_called(switch.as_str())
+}
+
+pub(super) fn no_switch_called(switch: &str) -> CliError {
     CliError::usage(
         format!("there is no switch `{switch}`"),
         "`ovsns switch list` shows the switches",

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::input::{self, Source};
 use super::show::{self, Meter};
 use super::{CliError, Ending, plan};
+use crate::engine::attach::Wishes;
 use crate::model::topology::Lab;
 
 /// Make the world match a topology file
@@ -30,12 +31,15 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
         return plan::show(&lab, false).await;
     }
     let mut engine = input::engine(&format!("ovsns up (lab {})", lab.name)).await?;
+    engine.wish(Wishes { confirm_s: None, ssh: super::attach::ssh_peer() });
     input::tell_backend(&mut engine, &lab).await?;
     let start = Instant::now();
     let mut meter = Meter::new(&format!("up {}", lab.name));
     let done = engine.up(&lab, &mut |done, all| meter.set(done, all)).await;
     drop(meter);
-    let steps = done?.plan.len();
+    let done = done?;
+    super::attach::warn(&done.moved.warnings);
+    let steps = done.plan.len() + done.moved.lines.len();
     if steps == 0 {
         show::line(&format!("lab {} is up: nothing to change", lab.name));
     } else {

@@ -156,7 +156,11 @@ impl Engine {
         failed
     }
 
-    async fn commit(&mut self, backend: Backend, steps: &[FabricStep]) -> Result<(), Cause> {
+    pub(super) async fn commit(
+        &mut self,
+        backend: Backend,
+        steps: &[FabricStep],
+    ) -> Result<(), Cause> {
         match self.switches.get_mut(&backend) {
             None => Err(Cause::NoBackend(backend.to_string())),
             Some(switch) => Ok(switch.commit(steps).await?),

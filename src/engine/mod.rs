@@ -5,17 +5,22 @@
 //! only the order of these; what to do is `plan`'s, how is the hands'.
 
 pub mod apply;
+pub mod attach;
+pub mod attachments;
 pub mod state;
+pub mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::kernel::nic::NicHands;
 use crate::kernel::{Host, KernelError, LinuxHost, observe};
-use crate::model::names::LabName;
+use crate::model::names::{IfName, LabName};
 use crate::model::topology::{Backend, Datapath, Lab};
-use crate::model::world::{Fabric, Questions, SwitchSpec, World};
+use crate::model::world::{Fabric, Questions, SeenUplink, SwitchSpec, World};
 use crate::plan::{self, Abilities, Plan, Refusal, Stage, Wanted};
 use crate::switch::{self, Switch, SwitchError};
 use apply::{Cause, Failure};
+use attach::{Moved, Unproved, Wishes};
 use state::{Held, LabState, State, StateError};
 
 /// How often what is left to do after a second look is done again, before
@@ -88,6 +93,46 @@ pub enum EngineError {
         /// Why not.
         why: String,
     },
+    /// A NIC could not be attached; it is home again.
+    #[error("`{nic}` was not attached, and is as it was")]
+    NotAttached {
+        /// The NIC.
+        nic: IfName,
+        /// Why.
+        source: Cause,
+    },
+    /// A NIC was attached, and the host is not what it was; it is home again.
+    #[error("`{nic}` was not attached, and is as it was: a check failed")]
+    Unproved {
+        /// The NIC.
+        nic: IfName,
+        /// Which.
+        source: Unproved,
+    },
+    /// A NIC could not be brought home whole.
+    #[error("`{nic}` is not quite as it was")]
+    NotDetached {
+        /// The NIC.
+        nic: IfName,
+        /// The first thing that could not be done.
+        source: Cause,
+    },
+    /// A change of NICs failed, and so did the way back.
+    #[error("lab `{lab}` was to be as it was, and is not: {left}")]
+    NotHome {
+        /// The lab.
+        lab: LabName,
+        /// What could not be taken back.
+        left: Box<EngineError>,
+        /// Why it was to be.
+        source: Box<EngineError>,
+    },
+    /// Nobody would take it back if this process died; nothing was touched.
+    #[error("could not start the watchdog, without which no NIC is changed")]
+    NoWatchdog(#[source] std::io::Error),
+    /// Nothing waits to be confirmed, or several things do.
+    #[error("{}", nothing_to_confirm(*.0))]
+    NothingToConfirm(usize),
     /// The kernel could not be read.
     #[error("could not see what is there")]
     Observe(#[from] KernelError),
@@ -106,6 +151,15 @@ pub struct Done {
     pub plan: Plan,
     /// Whether there was a lab before.
     pub was_there: bool,
+    /// What became of NICs.
+    pub moved: Moved,
+}
+
+fn nothing_to_confirm(waiting: usize) -> String {
+    match waiting {
+        0 => "nothing waits to be confirmed".into(),
+        many => format!("{many} changes wait to be confirmed"),
+    }
 }
 
 /// One lab, looked at.
@@ -143,6 +197,9 @@ pub struct Engine {
     command: String,
     /// Asked for once in a command.
     chosen: Option<(LabName, Choice)>,
+    /// The hands for the machine's own NICs; a fake machine has none.
+    nics: Option<NicHands>,
+    wishes: Wishes,
 }
 
 impl Engine {
@@ -154,8 +211,10 @@ impl Engine {
         }
         let state = State::from_environment();
         let switches = switch::open(&host, state.directory());
+        let nics = Some(NicHands::new(&host));
         let (host, command) = (Box::new(host), command.to_owned());
-        Ok(Self { host, switches, state, command, chosen: None })
+        let wishes = Wishes::default();
+        Ok(Self { host, switches, state, command, chosen: None, nics, wishes })
     }
 
     /// Other hands, such as those of a fake.
@@ -165,7 +224,8 @@ impl Engine {
         state: State,
         command: &str,
     ) -> Self {
-        Self { host, switches, state, command: command.to_owned(), chosen: None }
+        let (command, wishes) = (command.to_owned(), Wishes::default());
+        Self { host, switches, state, command, chosen: None, nics: None, wishes }
     }
 
     /// What each backend here can do of what `wanted` needs.
@@ -234,14 +294,16 @@ impl Engine {
 
     /// What `up` would do.
     pub async fn plan(&mut self, lab: &Lab) -> Result<Done, EngineError> {
+        let moved = self.plan_uplinks(lab).await?;
         let wanted = self.wanted(lab).await?;
-        self.difference(lab, &wanted).await.map(|(done, _)| done)
+        let (done, _) = self.difference(lab, &wanted).await?;
+        Ok(Done { moved, ..done })
     }
 
     /// Makes the world match `lab`, or leaves it as it was.
     pub async fn up(&mut self, lab: &Lab, progress: Progress<'_>) -> Result<Done, EngineError> {
         let held = self.state.lock(&lab.name, &self.command)?;
-        let done = self.up_held(held, lab, progress).await;
+        let done = self.up_held(&held, lab, progress).await;
         self.leave(done).await
     }
 
@@ -281,14 +343,15 @@ impl Engine {
         let held = self.state.lock(name, &self.command).map_err(EngineError::from)?;
         let remembered = self.state.read(name).map_err(EngineError::from).map(|state| state.lab);
         let lab = edit(remembered?)?;
-        let done = self.up_held(held, &lab, progress).await;
+        let done = self.up_held(&held, &lab, progress).await;
         let done = self.leave(done).await?;
         Ok((lab, done))
     }
 
-    async fn up_held(
+    /// Makes the world match `lab`, all but its NICs.
+    async fn make(
         &mut self,
-        held: Held,
+        held: &Held,
         lab: &Lab,
         progress: Progress<'_>,
     ) -> Result<Done, EngineError> {
@@ -303,7 +366,7 @@ impl Engine {
         let mut performed = Vec::new();
         for _ in 0..ROUNDS_MAX {
             let round = match self.apply(&left, &mut performed, progress).await {
-                Ok(()) => self.look_again(lab, &wanted, &held).await,
+                Ok(()) => self.look_again(lab, &wanted, held).await,
                 Err(cause) => Err(cause),
             };
             left = match round {
@@ -335,13 +398,27 @@ impl Engine {
         progress: Progress<'_>,
     ) -> Result<Plan, EngineError> {
         let held = self.state.lock(lab, &self.command)?;
-        let done = self.down_held(held, lab, progress).await;
+        let done = self.down_held(&held, lab, progress).await;
         self.leave(done).await
     }
 
     async fn down_held(
         &mut self,
-        held: Held,
+        held: &Held,
+        lab: &LabName,
+        progress: Progress<'_>,
+    ) -> Result<Plan, EngineError> {
+        let nics: BTreeSet<IfName> = self.state.attachments(lab)?.nics.into_keys().collect();
+        if !nics.is_empty() {
+            self.bring_home(held, lab, nics, None).await?;
+        }
+        self.take_down(held, lab, progress).await
+    }
+
+    /// Removes the lab, whose NICs are home.
+    async fn take_down(
+        &mut self,
+        held: &Held,
         lab: &LabName,
         progress: Progress<'_>,
     ) -> Result<Plan, EngineError> {
@@ -443,7 +520,7 @@ impl Engine {
             if self.state.read(&lab)?.lab.is_some() {
                 continue;
             }
-            match self.down_held(held, &lab, progress).await {
+            match self.down_held(&held, &lab, progress).await {
                 Ok(plan) => {
                     let what = if plan.is_empty() { "directory of lab" } else { "lab" };
                     removed.push(format!("{what} {lab}"));
@@ -470,10 +547,11 @@ impl Engine {
             let seen = switch.observe(&questions.lab).await;
             fabric.extend(seen.map_err(EngineError::ObserveSwitches)?);
         }
-        let mut world = World { host, fabric };
+        let uplinks = self.uplinks(&questions.lab)?;
+        let mut world = World { host, fabric, uplinks };
         // The local device of a bridge that somebody else has is theirs, whatever
         // it is called otherwise.
-        let World { host, fabric } = &mut world;
+        let World { host, fabric, uplinks: _ } = &mut world;
         host.locals.retain(|device, _| !fabric.taken.contains_key(device.as_str()));
         // A bridge of ours is nobody else's name.
         for seen in world.fabric.switches.values() {
@@ -482,6 +560,16 @@ impl Engine {
             taken.remove(&seen.spec.altname);
         }
         Ok(world)
+    }
+
+    /// The NICs that are ports of a lab's switches.
+    fn uplinks(&self, lab: &LabName) -> Result<BTreeMap<IfName, SeenUplink>, EngineError> {
+        let attached = self.state.attachments(lab)?.nics.into_iter();
+        let seen = attached.map(|(nic, attached)| {
+            let after = attached.switch_after();
+            (nic, SeenUplink { switch: after.name, mac: after.mac, mtu: after.mtu })
+        });
+        Ok(seen.collect())
     }
 
     async fn difference(
@@ -493,7 +581,7 @@ impl Engine {
         let abilities = self.abilities(wanted).await?;
         let was_there = !world.is_empty();
         match plan::up(&lab.name, wanted, &world, &abilities) {
-            Ok(plan) => Ok((Done { plan, was_there }, world)),
+            Ok(plan) => Ok((Done { plan, was_there, moved: Moved::default() }, world)),
             Err(refusals) => Err(EngineError::Refused { lab: lab.name.clone(), refusals }),
         }
     }

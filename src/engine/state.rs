@@ -3,8 +3,9 @@
 //!
 //! The kernel is the truth and this only a help: every command works with all
 //! of it lost, because each thing carries its mark. `labs/LAB/` holds
-//! `lab.json` (the lab as wanted), `lock`, and `journal.json` while a change
-//! is in flight. Files are written beside, synced and renamed; 0700 and 0600.
+//! `lab.json` (the lab as wanted), `lock`, `journal.json` while a change is in
+//! flight, and `attached.json` with the NICs that are in it: the one thing that
+//! is known from nowhere else. Files are written beside, synced and renamed; 0700 and 0600.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -16,12 +17,18 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use super::attachments::Attachments;
 use crate::model::names::LabName;
 use crate::model::topology::Lab;
 use crate::plan::Plan;
 
 /// Where the state is unless `$OVSNS_STATE_DIR` says otherwise.
 pub const DIRECTORY: &str = "/run/ovsns";
+
+/// The file with a lab's NICs.
+const ATTACHED: &str = "attached.json";
+/// The socket of a lab's watchdog.
+const WATCH: &str = "watch";
 
 /// The state cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +134,18 @@ impl State {
         })
     }
 
+    /// What is remembered of the NICs of `lab`; nothing of an earlier life of
+    /// the machine.
+    pub fn attachments(&self, lab: &LabName) -> Result<Attachments, StateError> {
+        let read: Option<Attachments> = read_json(&self.of(lab).join(ATTACHED))?;
+        Ok(read.filter(|attached| attached.boot == boot_id()).unwrap_or_default())
+    }
+
+    /// Where the watchdog of `lab` can be woken.
+    pub fn watch(&self, lab: &LabName) -> PathBuf {
+        self.of(lab).join(WATCH)
+    }
+
     /// Takes the lab for this process, until the result is dropped.
     ///
     /// # Errors
@@ -228,13 +247,26 @@ impl Held {
         remove(&self.directory.join("journal.json"))
     }
 
+    /// Writes down how NICs were, and what becomes of them if this process dies.
+    /// When this returns it is on the disk.
+    pub fn write_attachments(&self, attached: &Attachments) -> Result<(), StateError> {
+        let path = self.directory.join(ATTACHED);
+        if attached.nics.is_empty() && attached.change.is_none() {
+            return remove(&path);
+        }
+        write_json(&path, &Attachments { boot: boot_id(), ..attached.clone() })?;
+        // The name, too, and not only what is behind it.
+        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        synced.map_err(|source| file("write", &self.directory, source))
+    }
+
     /// Forgets the change that was taken back.
-    pub fn abandon(self) -> Result<(), StateError> {
+    pub fn abandon(&self) -> Result<(), StateError> {
         remove(&self.directory.join("journal.json"))
     }
 
     /// Forgets the lab, now that it is gone.
-    pub fn forget(self) -> Result<(), StateError> {
+    pub fn forget(&self) -> Result<(), StateError> {
         remove(&self.directory.join("lab.json"))?;
         remove(&self.directory.join("journal.json"))
     }
@@ -242,10 +274,11 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let used = ["lab.json", "journal.json"].iter().any(|f| self.directory.join(f).exists());
+        let files = ["lab.json", "journal.json", ATTACHED];
+        let used = files.iter().any(|f| self.directory.join(f).exists());
         if !used {
             // Left by a command that was killed while it wrote.
-            for name in ["lab.new", "journal.new"] {
+            for name in ["lab.new", "journal.new", "attached.new", WATCH] {
                 let _ = fs::remove_file(self.directory.join(name));
             }
             // The lock file is deleted while it is held: who waits for it sees
@@ -325,6 +358,6 @@ fn is_held(directory: &Path) -> bool {
     matches!(Flock::lock(opened, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
 }
 
-fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }

@@ -13,6 +13,8 @@ pub mod host;
 pub mod inside;
 pub mod netlink;
 pub mod netns;
+mod nft;
+pub mod nic;
 pub mod observe;
 pub mod permissions;
 pub mod ping;

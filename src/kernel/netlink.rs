@@ -1,6 +1,7 @@
 //! Netlink: one request, one answer, and the kernel's own words when that
 //! answer is no (`rtnetlink(7)`, `netlink(7)`).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,7 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, Prop};
 use netlink_sys::Socket;
-use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
 
 use super::error::KernelError;
@@ -20,6 +21,10 @@ use crate::model::names::IfName;
 
 /// How often a dump is asked for again when others change the table under it.
 const DUMPS_MAX: u32 = 20;
+
+/// How many messages are sent at once: the answers to all of them have to fit
+/// into the socket before the first is read, and 212 KB hold some 270.
+const BURST_MAX: usize = 128;
 
 /// A socket of one namespace. Clones share it.
 ///
@@ -51,6 +56,11 @@ impl Netlink {
     /// messages can be sent.
     pub fn generic() -> Result<Self, KernelError> {
         Self::open(NETLINK_GENERIC)
+    }
+
+    /// The same for the packet filter, to which only raw messages can be sent.
+    pub fn netfilter() -> Result<Self, KernelError> {
+        Self::open(NETLINK_NETFILTER)
     }
 
     fn open(protocol: isize) -> Result<Self, KernelError> {
@@ -108,6 +118,29 @@ impl Netlink {
         asked: impl FnOnce() -> String,
     ) -> Result<Vec<Raw>, KernelError> {
         self.request(message, NLM_F_ACK | flags, asked)
+    }
+
+    /// Sends raw messages, each with flags of its own, in one buffer: the kernel
+    /// goes through all of them in one call, and nothing of this process comes
+    /// between. Returns what it refused, by the place of the message.
+    ///
+    /// Of messages that need no acknowledgement only a refusal is heard.
+    pub fn burst(
+        &self,
+        messages: &[(Raw, u16)],
+        asked: impl Fn(usize) -> String,
+    ) -> Result<BTreeMap<usize, KernelError>, KernelError> {
+        let mut refused = BTreeMap::new();
+        for (chunk, some) in messages.chunks(BURST_MAX).enumerate() {
+            let first = chunk * BURST_MAX;
+            let answered = self.socket.lock().expect("no request panics").burst(some);
+            let answered = answered.map_err(|errno| KernelError::new(asked(first), errno))?;
+            refused.extend(answered.into_iter().map(|(place, (errno, said))| {
+                let place = first + place;
+                (place, KernelError { asked: asked(place), errno, said })
+            }));
+        }
+        Ok(refused)
     }
 
     /// Asks for all of a table by a raw message.
@@ -236,6 +269,55 @@ impl Numbered {
                 }
             }
         }
+    }
+}
+
+impl Numbered {
+    /// Sends all of `messages` at once, and awaits the answer to each that asks
+    /// for one.
+    fn burst(&mut self, messages: &[(Raw, u16)]) -> Result<BTreeMap<usize, Refused>, Errno> {
+        let failed = |e: io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(Errno::EIO as i32));
+        let first = self.last.wrapping_add(1);
+        let mut bytes = Vec::new();
+        for (raw, flags) in messages {
+            self.last = self.last.wrapping_add(1);
+            let mut message = NetlinkMessage::new(
+                NetlinkHeader::default(),
+                NetlinkPayload::InnerMessage(raw.clone()),
+            );
+            message.header.flags = NLM_F_REQUEST | flags;
+            message.header.sequence_number = self.last;
+            message.finalize();
+            let start = bytes.len();
+            bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
+            message.serialize(&mut bytes[start..start + message.buffer_len()]);
+        }
+        let asks = |place: &usize| messages[*place].1 & NLM_F_ACK != 0;
+        let mut awaited: BTreeSet<usize> = (0..messages.len()).filter(asks).collect();
+        let mut found = BTreeMap::new();
+        self.socket.send(&bytes, 0).map_err(failed)?;
+        while !awaited.is_empty() {
+            let (bytes, _) = self.socket.recv_from_full().map_err(failed)?;
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let answer =
+                    NetlinkMessage::<Raw>::deserialize(rest).map_err(|_| Errno::EBADMSG)?;
+                let length = (answer.header.length as usize).next_multiple_of(4);
+                rest = rest.get(length..).unwrap_or_default();
+                let place = answer.header.sequence_number.wrapping_sub(first) as usize;
+                let NetlinkPayload::Error(error) = answer.payload else { continue };
+                if place < messages.len() {
+                    awaited.remove(&place);
+                    found.extend(refused(&error).map(|refused| (place, refused)));
+                    if !asks(&place) {
+                        // What stands for the whole of them was refused, and none
+                        // of the others is answered.
+                        return Ok(found);
+                    }
+                }
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -27,7 +27,7 @@ use super::spec::{
 use super::topology::{
     Bond, BondMode, End, FailMode, Interface, Lab, Lacp, Link, Mirror, Node, Policing,
     PortSettings, Queue, RSTP_FORWARD_DELAY_S_DEFAULT, Route, Shaping, Switch, SwitchSettings,
-    Tunnel, TunnelKind, Vlan, max_age_s,
+    Tunnel, TunnelKind, Uplink, Vlan, max_age_s,
 };
 
 /// How many nodes, switches and links a lab may have: far more than a machine
@@ -572,6 +572,35 @@ impl<'s> Draft<'s, '_> {
     }
 
     /// Writes the draft down as a lab, which is one if there is no problem.
+    /// The NICs of the machine, each with its switch.
+    fn uplinks(&mut self) -> BTreeMap<IfName, Uplink> {
+        let mut uplinks = BTreeMap::new();
+        for (nic, spec) in &self.spec.uplinks {
+            // A switch that is not said was told of.
+            let Some(At { at, value }) = &spec.switch else { continue };
+            match self.things.get(value) {
+                Some(Named::Switch(switch)) => {
+                    let switch = self.switches[*switch].name.clone();
+                    uplinks.insert(nic.value.clone(), Uplink { switch, force: spec.force });
+                }
+                Some(Named::Bad) => {}
+                Some(Named::Node(_)) => {
+                    let message = format!("`{value}` is a node; a NIC becomes a port of a switch");
+                    self.found.add(*at, message).hint("name a switch, and link the node to it");
+                }
+                None if self.names_unsure => {}
+                None => {
+                    let known = self.switches.iter().map(|switch| switch.name.as_str());
+                    let near =
+                        nearest(value, known).map(|near| format!("; did you mean `{near}`?"));
+                    let near = near.unwrap_or_default();
+                    self.found.add(*at, format!("no switch is called {}{near}", quoted(value)));
+                }
+            }
+        }
+        uplinks
+    }
+
     fn build(&mut self, name: LabName) -> Lab {
         let sound = self.found.count() == 0;
         let mut nodes = BTreeMap::new();
@@ -593,7 +622,8 @@ impl<'s> Draft<'s, '_> {
             switches.insert(switch.name.clone(), switch.build(&links, self.found));
         }
         let prefixes = self.spec.prefixes.as_deref().map(values);
-        Lab { name, switches, nodes, links, prefixes }
+        let uplinks = self.uplinks();
+        Lab { name, switches, nodes, links, uplinks, prefixes }
     }
 
     fn build_links(&mut self) -> Vec<Link> {

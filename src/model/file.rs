@@ -15,10 +15,11 @@ use super::shapes;
 use super::spec::{
     BondSpec, InterfaceSpec, IpfixSpec, LabSpec, LinkSpec, MirrorSpec, NetflowSpec, NodeSpec,
     PolicingSpec, QinqSpec, QueueSpec, RouteSpec, SflowSpec, ShapingSpec, SwitchSpec, TunnelSpec,
+    UplinkSpec,
 };
 use super::topology::{
     Bond, Export, Interface, Ipfix, Lab, Link, Mirror, NetFlow, Node, OpenFlow, Policing,
-    PortSettings, Queue, Route, Sflow, Shaping, Switch, SwitchSettings, Tunnel, Vlan,
+    PortSettings, Queue, Route, Sflow, Shaping, Switch, SwitchSettings, Tunnel, Uplink, Vlan,
 };
 use super::yaml;
 
@@ -110,6 +111,7 @@ pub fn json_schema() -> Json {
         (ShapingSpec::NAME): definition::<ShapingSpec>(),
         (QueueSpec::NAME): definition::<QueueSpec>(),
         (BondSpec::NAME): definition::<BondSpec>(),
+        (UplinkSpec::NAME): definition::<UplinkSpec>(),
     });
     schema
 }
@@ -126,6 +128,16 @@ pub fn to_file(lab: &Lab) -> Json {
         "links": lab.links.iter().map(of_link).collect::<Vec<_>>(),
     });
     put(&mut file, "prefixes", lab.prefixes.as_ref());
+    let uplinks: Map<_, _> =
+        lab.uplinks.iter().map(|(nic, uplink)| (nic.to_string(), of_uplink(uplink))).collect();
+    put(&mut file, "uplinks", some(&uplinks, uplinks.is_empty()));
+    file
+}
+
+fn of_uplink(uplink: &Uplink) -> Json {
+    let Uplink { switch, force } = uplink;
+    let mut file = json!({ "switch": switch });
+    put(&mut file, "force", force.then_some(&true));
     file
 }
 
@@ -491,6 +503,7 @@ links:
     qinq: { vlan: 100, customers: [10, 20] }
     shaping: { rate: 1000, queues: { 0: { min: 10 }, 7: { min: 5, max: 500 } } }
   - { endpoints: [s1, s2], trunks: [10, 20], native: 10, bond: { members: 3, mode: balance-tcp, lacp: active } }
+uplinks: { eth1: { switch: s1, force: true }, enp3s0: { switch: s2 } }
 ";
         let lab = lab(yaml);
         let written = serde_json::to_vec(&to_file(&lab)).expect("JSON");
@@ -680,6 +693,7 @@ links:
             check::<MirrorSpec>(&schema["$defs"]["mirror"]);
             check::<TunnelSpec>(&schema["$defs"]["tunnel"]);
             check::<ShapingSpec>(&schema["$defs"]["shaping"]);
+            check::<UplinkSpec>(&schema["$defs"]["uplink"]);
 
             #[track_caller]
             fn check<S: Object>(definition: &Json) {
@@ -706,7 +720,11 @@ links:
             check("links: []", true);
             check("name: a.b", false);
             check("name: [a]", false);
-            check("uplinks: {}", false);
+            check("uplinks: {}", true);
+            check("{ switches: { s: }, uplinks: { eth1: { switch: s, force: true } } }", true);
+            check("{ switches: { s: }, uplinks: { eth1: {} } }", false);
+            check("{ switches: { s: }, uplinks: { lo/1: { switch: s } } }", false);
+            check("{ switches: { s: }, uplinks: { eth1: s } }", false);
             check("prefixes: [10.0.0.0/8, 'fd00::/48']", true);
             check("prefixes: [ten]", false);
             check("switches: { s: { backend: ovs, mtu: 9000, stp: true, ageing: 0 } }", true);

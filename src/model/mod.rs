@@ -14,6 +14,7 @@ mod loops;
 pub mod mark;
 pub mod names;
 mod nearest;
+pub mod nic;
 pub mod ports;
 pub mod problem;
 mod ranges;

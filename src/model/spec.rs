@@ -36,6 +36,7 @@ pub(super) struct LabSpec {
     pub(super) switches: Vec<(At<Pattern>, SwitchSpec)>,
     pub(super) nodes: Vec<(At<Pattern>, NodeSpec)>,
     pub(super) links: Vec<At<LinkSpec>>,
+    pub(super) uplinks: Vec<(At<IfName>, UplinkSpec)>,
     /// Some switches or nodes could not be read, so that an end of a link
     /// that nobody knows may be one of them.
     pub(super) names_unsure: bool,
@@ -64,6 +65,9 @@ impl Object for LabSpec {
         key!("links": List<Of<LinkSpec>>,
             "The links, each between two ends.",
             |lab, links| lab.links.extend(links.value)),
+        key!("uplinks": Map<IfName, Of<UplinkSpec>>,
+            "NICs of this machine that are shared into the lab, by name.",
+            |lab, uplinks| lab.uplinks.extend(uplinks.value)),
     ];
     fn flawed(&mut self, key: &'static str, lost: bool) {
         match key {
@@ -73,6 +77,30 @@ impl Object for LabSpec {
             _ => {}
         }
     }
+}
+
+/// A NIC of the machine.
+#[derive(Default)]
+pub(super) struct UplinkSpec {
+    pub(super) switch: Option<At<String>>,
+    pub(super) force: bool,
+}
+
+impl Object for UplinkSpec {
+    const NAME: &'static str = "uplink";
+    const HELP: &'static str = "A NIC of this machine that becomes a port of a switch. The \
+         machine keeps its addresses, on the switch's local device.";
+    const KEYS: &'static [Key<Self>] = &[
+        key!(needed "switch": Text<PortName>,
+        "The switch.",
+        |uplink, switch| {
+            uplink.switch = Some(At { at: switch.at, value: switch.value.0 });
+        }),
+        key!("force": Flag,
+            "Whether it may be the second NIC of a switch without a spanning tree, and have VLAN \
+             devices on it, which then hear nothing (default: no).",
+            |uplink, force| uplink.force = force.value),
+    ];
 }
 
 fn net(prefix: At<Prefix>) -> At<IpNet> {

@@ -29,9 +29,24 @@ pub struct Lab {
     pub nodes: BTreeMap<NodeName, Node>,
     /// Its links, in the order of the file.
     pub links: Vec<Link>,
+    /// NICs of the machine that are ports of its switches.
+    #[serde(default)]
+    pub uplinks: BTreeMap<IfName, Uplink>,
     /// Where addresses come from that a later change leaves out; `None` for
     /// the usual networks. The lab's own addresses are all given.
     pub prefixes: Option<Vec<IpNet>>,
+}
+
+/// A NIC of the machine, shared into the lab. The host keeps its addresses, on
+/// the local device of the switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// The switch of which it becomes a port.
+    pub switch: SwitchName,
+    /// Whether what may go wrong is the user's own wish: a second NIC on a
+    /// switch without a spanning tree, VLAN devices on it.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Which kind of bridge a switch is made of.

@@ -23,6 +23,20 @@ pub struct World {
     pub host: HostView,
     /// The switches of every backend that was asked.
     pub fabric: Fabric,
+    /// NICs of the machine that are ports of the lab's switches.
+    pub uplinks: BTreeMap<IfName, SeenUplink>,
+}
+
+/// A NIC that is a port of a switch. The switch's local device is to the host
+/// what the NIC was, and has its Ethernet address and MTU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenUplink {
+    /// The switch.
+    pub switch: SwitchName,
+    /// The NIC's address.
+    pub mac: Mac,
+    /// The NIC's MTU in bytes.
+    pub mtu: u32,
 }
 
 impl World {

@@ -207,8 +207,21 @@ fn others_on_links_that_go(wanted: &Wanted, world: &World, links: &LinkDiff) -> 
 fn others_on_switches_that_go(wanted: &Wanted, world: &World) -> Vec<Refusal> {
     let mut found = Vec::new();
     let made_anew = gone_switches(wanted, world).filter(|seen| is_wanted_again(wanted, seen));
-    for seen in made_anew.filter(|seen| seen.spec.backend == Backend::Ovs) {
-        for (device, _) in seen.ports.iter().filter(|(d, port)| !is_ours(world, d, port)) {
+    let made_anew: Vec<_> = made_anew.collect();
+    for (nic, uplink) in &world.uplinks {
+        if made_anew.iter().any(|seen| seen.spec.name == uplink.switch) {
+            found.push(Refusal {
+                what: format!(
+                    "switch `{}` has to be made anew, and `{nic}` is attached to it",
+                    uplink.switch
+                ),
+                hint: format!("take it off first: `ovsns detach {nic}`"),
+            });
+        }
+    }
+    for seen in made_anew.into_iter().filter(|seen| seen.spec.backend == Backend::Ovs) {
+        let others = seen.ports.iter().filter(|(d, port)| !is_ours(world, d, port));
+        for (device, _) in others.filter(|(d, _)| !world.uplinks.contains_key(*d)) {
             found.push(Refusal {
                 what: format!(
                     "switch `{}` has to be made anew, and port `{device}` on it is not ours",

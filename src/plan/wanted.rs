@@ -91,12 +91,17 @@ impl Wanted {
         Self { nodes, links, switches, ports, mirrors, flows }
     }
 
-    /// The same with what depends on the machine: a switch that is there keeps
-    /// its datapath, and a port its number; a new one gets the best datapath,
+    /// The same with what depends on the machine: a switch that has a NIC has
+    /// its address, one that is there keeps its datapath, and a port its number; a new one gets the best datapath,
     /// or the next free number, so that a new switch's ports are numbered from
     /// 1 on in the order of the file.
     pub fn settled(&self, world: &World, abilities: &[Abilities]) -> Self {
         let mut settled = self.clone();
+        for uplink in world.uplinks.values() {
+            if let Some(spec) = settled.switches.get_mut(&uplink.switch) {
+                (spec.mac, spec.mtu) = (uplink.mac, uplink.mtu);
+            }
+        }
         for (name, spec) in &mut settled.switches {
             if spec.backend != Backend::Ovs {
                 continue;

@@ -1,0 +1,654 @@
+//! NICs into switches and home again: the way there, the checks after it, and
+//! the way back.
+//!
+//! The order that keeps a host reachable: look and refuse; write down how all
+//! was, synced; start the watchdog (`watchdog`); change; check; and only then
+//! say that it is done. Whoever dies before that, or fails, or is not confirmed
+//! in time, has it taken back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+
+use super::apply::Cause;
+use super::attachments::{Attachments, Change, Why};
+use super::state::{Held, StateError};
+use super::watchdog::Watchdog;
+use super::{Done, Engine, EngineError, Progress, questions};
+use crate::kernel::KernelError;
+use crate::kernel::nic::NicHands;
+use crate::model::mark::Mark;
+use crate::model::names::{IfName, LabName};
+use crate::model::nic::{Nic, NicAddress, NicLink};
+use crate::model::topology::{Backend, Datapath, Lab, PortSettings, Uplink};
+use crate::model::world::{PortKind, PortSpec, SwitchSpec};
+use crate::plan::attach::preflight::Wish;
+use crate::plan::attach::{self, Attached, Home, NicStage, Preflight};
+use crate::plan::{Abilities, Refusal};
+
+/// How long the local device of a switch may take to have the NIC's address.
+const FOLLOWS_WITHIN: Duration = Duration::from_secs(5);
+
+/// How a command wants its NICs attached.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// After so many seconds without a confirmation all is taken back.
+    pub confirm_s: Option<u64>,
+    /// The other end of the ssh connection that the command came by.
+    pub ssh: Option<IpAddr>,
+}
+
+/// A check that was not passed: the host would not be what it was.
+#[derive(Debug, thiserror::Error)]
+pub enum Unproved {
+    /// Routers that answered before do not answer now.
+    #[error("{0} answered before, and does not answer through the switch")]
+    Silent(IpAddr),
+    /// The way to the ssh peer leads elsewhere.
+    #[error("the way to {0}, from where this ssh connection comes, does not lead over the switch")]
+    Astray(IpAddr),
+    /// An address cannot be used.
+    #[error("no program can use {0}: {1}")]
+    Unusable(String, String),
+    /// The NIC has addresses that it was to lose.
+    #[error("`{0}` still has {1}; is another program giving it addresses?")]
+    Left(IfName, String),
+    /// The local device has another Ethernet address.
+    #[error("`{0}` did not take the address of `{1}`")]
+    OtherMac(IfName, IfName),
+}
+
+/// What came of a change of NICs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// What was done or would be, each a line.
+    pub lines: Vec<String>,
+    /// What the NICs' owner should know.
+    pub warnings: Vec<String>,
+    /// The change that waits to be confirmed.
+    pub unconfirmed: Option<String>,
+}
+
+/// A NIC that is to be attached.
+struct Missing {
+    nic: IfName,
+    uplink: Uplink,
+    preflight: Preflight,
+}
+
+impl Engine {
+    /// Says how NICs are to be attached from here on.
+    pub fn wish(&mut self, wishes: Wishes) {
+        self.wishes = wishes;
+    }
+
+    /// The NICs that are ports of a lab's switches, or on their way.
+    pub fn attachments(&self, lab: &LabName) -> Result<Attachments, EngineError> {
+        Ok(self.state.attachments(lab)?)
+    }
+
+    /// Makes the world match `lab`, NICs included.
+    pub(super) async fn up_held(
+        &mut self,
+        held: &Held,
+        lab: &Lab,
+        progress: Progress<'_>,
+    ) -> Result<Done, EngineError> {
+        let attached = self.state.attachments(&lab.name)?;
+        let earlier = self.state.read(&lab.name)?.lab;
+        let leaving = leaving(&attached, lab);
+        let missing = self.missing(lab, &attached, &leaving).await?;
+        let mut moved = Moved::default();
+        moved.warnings.extend(missing.iter().flat_map(|m| m.preflight.warnings.clone()));
+        if !leaving.is_empty() {
+            let mut without = earlier.clone().unwrap_or_else(|| lab.clone());
+            without.uplinks.retain(|nic, _| !leaving.contains(nic));
+            let home = self.bring_home(held, &lab.name, leaving, Some(&without)).await?;
+            moved.lines.extend(home);
+        }
+        if missing.is_empty() {
+            let done = self.make(held, lab, progress).await?;
+            return Ok(Done { moved, ..done });
+        }
+        self.attach_all(held, lab, missing, moved, progress).await
+    }
+
+    /// What `up` would do about NICs, in lines. They are planned as they are
+    /// now, with a switch that may not be there yet.
+    pub(super) async fn plan_uplinks(&mut self, lab: &Lab) -> Result<Moved, EngineError> {
+        let attached = self.state.attachments(&lab.name)?;
+        let leaving = leaving(&attached, lab);
+        let missing = self.missing(lab, &attached, &leaving).await?;
+        let mut moved = Moved::default();
+        for nic in &leaving {
+            let attached = &attached.nics[nic];
+            for stage in self.way_home(attached, Home::Detach)? {
+                moved.lines.extend(stage.lines());
+            }
+        }
+        let wanted = self.wanted(lab).await?;
+        let world = self.observe(&questions(lab, &wanted)).await?;
+        let abilities = self.abilities(&wanted).await?;
+        let settled = wanted.settled(&world, &abilities);
+        for Missing { nic, uplink, preflight } in missing {
+            moved.warnings.extend(preflight.warnings);
+            let spec = settled.switches[&uplink.switch].clone();
+            let local = match self.nics()?.read(&spec.device) {
+                Ok(local) => local,
+                Err(error) if error.errno == Errno::ENODEV => unmade(&spec),
+                Err(error) => return Err(error.into()),
+            };
+            let before = world.fabric.switches.get(&uplink.switch).map(|seen| seen.spec.clone());
+            let checksums = copes(&abilities);
+            let nic = self.nics()?.read(&nic)?;
+            let spec = before.unwrap_or(spec);
+            let attached = attachment(&lab.name, nic, local, spec, checksums);
+            moved.lines.extend(attach::attach(&attached).iter().flat_map(NicStage::lines));
+        }
+        Ok(moved)
+    }
+
+    fn nics(&mut self) -> Result<&mut NicHands, EngineError> {
+        let none = || KernelError::new("reach the machine's NICs", Errno::ENODEV);
+        self.nics.as_mut().ok_or_else(|| none().into())
+    }
+
+    /// The NICs that `lab` has and that are not attached, if nothing stands in
+    /// the way of any.
+    async fn missing(
+        &mut self,
+        lab: &Lab,
+        attached: &Attachments,
+        leaving: &BTreeSet<IfName>,
+    ) -> Result<Vec<Missing>, EngineError> {
+        let is_there = |nic: &IfName| attached.nics.contains_key(nic) && !leaving.contains(nic);
+        let wanted: Vec<_> = lab.uplinks.iter().filter(|(nic, _)| !is_there(nic)).collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let settled = {
+            let wanted = self.wanted(lab).await?;
+            let world = self.observe(&questions(lab, &wanted)).await?;
+            let abilities = self.abilities(&wanted).await?;
+            (wanted.settled(&world, &abilities), world)
+        };
+        let (settled, world) = settled;
+        let (mut missing, mut refusals) = (Vec::new(), Vec::new());
+        for (name, uplink) in wanted {
+            // Another lab may have it: then it has a master, or this does.
+            if let Some(other) = self.lab_with(name, &lab.name)? {
+                refusals.push(Refusal {
+                    what: format!("`{name}` is attached to lab `{other}`"),
+                    hint: format!("take it off there first: `ovsns detach {name}`"),
+                });
+                continue;
+            }
+            let nic = match self.nics()?.read(name) {
+                Ok(nic) => nic,
+                Err(error) if error.errno == Errno::ENODEV => {
+                    refusals.push(Refusal {
+                        what: format!("there is no device `{name}`"),
+                        hint: "`ip link` lists the devices of this machine".into(),
+                    });
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if leaving.contains(name) {
+                // It is a port now, and will be none.
+                missing.push(Missing {
+                    nic: name.clone(),
+                    uplink: uplink.clone(),
+                    preflight: Preflight::default(),
+                });
+                continue;
+            }
+            let facts = self.nics()?.facts(&nic.link)?;
+            let spec = &settled.switches[&uplink.switch];
+            let same_switch =
+                |other: &&IfName| *other != name && lab.uplinks[*other].switch == uplink.switch;
+            let port_of = world.fabric.switches.values().find_map(|seen| {
+                let has = seen.ports.contains_key(name);
+                has.then(|| seen.spec.device.to_string())
+            });
+            let taken = world.fabric.taken.get(name.as_str()).map(|what| (*what).to_owned());
+            let wish = Wish {
+                switch: uplink.switch.clone(),
+                backend: spec.backend,
+                userspace: in_userspace(spec),
+                others: lab.uplinks.keys().filter(same_switch).cloned().collect(),
+                stp: spec.settings.stp || spec.settings.rstp,
+                force: uplink.force,
+                port_of: port_of.or(taken),
+                ssh: self.wishes.ssh,
+            };
+            let preflight = attach::preflight(&nic, &facts, &wish);
+            refusals.extend(preflight.refusals.iter().cloned());
+            missing.push(Missing { nic: name.clone(), uplink: uplink.clone(), preflight });
+        }
+        match refusals.is_empty() {
+            true => Ok(missing),
+            false => Err(EngineError::Refused { lab: lab.name.clone(), refusals }),
+        }
+    }
+
+    /// The other lab that a NIC is attached to, if there is one.
+    fn lab_with(&self, nic: &IfName, but: &LabName) -> Result<Option<LabName>, EngineError> {
+        for lab in self.state.labs()? {
+            if lab != *but && self.state.attachments(&lab)?.nics.contains_key(nic) {
+                return Ok(Some(lab));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the lab and attaches its missing NICs, or leaves all as it was.
+    async fn attach_all(
+        &mut self,
+        held: &Held,
+        lab: &Lab,
+        missing: Vec<Missing>,
+        mut moved: Moved,
+        progress: Progress<'_>,
+    ) -> Result<Done, EngineError> {
+        let name = &lab.name;
+        let mut attached = self.state.attachments(name)?;
+        let change = Change {
+            id: new_id(),
+            command: self.command.clone(),
+            nics: missing.iter().map(|missing| missing.nic.clone()).collect(),
+            why: Why::Undo,
+            back_to: self.state.read(name)?.lab,
+            proved: false,
+        };
+        let id = change.id.clone();
+        attached.change = Some(change);
+        held.write_attachments(&attached)?;
+        let mut watchdog = match Watchdog::start(&self.state, name).await {
+            Ok(watchdog) => watchdog,
+            Err(error) => {
+                attached.change = None;
+                held.write_attachments(&attached)?;
+                return Err(EngineError::NoWatchdog(error));
+            }
+        };
+        let done = self.attach_each(held, lab, &missing, &mut attached, &mut moved, progress).await;
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                let back = self.take_change_back(held, name).await;
+                watchdog.dismiss().await;
+                return Err(match back {
+                    Ok(()) => error,
+                    Err(left) => EngineError::NotHome {
+                        lab: name.clone(),
+                        left: Box::new(left),
+                        source: Box::new(error),
+                    },
+                });
+            }
+        };
+        match self.wishes.confirm_s {
+            None => {
+                attached.change = None;
+                held.write_attachments(&attached)?;
+                watchdog.dismiss().await;
+            }
+            Some(seconds) => {
+                if let Some(change) = &mut attached.change {
+                    change.proved = true;
+                }
+                held.write_attachments(&attached)?;
+                watchdog.wait_for_confirmation(seconds).await.map_err(EngineError::NoWatchdog)?;
+                moved.unconfirmed = Some(id);
+            }
+        }
+        Ok(Done { moved, ..done })
+    }
+
+    async fn attach_each(
+        &mut self,
+        held: &Held,
+        lab: &Lab,
+        missing: &[Missing],
+        attached: &mut Attachments,
+        moved: &mut Moved,
+        progress: Progress<'_>,
+    ) -> Result<Done, EngineError> {
+        let done = self.make(held, lab, progress).await?;
+        for Missing { nic, uplink, .. } in missing {
+            let routers = self.routers(nic).await?;
+            let this = self.look_before(lab, nic, uplink).await?;
+            attached.nics.insert(nic.clone(), this.clone());
+            held.write_attachments(attached)?;
+            for stage in attach::attach(&this) {
+                moved.lines.extend(stage.lines());
+                self.perform(&stage)
+                    .await
+                    .map_err(|source| EngineError::NotAttached { nic: nic.clone(), source })?;
+            }
+            let proved = self.prove(&this, &routers).await?;
+            proved.map_err(|source| EngineError::Unproved { nic: nic.clone(), source })?;
+        }
+        Ok(done)
+    }
+
+    /// The routers behind a NIC that answer. Those that do not answer now need
+    /// not do so later.
+    async fn routers(&mut self, nic: &IfName) -> Result<BTreeSet<IpAddr>, EngineError> {
+        let nics = self.nics()?;
+        let routers = nics.read(nic)?.gateways();
+        Ok(nics.probe(nic, &routers).await?)
+    }
+
+    /// All there is to know about a NIC and its switch, now that the switch is
+    /// there.
+    async fn look_before(
+        &mut self,
+        lab: &Lab,
+        nic: &IfName,
+        uplink: &Uplink,
+    ) -> Result<Attached, EngineError> {
+        let wanted = self.wanted(lab).await?;
+        let world = self.observe(&questions(lab, &wanted)).await?;
+        let abilities = self.abilities(&wanted).await?;
+        let seen = world.fabric.switches.get(&uplink.switch);
+        let spec = seen.map(|seen| seen.spec.clone());
+        let gone = || KernelError::new("find the switch", Errno::ENODEV);
+        let spec = spec.ok_or_else(gone)?;
+        let nics = self.nics()?;
+        let (nic, local) = (nics.read(nic)?, nics.read(&spec.device)?);
+        Ok(attachment(&lab.name, nic, local, spec, copes(&abilities)))
+    }
+
+    async fn perform(&mut self, stage: &NicStage) -> Result<(), Cause> {
+        match stage {
+            NicStage::Nic(step) => {
+                let nics = self.nics.as_mut().ok_or(Cause::NoBackend("NIC".into()))?;
+                Ok(nics.perform(step).await?)
+            }
+            NicStage::Fabric(backend, steps) => self.commit(*backend, steps).await,
+        }
+    }
+
+    /// Looks whether the host is what it was, with the switch's local device in
+    /// the NIC's place.
+    async fn prove(
+        &mut self,
+        attached: &Attached,
+        routers: &BTreeSet<IpAddr>,
+    ) -> Result<Result<(), Unproved>, EngineError> {
+        let ssh = self.wishes.ssh;
+        let nics = self.nics()?;
+        let (nic, local) = (&attached.nic.link, &attached.local.link);
+        let start = Instant::now();
+        let now = loop {
+            let now = nics.read(&local.name)?;
+            if now.link.mac == nic.mac {
+                break now;
+            }
+            if FOLLOWS_WITHIN < start.elapsed() {
+                return Ok(Err(Unproved::OtherMac(local.name.clone(), nic.name.clone())));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let bare = nics.read(&nic.name)?;
+        let left =
+            |address: &&NicAddress| attached.nic.addresses.iter().any(|a| a.net == address.net);
+        if let Some(left) = bare.addresses.iter().find(left) {
+            return Ok(Err(Unproved::Left(nic.name.clone(), left.net.to_string())));
+        }
+        for address in &attached.nic.addresses {
+            if !now.addresses.iter().any(|there| there.net == address.net) {
+                let gone = "it is gone".to_owned();
+                return Ok(Err(Unproved::Unusable(address.net.to_string(), gone)));
+            }
+            if let Some(why) = nics.unusable(address, now.link.index) {
+                return Ok(Err(Unproved::Unusable(address.net.to_string(), why)));
+            }
+        }
+        let answer = nics.probe(&local.name, routers).await?;
+        if let Some(silent) = routers.difference(&answer).next() {
+            return Ok(Err(Unproved::Silent(*silent)));
+        }
+        // Before it was changed, the way there may have led elsewhere.
+        if let Some(peer) = ssh
+            && nics.way_to(peer)? == Some(attached.nic.link.index)
+        {
+            return Ok(Err(Unproved::Astray(peer)));
+        }
+        Ok(Ok(()))
+    }
+
+    /// Brings NICs home on purpose, under the eyes of a watchdog that goes on
+    /// with it if this process dies. Returns what was done.
+    pub(super) async fn bring_home(
+        &mut self,
+        held: &Held,
+        lab: &LabName,
+        nics: BTreeSet<IfName>,
+        back_to: Option<&Lab>,
+    ) -> Result<Vec<String>, EngineError> {
+        let mut attached = self.state.attachments(lab)?;
+        attached.change = Some(Change {
+            id: new_id(),
+            command: self.command.clone(),
+            nics: nics.clone(),
+            why: Why::Detach,
+            back_to: back_to.cloned(),
+            proved: false,
+        });
+        held.write_attachments(&attached)?;
+        // A NIC that is to come home comes home, also where no process can be
+        // started.
+        let watchdog = Watchdog::start(&self.state, lab).await;
+        let mut lines = Vec::new();
+        for nic in nics {
+            lines.extend(self.bring_one_home(&attached.nics[&nic], Home::Detach).await?);
+            attached.nics.remove(&nic);
+            held.write_attachments(&attached)?;
+        }
+        if let Some(lab) = back_to {
+            held.remember(lab)?;
+        }
+        attached.change = None;
+        held.write_attachments(&attached)?;
+        if let Ok(mut watchdog) = watchdog {
+            watchdog.dismiss().await;
+        }
+        Ok(lines)
+    }
+
+    /// Takes back, or goes on with, a change of a lab's NICs that was cut off.
+    /// Finds nothing to do where it is decided.
+    pub async fn take_change_back(
+        &mut self,
+        held: &Held,
+        lab: &LabName,
+    ) -> Result<(), EngineError> {
+        let mut attached = self.state.attachments(lab)?;
+        let Some(change) = attached.change.clone() else { return Ok(()) };
+        for nic in &change.nics {
+            if let Some(this) = attached.nics.get(nic) {
+                self.bring_one_home(this, change.why.into()).await?;
+            }
+            attached.nics.remove(nic);
+            held.write_attachments(&attached)?;
+        }
+        // The NICs are home; what is left is a lab like any other.
+        match &change.back_to {
+            Some(lab) => drop(self.make(held, lab, &mut |_, _| {}).await?),
+            None => match self.take_down(held, lab, &mut |_, _| {}).await {
+                Ok(_) | Err(EngineError::NoLab(_)) => {}
+                Err(error) => return Err(error),
+            },
+        }
+        attached.change = None;
+        held.write_attachments(&attached)?;
+        Ok(())
+    }
+
+    fn way_home(&mut self, attached: &Attached, why: Home) -> Result<Vec<NicStage>, EngineError> {
+        let local = self.local_now(attached)?;
+        let nic = self.nics()?.read(&attached.nic.link.name)?;
+        Ok(attach::home(attached, &nic, local.as_ref(), why))
+    }
+
+    fn local_now(&mut self, attached: &Attached) -> Result<Option<Nic>, EngineError> {
+        match self.nics()?.read(&attached.local.link.name) {
+            Ok(local) => Ok(Some(local)),
+            Err(error) if error.errno == Errno::ENODEV => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Brings one NIC home, past every failure, and looks whether something is
+    /// left to do.
+    async fn bring_one_home(
+        &mut self,
+        attached: &Attached,
+        why: Home,
+    ) -> Result<Vec<String>, EngineError> {
+        let nic = &attached.nic.link.name;
+        let mut lines = Vec::new();
+        let stages = match self.way_home(attached, why) {
+            // It was pulled out of the machine: there is nothing to bring home.
+            Err(EngineError::Observe(error)) if error.errno == Errno::ENODEV => {
+                return Ok(lines);
+            }
+            other => other?,
+        };
+        let mut failed = None;
+        for stage in stages {
+            lines.extend(stage.lines());
+            if let Err(cause) = self.perform(&stage).await {
+                failed.get_or_insert(cause);
+            }
+        }
+        match failed {
+            None => Ok(lines),
+            Some(source) => Err(EngineError::NotDetached { nic: nic.clone(), source }),
+        }
+    }
+
+    /// Keeps the change of NICs that waits to be confirmed: the one called `id`,
+    /// or the only one. Returns its NICs.
+    pub async fn confirm(&mut self, id: Option<&str>) -> Result<Vec<IfName>, EngineError> {
+        let mut waiting = Vec::new();
+        for lab in self.state.labs()? {
+            let change = self.state.attachments(&lab)?.change;
+            let change = change.filter(|change| change.proved);
+            waiting.extend(change.filter(|c| id.is_none_or(|id| c.id == id)).map(|c| (lab, c)));
+        }
+        let (lab, change) = match <[_; 1]>::try_from(waiting) {
+            Ok([one]) => one,
+            Err(all) => return Err(EngineError::NothingToConfirm(all.len())),
+        };
+        let held = self.state.lock(&lab, &self.command)?;
+        let mut attached = self.state.attachments(&lab)?;
+        // It may have been taken back a moment ago.
+        if attached.change.as_ref() != Some(&change) {
+            return Err(EngineError::NothingToConfirm(0));
+        }
+        attached.change = None;
+        held.write_attachments(&attached)?;
+        super::watchdog::wake(&self.state.watch(&lab));
+        Ok(change.nics.into_iter().collect())
+    }
+
+    /// Takes back what was cut off together with its watchdog.
+    pub async fn recover(&mut self) -> Result<Vec<String>, EngineError> {
+        let mut told = Vec::new();
+        for lab in self.state.labs()? {
+            let attached = self.state.attachments(&lab)?;
+            let Some(change) = attached.change else { continue };
+            if super::watchdog::lives(&self.state.watch(&lab)) {
+                continue;
+            }
+            let held = match self.state.lock(&lab, &self.command) {
+                Ok(held) => held,
+                // Somebody is at it.
+                Err(StateError::Locked { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let taken_back = self.take_change_back(&held, &lab).await;
+            self.leave(taken_back).await?;
+            let nics: Vec<_> = change.nics.iter().map(|nic| format!("`{nic}`")).collect();
+            told.push(format!(
+                "`{}` was cut off; {} is home again",
+                change.command,
+                nics.join(", ")
+            ));
+        }
+        Ok(told)
+    }
+}
+
+/// The NICs that are attached and not wanted so.
+fn leaving(attached: &Attachments, lab: &Lab) -> BTreeSet<IfName> {
+    let stays = |nic: &IfName, attached: &Attached| {
+        lab.uplinks.get(nic).is_some_and(|uplink| uplink.switch == attached.switch.name)
+    };
+    let leaving = attached.nics.iter().filter(|(nic, attached)| !stays(nic, attached));
+    leaving.map(|(nic, _)| nic.clone()).collect()
+}
+
+fn in_userspace(spec: &SwitchSpec) -> bool {
+    spec.backend == Backend::Ovs && spec.datapath != Some(Datapath::System)
+}
+
+/// Whether Open vSwitch in userspace copes with unfinished checksums.
+fn copes(abilities: &[Abilities]) -> bool {
+    abilities.iter().any(|able| able.backend == Backend::Ovs && able.checksums)
+}
+
+fn attachment(lab: &LabName, nic: Nic, local: Nic, switch: SwitchSpec, copes: bool) -> Attached {
+    let userspace = in_userspace(&switch);
+    let port = PortSpec {
+        switch: switch.name.clone(),
+        bridge: switch.device.clone(),
+        device: nic.link.name.clone(),
+        kind: PortKind::Link,
+        settings: PortSettings::default(),
+        filtering: switch.vlan_filtering,
+        number: None,
+        // Not the mark of a thing of the lab's: the NIC is lent.
+        mark: format!("ovsns attach={} lab={lab} boot={}", nic.link.name, super::state::boot_id()),
+    };
+    debug_assert!(Mark::parse(&port.mark).is_none(), "nobody takes the NIC for a thing of ours");
+    Attached { nic, local, port, userspace, whole_checksums: userspace && !copes, switch }
+}
+
+/// The local device of a switch that is not there yet, for the words of a plan.
+fn unmade(spec: &SwitchSpec) -> Nic {
+    Nic {
+        link: NicLink {
+            index: 0,
+            name: spec.device.clone(),
+            altnames: BTreeSet::new(),
+            mac: Some(spec.mac),
+            mtu: spec.mtu,
+            up: true,
+            carrier: false,
+            alias: spec.alias.clone(),
+            kind: None,
+            master: None,
+            generates: None,
+            checksums: None,
+        },
+        addresses: Vec::new(),
+        routes: Vec::new(),
+        hops: Vec::new(),
+        rules: Vec::new(),
+        neighbours: Vec::new(),
+        parameters: BTreeMap::new(),
+    }
+}
+
+/// By which a person names a change: six letters, of the time.
+fn new_id() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:06x}", now.as_micros() & 0xff_ffff)
+}

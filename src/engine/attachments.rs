@@ -1,0 +1,60 @@
+//! What is remembered of NICs that are ports of a lab's switches.
+//!
+//! Unlike nodes and links, a NIC is not ours and carries no mark: how it was is
+//! known from here alone. So this is written and synced before anything of it
+//! changes, together with what to do about it if whoever changes it dies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::names::IfName;
+use crate::model::topology::Lab;
+use crate::plan::attach::{Attached, Home};
+
+/// The NICs of one lab.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachments {
+    /// `/proc/sys/kernel/random/boot_id`: after a reboot all of it is history.
+    pub boot: String,
+    /// Those whose change has begun, by name.
+    pub nics: BTreeMap<IfName, Attached>,
+    /// What is not decided yet.
+    pub change: Option<Change>,
+}
+
+/// A change that is taken back, or gone on with, if nobody comes to say that it
+/// is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// By which a person names it.
+    pub id: String,
+    /// The command.
+    pub command: String,
+    /// The NICs that go home.
+    pub nics: BTreeSet<IfName>,
+    /// How they do.
+    pub why: Why,
+    /// The lab as it is to be then; `None` if there is to be none.
+    pub back_to: Option<Lab>,
+    /// Whether all was done, and waits for somebody to confirm it.
+    pub proved: bool,
+}
+
+/// Why NICs go home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// They were to be attached.
+    Undo,
+    /// They were on their way.
+    Detach,
+}
+
+impl From<Why> for Home {
+    fn from(why: Why) -> Self {
+        match why {
+            Why::Undo => Self::Undo,
+            Why::Detach => Self::Detach,
+        }
+    }
+}

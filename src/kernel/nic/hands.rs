@@ -1,0 +1,313 @@
+//! Performing: each step as the requests that do it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
+use nix::errno::Errno;
+
+use super::{facts, probe, read, wire};
+use crate::kernel::error::{KernelError, StepError};
+use crate::kernel::ethtool::Ethtool;
+use crate::kernel::netlink::Netlink;
+use crate::kernel::raw::{Raw, attribute, nest};
+use crate::kernel::{LinuxHost, nft, observe};
+use crate::model::names::IfName;
+use crate::model::nic::{Neighbour, Nic, NicAddress, NicLink, NicRoute};
+use crate::plan::attach::step::Load;
+use crate::plan::attach::{Facts, NicStep};
+
+/// How long a device may take to use addresses that are not tried for
+/// duplicates.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The hands for what hangs on NICs of the machine's own namespace.
+#[derive(Debug)]
+pub struct NicHands {
+    netlink: Netlink,
+    ethtool: Option<Ethtool>,
+}
+
+impl NicHands {
+    /// Works through the socket of `host`.
+    pub fn new(host: &LinuxHost) -> Self {
+        Self { netlink: host.here().clone(), ethtool: None }
+    }
+
+    fn ethtool(&mut self) -> Result<&Ethtool, KernelError> {
+        if self.ethtool.is_none() {
+            self.ethtool = Some(Ethtool::find()?);
+        }
+        Ok(self.ethtool.as_ref().expect("filled in just above"))
+    }
+
+    /// All that hangs on a device. Changes nothing.
+    pub fn read(&mut self, device: &IfName) -> Result<Nic, KernelError> {
+        let mut nic = read::nic(&self.netlink, device)?;
+        nic.link.checksums = match self.ethtool().and_then(Ethtool::checksums) {
+            Ok(all) => all.get(device.as_str()).copied(),
+            // Before Linux 5.6 it cannot be asked for by netlink.
+            Err(error) if error.errno == Errno::EOPNOTSUPP => None,
+            Err(error) => return Err(error),
+        };
+        Ok(nic)
+    }
+
+    /// What else there is to know about a NIC. Changes nothing.
+    pub fn facts(&self, nic: &NicLink) -> Result<Facts, KernelError> {
+        facts::facts(&self.netlink, nic)
+    }
+
+    /// The device over which packets to `remote` leave now, if any.
+    pub fn way_to(&self, remote: IpAddr) -> Result<Option<u32>, KernelError> {
+        observe::way_to(&self.netlink, remote)
+    }
+
+    /// Which of `neighbours` answer behind a device.
+    ///
+    /// Like `ip neigh change IP dev DEVICE nud probe`, and a look after it.
+    pub async fn probe(
+        &self,
+        device: &IfName,
+        neighbours: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeSet<IpAddr>, KernelError> {
+        probe::probe(&self.netlink, device, neighbours).await
+    }
+
+    /// Why an address cannot be used by a program, if it cannot.
+    pub fn unusable(&self, address: &NicAddress, scope: u32) -> Option<String> {
+        let at: std::net::SocketAddr = match address.net.addr() {
+            IpAddr::V4(v4) => (v4, 0).into(),
+            IpAddr::V6(v6) => std::net::SocketAddrV6::new(v6, 0, 0, scope).into(),
+        };
+        UdpSocket::bind(at).err().map(|error| error.to_string())
+    }
+
+    /// Performs one step. A step that is done already is done.
+    pub async fn perform(&mut self, step: &NicStep) -> Result<(), StepError> {
+        let done = self.do_step(step).await;
+        done.map_err(|cause| StepError { what: format!("`{step}` failed"), cause })
+    }
+
+    async fn do_step(&mut self, step: &NicStep) -> Result<(), KernelError> {
+        match step {
+            NicStep::Parameter { device, key, value } => set_parameter(device, key, value),
+            NicStep::Generates { device, mode } => self.set_generates(device, *mode),
+            NicStep::Checksums { device, leave } => self.ethtool()?.set_checksums(device, *leave),
+            NicStep::Teach { device, neighbours } => {
+                let index = self.netlink.index_of(device.as_str())?;
+                let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+                let message = |n: &Neighbour| {
+                    let state = wire::entered(n);
+                    (wire::neighbour_for(n.ip, Some(n.mac), index, state, n.router), flags)
+                };
+                let messages: Vec<_> = neighbours.iter().map(message).collect();
+                let asked = |place: usize| format!("enter neighbour {}", neighbours[place].ip);
+                first(self.netlink.burst(&messages, asked)?)
+            }
+            NicStep::Forget { device, neighbours } => {
+                let index = self.netlink.index_of(device.as_str())?;
+                let message = |ip: &IpAddr| {
+                    let raw = wire::neighbour_for(*ip, None, index, 0, false);
+                    (Raw { kind: wire::RTM_DELNEIGH, ..raw }, NLM_F_ACK)
+                };
+                let messages: Vec<_> = neighbours.iter().map(message).collect();
+                let asked = |place: usize| format!("forget neighbour {}", neighbours[place]);
+                let refused = self.netlink.burst(&messages, asked)?;
+                first_but(refused, &[Errno::ENOENT])
+            }
+            NicStep::Give { from, to, addresses } => {
+                let index = self.netlink.index_of(to.as_str())?;
+                let message = |address: &NicAddress| {
+                    let bytes = wire::address_for(address, from.as_str(), to.as_str(), index);
+                    let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+                    (Raw { kind: wire::RTM_NEWADDR, bytes }, flags)
+                };
+                let messages: Vec<_> = addresses.iter().map(message).collect();
+                let asked = |place: usize| format!("give `{to}` {}", addresses[place].net);
+                first(self.netlink.burst(&messages, asked)?)
+            }
+            NicStep::Take { device, addresses } => {
+                let index = self.netlink.index_of(device.as_str())?;
+                let message = |address: &NicAddress| {
+                    let name = device.as_str();
+                    let bytes = wire::address_for(address, name, name, index);
+                    (Raw { kind: wire::RTM_DELADDR, bytes }, NLM_F_ACK)
+                };
+                let messages: Vec<_> = addresses.iter().map(message).collect();
+                let asked = |place: usize| format!("take {} off `{device}`", addresses[place].net);
+                let refused = self.netlink.burst(&messages, asked)?;
+                first_but(refused, &[Errno::EADDRNOTAVAIL])
+            }
+            NicStep::Settle { device } => self.settle(device).await,
+            NicStep::Carry { from, to, load } => self.carry(from, to, load),
+            NicStep::Listen { nic, hears, deaf: Some(deaf) } => nft::listen(nic, hears, deaf),
+            NicStep::Listen { nic, deaf: None, .. } => nft::listen_to_all(nic),
+            NicStep::Enter { device, load } => {
+                self.add_all(entered(&self.netlink, device, device, load)?)
+            }
+            NicStep::Raise { device, up } => {
+                let word = if *up { "raise" } else { "take down" };
+                self.netlink
+                    .set_link(device, Some(*up), Vec::new(), || format!("{word} `{device}`"))
+            }
+        }
+    }
+
+    /// By netlink, which only notes the way; the file of the parameter of that
+    /// name would have an address made at once.
+    ///
+    /// Like `ip link set dev DEVICE addrgenmode MODE`.
+    fn set_generates(&self, device: &IfName, mode: u8) -> Result<(), KernelError> {
+        // linux/rtnetlink.h and if_link.h
+        const RTM_SETLINK: u16 = 19;
+        const IFLA_AF_SPEC: u16 = 26;
+        const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+        let index = self.netlink.index_of(device.as_str())?;
+        let header = [&[0; 4], &index.to_ne_bytes()[..], &[0; 8]].concat();
+        let inet6 = attribute(IFLA_INET6_ADDR_GEN_MODE, &[mode]);
+        let inet6 = nest(u16::from(wire::AF_INET6), &[inet6]);
+        let message = Raw::new(RTM_SETLINK, &header, &[nest(IFLA_AF_SPEC, &[inet6])]);
+        let asked = || format!("say how `{device}` gets link-local addresses");
+        self.netlink.raw(message, 0, asked).map(drop)
+    }
+
+    /// Looks again and again: what there is to wait for is a worker of the
+    /// kernel's that takes less than a millisecond, as a rule.
+    async fn settle(&self, device: &IfName) -> Result<(), KernelError> {
+        let start = Instant::now();
+        loop {
+            observe::hurry(&self.netlink, [device].into_iter())?;
+            let nic = read::nic(&self.netlink, device)?;
+            let has = |flag| nic.addresses.iter().find(|address| address.flags & flag != 0);
+            if let Some(taken) = has(NicAddress::DADFAILED) {
+                let asked = format!("use {} on `{device}`, which another host has", taken.net);
+                return Err(KernelError::new(asked, Errno::EADDRINUSE));
+            }
+            let Some(waiting) = has(NicAddress::TENTATIVE) else { return Ok(()) };
+            if SETTLED_WITHIN < start.elapsed() {
+                let asked = format!("use {} on `{device}`", waiting.net);
+                return Err(KernelError::new(asked, Errno::ETIMEDOUT));
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// First all that is new is entered, then all that is old is deleted: at no
+    /// moment is there no way, and a new one that is refused costs nothing.
+    fn carry(&self, from: &IfName, to: &IfName, load: &Load) -> Result<(), KernelError> {
+        // What was entered before one was refused stays for whoever takes this
+        // back: he looks.
+        self.add_all(entered(&self.netlink, from, to, load)?)?;
+        let old = self.netlink.index_of(from.as_str())?;
+        let mut deletes: Vec<(Raw, u16)> = load
+            .routes
+            .iter()
+            .filter(|route| !is_replaced(route))
+            .map(|route| {
+                let bytes = wire::route_for(route, old, old);
+                (Raw { kind: wire::RTM_DELROUTE, bytes }, NLM_F_ACK)
+            })
+            .collect();
+        deletes.extend(load.rules.iter().map(|rule| {
+            let bytes = wire::rule_for(rule, from.as_str(), from.as_str());
+            (Raw { kind: wire::RTM_DELRULE, bytes }, NLM_F_ACK)
+        }));
+        let asked = |_| format!("delete the routes by `{from}`");
+        let refused = self.netlink.burst(&deletes, asked)?;
+        first_but(refused, &[Errno::ESRCH, Errno::ENOENT])
+    }
+
+    /// Enters all of it at once, and again what needed what came after it, as
+    /// long as that gets anywhere.
+    fn add_all(&self, mut adds: Vec<Request>) -> Result<(), KernelError> {
+        loop {
+            let messages: Vec<_> = adds.iter().map(|(message, _)| message.clone()).collect();
+            let asked = |place: usize| format!("enter {}", adds[place].1);
+            let mut refused = self.netlink.burst(&messages, asked)?;
+            refused.retain(|_, error| error.errno != Errno::EEXIST);
+            if refused.is_empty() {
+                return Ok(());
+            }
+            if refused.len() == adds.len() {
+                return first(refused);
+            }
+            let mut place = 0;
+            adds.retain(|_| {
+                place += 1;
+                refused.contains_key(&(place - 1))
+            });
+        }
+    }
+}
+
+/// A message with its flags, and what it enters, in words.
+type Request = ((Raw, u16), String);
+
+/// The requests that enter `load`, which leaves by `from`, as leaving by `to`.
+fn entered(
+    netlink: &Netlink,
+    from: &IfName,
+    to: &IfName,
+    load: &Load,
+) -> Result<Vec<Request>, KernelError> {
+    let (old, new) = (netlink.index_of(from.as_str())?, netlink.index_of(to.as_str())?);
+    let mut adds = Vec::new();
+    // The networks first: a router is looked for in them.
+    let (through, near): (Vec<&NicRoute>, Vec<&NicRoute>) =
+        load.routes.iter().partition(|route| !route.via.is_empty());
+    let route = |route: &&NicRoute| (added(route, old, new), route.to_string());
+    adds.extend(near.iter().map(route));
+    adds.extend(load.hops.iter().map(|hop| {
+        let bytes = wire::hop_for(hop, new);
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        ((Raw { kind: wire::RTM_NEWNEXTHOP, bytes }, flags), format!("nexthop {}", hop.id))
+    }));
+    adds.extend(through.iter().map(route));
+    // A crash may have left a rule for each of the two devices, which are one
+    // in the end.
+    let mut said = BTreeSet::new();
+    for rule in &load.rules {
+        let bytes = wire::rule_for(rule, from.as_str(), to.as_str());
+        if said.insert(bytes.clone()) {
+            let words = format!("rule {}", rule.priority);
+            adds.push(((Raw { kind: wire::RTM_NEWRULE, bytes }, NLM_F_ACK | NLM_F_CREATE), words));
+        }
+    }
+    Ok(adds)
+}
+
+/// Whether a route's new form takes the place of the old one by itself.
+///
+/// All routes of IPv6 to one network with one metric that lead through routers
+/// are one route with several ways to the kernel; the new ways would join the
+/// old ones. Every other route stands beside those that differ in the device,
+/// and a request to replace would hit whichever is the first.
+fn is_replaced(route: &NicRoute) -> bool {
+    route.to.addr().is_ipv6() && !route.via.is_empty()
+}
+
+fn added(route: &NicRoute, old: u32, new: u32) -> (Raw, u16) {
+    let bytes = wire::route_for(route, old, new);
+    let how = if is_replaced(route) { NLM_F_REPLACE } else { NLM_F_APPEND };
+    (Raw { kind: wire::RTM_NEWROUTE, bytes }, NLM_F_ACK | NLM_F_CREATE | how)
+}
+
+fn first(refused: BTreeMap<usize, KernelError>) -> Result<(), KernelError> {
+    first_but(refused, &[])
+}
+
+fn first_but(refused: BTreeMap<usize, KernelError>, fine: &[Errno]) -> Result<(), KernelError> {
+    let mut bad = refused.into_values().filter(|error| !fine.contains(&error.errno));
+    bad.next().map_or(Ok(()), Err)
+}
+
+/// Like `sysctl -w net.FAMILY.conf.DEVICE.KEY=VALUE`.
+fn set_parameter(device: &IfName, key: &str, value: &str) -> Result<(), KernelError> {
+    let asked = || format!("set `{key}` of `{device}` to {value}");
+    let path = read::parameter_path(device, key);
+    let path = path.ok_or_else(|| KernelError::new(asked(), Errno::EINVAL))?;
+    fs::write(path, value).map_err(|error| KernelError::from_io(asked(), &error))
+}

@@ -1,0 +1,207 @@
+//! Steps of attaching a NIC: what is to be done, never how.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::names::IfName;
+use crate::model::nic::{Neighbour, NicAddress, NicHop, NicRoute, NicRule};
+use crate::model::topology::Backend;
+use crate::plan::FabricStep;
+
+/// A thing to do for one pair of hands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NicStage {
+    /// For the kernel.
+    Nic(NicStep),
+    /// For the switches of one backend, which takes all of them or none.
+    Fabric(Backend, Vec<FabricStep>),
+}
+
+/// One change to the machine's own addresses, routes and rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NicStep {
+    /// Sets a kernel parameter of a device, by its short name
+    /// (`ipv4.rp_filter`).
+    Parameter {
+        /// The device.
+        device: IfName,
+        /// The parameter.
+        key: String,
+        /// What it is to be.
+        value: String,
+    },
+    /// Says how the kernel makes link-local addresses for a device, without
+    /// having it make any.
+    Generates {
+        /// The device.
+        device: IfName,
+        /// The way (`addr_gen_mode`).
+        mode: u8,
+    },
+    /// Has a device calculate checksums itself, or leave them to its hardware.
+    Checksums {
+        /// The device.
+        device: IfName,
+        /// Whether it leaves them.
+        leave: bool,
+    },
+    /// Enters neighbours, so that nobody has to be asked for.
+    Teach {
+        /// The device that they are behind.
+        device: IfName,
+        /// The neighbours.
+        neighbours: Vec<Neighbour>,
+    },
+    /// Deletes entries of neighbours.
+    Forget {
+        /// The device that they are behind.
+        device: IfName,
+        /// Their IP addresses.
+        neighbours: Vec<IpAddr>,
+    },
+    /// Gives a device addresses; one that it has gets the flags that are asked
+    /// for.
+    Give {
+        /// The device that had them when they were seen.
+        from: IfName,
+        /// The device that gets them.
+        to: IfName,
+        /// The addresses, in the order in which they are given.
+        addresses: Vec<NicAddress>,
+    },
+    /// Awaits that a device can use all of its addresses.
+    Settle {
+        /// The device.
+        device: IfName,
+    },
+    /// Makes routes, nexthop objects and rules that leave by one device leave
+    /// by another: all new ones at once, then all old ones away at once.
+    Carry {
+        /// The device by which they leave.
+        from: IfName,
+        /// The device by which they are to.
+        to: IfName,
+        /// What is carried.
+        load: Load,
+    },
+    /// Enters routes, nexthop objects and rules that were by a device and are
+    /// not any more.
+    Enter {
+        /// The device by which they were seen to leave.
+        device: IfName,
+        /// What is entered.
+        load: Load,
+    },
+    /// Raises a device, or takes it down.
+    Raise {
+        /// The device.
+        device: IfName,
+        /// Whether it is to be up.
+        up: bool,
+    },
+    /// Takes addresses off a device.
+    Take {
+        /// The device.
+        device: IfName,
+        /// The addresses, in the order in which they go.
+        addresses: Vec<NicAddress>,
+    },
+    /// Has the host hear nothing from `deaf` (frames still reach a switch in
+    /// userspace, which takes them before), and all from `hears` again. Both
+    /// with one stroke.
+    Listen {
+        /// The NIC, whose name the filter has.
+        nic: IfName,
+        /// The device that it hears.
+        hears: IfName,
+        /// The device that it does not hear; `None` takes the filter away.
+        deaf: Option<IfName>,
+    },
+}
+
+/// What leaves by a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Routes.
+    pub routes: Vec<NicRoute>,
+    /// Nexthop objects.
+    pub hops: Vec<NicHop>,
+    /// Rules: all of a priority, in their order.
+    pub rules: Vec<NicRule>,
+}
+
+impl Load {
+    /// Whether there is nothing to carry.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.hops.is_empty() && self.rules.is_empty()
+    }
+
+    /// All of it in a few words.
+    fn words(&self) -> String {
+        let mut words: Vec<String> = self.routes.iter().map(ToString::to_string).collect();
+        words.extend(self.hops.iter().map(|hop| format!("nexthop {}", hop.id)));
+        let rules = self.rules.iter().filter(|rule| rule.names_it);
+        words.extend(rules.map(|rule| format!("rule {}", rule.priority)));
+        words.join("; ")
+    }
+}
+
+impl fmt::Display for NicStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Parameter { device, key, value } => write!(f, "~ {device}: {key}={value}"),
+            Self::Generates { device, mode } => {
+                let way = ["eui64", "none", "stable-privacy", "random"].get(usize::from(*mode));
+                write!(f, "~ {device}: link-local addresses {}", way.unwrap_or(&"unknown"))
+            }
+            Self::Checksums { device, leave } => {
+                let word = if *leave { "leaves" } else { "calculates" };
+                write!(f, "~ {device} {word} checksums")
+            }
+            Self::Teach { device, neighbours } => {
+                let words: Vec<_> =
+                    neighbours.iter().map(|n| format!("{} is {}", n.ip, n.mac)).collect();
+                write!(f, "+ neighbours of {device}: {}", words.join(", "))
+            }
+            Self::Forget { device, neighbours } => {
+                let words: Vec<_> = neighbours.iter().map(ToString::to_string).collect();
+                write!(f, "- neighbours of {device}: {}", words.join(", "))
+            }
+            Self::Give { to, addresses, .. } => {
+                write!(f, "+ addresses on {to}: {}", nets(addresses))
+            }
+            Self::Settle { device } => write!(f, "  wait until {device} can use its addresses"),
+            Self::Carry { from, to, load } => {
+                write!(f, "> from {from} to {to}, at once: {}", load.words())
+            }
+            Self::Enter { device, load } => write!(f, "+ by {device}: {}", load.words()),
+            Self::Raise { device, up } => {
+                write!(f, "~ {device} is {}", if *up { "up" } else { "down" })
+            }
+            Self::Take { device, addresses } => {
+                write!(f, "- addresses on {device}: {}", nets(addresses))
+            }
+            Self::Listen { hears, deaf: Some(deaf), .. } => {
+                write!(f, "~ the host hears {hears}, and not {deaf}")
+            }
+            Self::Listen { hears, deaf: None, .. } => write!(f, "~ the host hears {hears}"),
+        }
+    }
+}
+
+fn nets(addresses: &[NicAddress]) -> String {
+    let nets: Vec<_> = addresses.iter().map(|address| address.net.to_string()).collect();
+    nets.join(", ")
+}
+
+impl NicStage {
+    /// The stage in words, each step a line.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Nic(step) => vec![step.to_string()],
+            Self::Fabric(_, steps) => steps.iter().map(FabricStep::line).collect(),
+        }
+    }
+}
