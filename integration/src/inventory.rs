@@ -26,7 +26,8 @@ pub struct Inventory {
 }
 
 /// What the kernel changes without being asked to.
-const VOLATILE: [&str; 14] = [
+const VOLATILE: [&str; 15] = [
+    "expires",
     "hello_timer",
     "tcn_timer",
     "topology_change_timer",

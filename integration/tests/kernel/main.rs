@@ -1,6 +1,7 @@
 //! ovsns on the real kernel. Every test has a machine of its own (see the
 //! `world` library) and asks the kernel, never ovsns, what came of a command.
 
+mod attach;
 mod bonds;
 mod change;
 mod contract;
@@ -94,6 +95,20 @@ fn switches(world: &World, lab: &str) -> usize {
 
 fn main() -> ExitCode {
     world::main(&[
+        tests![attach:
+            into_a_bridge_and_home.vm(),
+            into_our_open_vswitch_and_home,
+            into_the_machines_open_vswitch_and_home.vm(),
+            what_changed_meanwhile_goes_home_too,
+            nodes_reach_the_network.vm(),
+            it_has_to_be_confirmed.vm(),
+            what_stands_in_the_way_is_refused.vm(),
+            a_dry_run_says_all_and_does_nothing,
+            killed_at_every_request_on_a_bridge @ 600,
+            all_killed_at_every_request_on_a_bridge @ 600,
+            killed_at_every_request_on_open_vswitch @ 900,
+            all_killed_at_every_request_on_open_vswitch @ 900,
+        ],
         tests![strangers:
             commands_inside_a_node_are_refused,
             a_link_moved_out_of_our_group_goes_too,

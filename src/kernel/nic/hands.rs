@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
 use nix::errno::Errno;
 
@@ -22,6 +23,11 @@ use crate::plan::attach::{Facts, NicStep};
 /// How long a device may take to use addresses that are not tried for
 /// duplicates.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often in a row a switch has to keep step to be taken to have caught up.
+const CALM: u32 = 4;
+/// How long that is waited for.
+const DRAINED_WITHIN: Duration = Duration::from_millis(300);
 
 /// The hands for what hangs on NICs of the machine's own namespace.
 #[derive(Debug)]
@@ -141,7 +147,8 @@ impl NicHands {
                 let refused = self.netlink.burst(&messages, asked)?;
                 first_but(refused, &[Errno::EADDRNOTAVAIL])
             }
-            NicStep::Settle { device } => self.settle(device).await,
+            NicStep::Settle { device, addresses } => self.settle(device, addresses).await,
+            NicStep::Drain { nic, local } => self.drain(nic, local).await,
             NicStep::Carry { from, to, load } => self.carry(from, to, load),
             NicStep::Listen { nic, hears, deaf: Some(deaf) } => nft::listen(nic, hears, deaf),
             NicStep::Listen { nic, deaf: None, .. } => nft::listen_to_all(nic),
@@ -176,12 +183,13 @@ impl NicHands {
 
     /// Looks again and again: what there is to wait for is a worker of the
     /// kernel's that takes less than a millisecond, as a rule.
-    async fn settle(&self, device: &IfName) -> Result<(), KernelError> {
+    async fn settle(&self, device: &IfName, nets: &[IpNet]) -> Result<(), KernelError> {
         let start = Instant::now();
         loop {
             observe::hurry(&self.netlink, [device].into_iter())?;
             let nic = read::nic(&self.netlink, device)?;
-            let has = |flag| nic.addresses.iter().find(|address| address.flags & flag != 0);
+            let given = || nic.addresses.iter().filter(|address| nets.contains(&address.net));
+            let has = |flag| given().find(|address| address.flags & flag != 0);
             if let Some(taken) = has(NicAddress::DADFAILED) {
                 let asked = format!("use {} on `{device}`, which another host has", taken.net);
                 return Err(KernelError::new(asked, Errno::EADDRINUSE));
@@ -193,6 +201,28 @@ impl NicHands {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Compares what came in by both: as long as more comes out at the local
+    /// device than comes in at the NIC, or nothing does, it piled up.
+    ///
+    /// A bound and no failure: with traffic that is not for this host the two
+    /// never agree, and what is late is heard twice.
+    async fn drain(&self, nic: &IfName, local: &IfName) -> Result<(), KernelError> {
+        let counted = || -> Result<(u64, u64), KernelError> {
+            let one = |device: &IfName| received(device);
+            Ok((one(nic)?, one(local)?))
+        };
+        let (start, mut last, mut calm) = (Instant::now(), counted()?, 0);
+        while calm < CALM && start.elapsed() < DRAINED_WITHIN {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            let now = counted()?;
+            let (came, left) = (now.0 - last.0, now.1 - last.1);
+            let in_step = left <= came && (came == 0 || 0 < left);
+            calm = if in_step { calm + 1 } else { 0 };
+            last = now;
+        }
+        Ok(())
     }
 
     /// First all that is new is entered, then all that is old is deleted: at no
@@ -302,6 +332,14 @@ fn first(refused: BTreeMap<usize, KernelError>) -> Result<(), KernelError> {
 fn first_but(refused: BTreeMap<usize, KernelError>, fine: &[Errno]) -> Result<(), KernelError> {
     let mut bad = refused.into_values().filter(|error| !fine.contains(&error.errno));
     bad.next().map_or(Ok(()), Err)
+}
+
+/// How many frames a device has received.
+fn received(device: &IfName) -> Result<u64, KernelError> {
+    let asked = || format!("count the frames of `{device}`");
+    let path = format!("/sys/class/net/{device}/statistics/rx_packets");
+    let text = fs::read_to_string(path).map_err(|e| KernelError::from_io(asked(), &e))?;
+    text.trim().parse().map_err(|_| KernelError::new(asked(), Errno::EBADMSG))
 }
 
 /// Like `sysctl -w net.FAMILY.conf.DEVICE.KEY=VALUE`.

@@ -96,6 +96,10 @@ pub fn attach(attached: &Attached) -> Vec<NicStage> {
     let (name, stand_in) = attached.names();
     let mut stages = Stages::default();
     let after = attached.switch_after();
+    // It gets the NIC's. One that the kernel made of the same Ethernet address
+    // would be the same, and be tried for duplicates, which takes a second: Open
+    // vSwitch takes its local device down and up to give it its address.
+    stages.generates(local, stand_in, NO_ADDRESSES);
     if attached.switch != after {
         let (before, backend) = (attached.switch.clone(), attached.backend());
         stages.fabric(backend, FabricStep::SetSwitch { before, after });
@@ -119,23 +123,28 @@ pub fn attach(attached: &Attached) -> Vec<NicStage> {
     if *userspace {
         stages.listen(name, name, Some(stand_in));
     }
-    if nic.link.generates.is_some_and(|mode| mode != NO_ADDRESSES) {
-        stages.push(NicStep::Generates { device: name.clone(), mode: NO_ADDRESSES });
-    }
+    stages.generates(nic, name, NO_ADDRESSES);
     if !nic.link.up {
         stages.push(NicStep::Raise { device: name.clone(), up: true });
     }
     stages.fabric(attached.backend(), FabricStep::AddPort(attached.port.clone()));
     if !nic.addresses.is_empty() {
-        stages.push(NicStep::Settle { device: stand_in.clone() });
+        let addresses = nic.addresses.iter().map(|address| address.net).collect();
+        stages.push(NicStep::Settle { device: stand_in.clone(), addresses });
+    }
+    if *userspace {
+        stages.push(NicStep::Drain { nic: name.clone(), local: stand_in.clone() });
     }
     if *userspace {
         stages.listen(name, stand_in, Some(name));
     }
     stages.carry(name, stand_in, load(nic));
     stages.take(name, &nic.addresses);
-    for (device, was) in [(name, nic), (stand_in, nic)] {
-        if let Some(value) = was.parameters.get(REVERSE_PATH) {
+    if let (Some(mode), Some(_)) = (nic.link.generates, local.link.generates) {
+        stages.push(NicStep::Generates { device: stand_in.clone(), mode });
+    }
+    if let Some(value) = nic.parameters.get(REVERSE_PATH) {
+        for device in [name, stand_in] {
             stages.push(parameter(device, REVERSE_PATH, value));
         }
     }
@@ -242,6 +251,14 @@ fn beyond(now: &Nic, before: &Nic) -> Carried {
     }
 }
 
+/// What became of a parameter of the local device while it stood in for the
+/// NIC. One that is as before it did is so because it was put back, or because
+/// it is the NIC's, too.
+fn became<'a>(attached: &Attached, local: Option<&'a Nic>, key: &str) -> Option<&'a String> {
+    let now = local?.parameters.get(key)?;
+    (attached.local.parameters.get(key) != Some(now)).then_some(now)
+}
+
 /// What was by the NIC and is neither by it nor on its way to it.
 fn missing(was: &Load, nic: &Nic, coming: &Load) -> Load {
     let routes = nic.routes.iter().chain(&coming.routes).map(|route| route.key());
@@ -279,6 +296,13 @@ impl Stages {
             if nic.parameters.get(REVERSE_PATH).is_some_and(|value| value != LOOSE) {
                 self.push(parameter(&nic.link.name, REVERSE_PATH, LOOSE));
             }
+        }
+    }
+
+    /// Says how `device`, which is or was like `nic`, gets link-local addresses.
+    fn generates(&mut self, nic: &Nic, device: &IfName, mode: u8) {
+        if nic.link.generates.is_some_and(|is| is != mode) {
+            self.push(NicStep::Generates { device: device.clone(), mode });
         }
     }
 
@@ -376,7 +400,8 @@ impl Stages {
             self.give(from, name, these().filter(|a| is_tried(a)).cloned().collect());
         }
         if nic.link.up {
-            self.push(NicStep::Settle { device: name.clone() });
+            let addresses = wanted.iter().map(|(_, address)| address.net).collect();
+            self.push(NicStep::Settle { device: name.clone(), addresses });
         }
     }
 
@@ -384,9 +409,10 @@ impl Stages {
     fn put_back(&mut self, attached: &Attached, nic: &Nic, local: Option<&Nic>, undo: bool) {
         let (name, stand_in) = attached.names();
         for (key, was) in &attached.nic.parameters {
-            // The local device stood in for the NIC: what it became, the NIC is.
-            let became = local.and_then(|local| local.parameters.get(key)).filter(|_| !undo);
-            let value = became.unwrap_or(was);
+            let value = match undo || key == REVERSE_PATH {
+                true => was,
+                false => became(attached, local, key).or(nic.parameters.get(key)).unwrap_or(was),
+            };
             let is = nic.parameters.get(key);
             if key == REVERSE_PATH || is.is_some_and(|is| is != value) {
                 self.push(parameter(name, key, value));
@@ -399,14 +425,15 @@ impl Stages {
                     self.push(parameter(stand_in, key, was));
                 }
             }
+            if let Some(mode) = attached.local.link.generates {
+                self.generates(local, stand_in, mode);
+            }
         }
         if !attached.nic.link.up && nic.link.up {
             self.push(NicStep::Raise { device: name.clone(), up: false });
         }
-        if let Some(mode) = attached.nic.link.generates
-            && nic.link.generates != Some(mode)
-        {
-            self.push(NicStep::Generates { device: name.clone(), mode });
+        if let Some(mode) = attached.nic.link.generates {
+            self.generates(nic, name, mode);
         }
     }
 }

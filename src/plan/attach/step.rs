@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::names::IfName;
@@ -71,10 +72,21 @@ pub enum NicStep {
         /// The addresses, in the order in which they are given.
         addresses: Vec<NicAddress>,
     },
-    /// Awaits that a device can use all of its addresses.
+    /// Awaits that a device can use addresses that it was given.
     Settle {
         /// The device.
         device: IfName,
+        /// The addresses.
+        addresses: Vec<IpNet>,
+    },
+    /// Awaits that a switch in userspace passes frames of a NIC on to its local
+    /// device as they come. While it takes in a new port they pile up, and what
+    /// the host has heard from the NIC it would hear again.
+    Drain {
+        /// The NIC.
+        nic: IfName,
+        /// The switch's local device.
+        local: IfName,
     },
     /// Makes routes, nexthop objects and rules that leave by one device leave
     /// by another: all new ones at once, then all old ones away at once.
@@ -172,7 +184,10 @@ impl fmt::Display for NicStep {
             Self::Give { to, addresses, .. } => {
                 write!(f, "+ addresses on {to}: {}", nets(addresses))
             }
-            Self::Settle { device } => write!(f, "  wait until {device} can use its addresses"),
+            Self::Drain { nic, local } => {
+                write!(f, "  wait until frames from {nic} reach {local} as they come")
+            }
+            Self::Settle { device, .. } => write!(f, "  wait until {device} can use its addresses"),
             Self::Carry { from, to, load } => {
                 write!(f, "> from {from} to {to}, at once: {}", load.words())
             }
