@@ -50,6 +50,7 @@ fn text(view: &LabView) -> String {
         ("openflow", openflow(view)),
         ("nodes", node::table(view)),
         ("links", link::table(view)),
+        ("uplinks", uplinks(view)),
         ("ports", ports(view)),
         ("routes", routes(view)),
         ("learned", learned(view)),
@@ -118,6 +119,19 @@ fn openflow(view: &LabView) -> Vec<Vec<String>> {
             row.push(more);
             row
         }));
+    }
+    rows
+}
+
+/// A row a NIC of the machine.
+fn uplinks(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["NIC", "SWITCH", "ADDRESSES ON", "STATE"]);
+    for uplink in &view.uplinks {
+        let state = match &uplink.unconfirmed {
+            Some(id) => format!("to be confirmed: `ovsns confirm {id}`"),
+            None => "attached".to_owned(),
+        };
+        rows.push(vec![uplink.nic.clone(), uplink.switch.clone(), uplink.local.clone(), state]);
     }
     rows
 }

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{CliError, input, show};
+use crate::engine::attachments::Attachments;
 use crate::engine::{Engine, EngineError, Status};
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{Policing, PortSettings, Shaping, Vlan};
 use crate::model::world::{KernelRoute, PortKind, SeenPort, SeenSwitch, World};
+use crate::plan::attach::Attached;
 use crate::plan::text;
 use crate::switch::{Counters, Standing, Traffic};
 
@@ -60,6 +62,7 @@ pub(super) struct LabView {
     pub(super) switches: Vec<SwitchView>,
     pub(super) nodes: Vec<NodeView>,
     pub(super) links: Vec<LinkView>,
+    pub(super) uplinks: Vec<UplinkView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -186,6 +189,17 @@ pub(super) struct RouteView {
     pub(super) metric: u32,
 }
 
+/// A NIC of the machine that is a port of a switch.
+#[derive(Debug, Serialize)]
+pub(super) struct UplinkView {
+    pub(super) nic: String,
+    pub(super) switch: String,
+    /// The local device, which has the machine's addresses.
+    pub(super) local: String,
+    /// What to confirm within how long, if that is still to be done.
+    pub(super) unconfirmed: Option<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct LinkView {
     pub(super) ends: [String; 2],
@@ -211,6 +225,7 @@ impl LabView {
             }
             switches.push(switch_view(&status.world, seen, &traffic, standing));
         }
+        let uplinks = uplinks(engine, lab)?;
         let nodes = nodes(lab, &status.world);
         let links = links(&status.world, &nodes);
         Ok(Self {
@@ -222,8 +237,21 @@ impl LabView {
             switches,
             nodes,
             links,
+            uplinks,
         })
     }
+}
+
+fn uplinks(engine: &Engine, lab: &LabName) -> Result<Vec<UplinkView>, EngineError> {
+    let Attachments { nics, change, boot: _ } = engine.attachments(lab)?;
+    let change = change.filter(|change| change.proved);
+    let view = |(nic, attached): (&IfName, &Attached)| UplinkView {
+        nic: nic.to_string(),
+        switch: attached.switch.name.to_string(),
+        local: attached.local.link.name.to_string(),
+        unconfirmed: change.as_ref().filter(|c| c.nics.contains(nic)).map(|c| c.id.clone()),
+    };
+    Ok(nics.iter().map(view).collect())
 }
 
 fn state(status: &Status) -> &'static str {
@@ -237,6 +265,9 @@ fn state(status: &Status) -> &'static str {
 
 /// What a port of ours leads to, by its mark.
 fn across(world: &World, device: &IfName) -> Option<String> {
+    if world.uplinks.contains_key(device) {
+        return Some(format!("NIC {device}"));
+    }
     let by_switch = world.fabric.switches.values().find_map(|seen| seen.ports.get(device));
     let mark = by_switch.map(|port| port.mark.as_str()).filter(|mark| !mark.is_empty());
     let mark = match mark {

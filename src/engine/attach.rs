@@ -23,7 +23,7 @@ use crate::model::mark::Mark;
 use crate::model::names::{IfName, LabName};
 use crate::model::nic::{Nic, NicAddress, NicLink};
 use crate::model::topology::{Backend, Datapath, Lab, PortSettings, Uplink};
-use crate::model::world::{PortKind, PortSpec, SwitchSpec};
+use crate::model::world::{PortKind, PortSpec, Questions, SwitchSpec, World};
 use crate::plan::attach::preflight::Wish;
 use crate::plan::attach::{self, Attached, Home, NicStage, Preflight};
 use crate::plan::{Abilities, Refusal};
@@ -98,7 +98,7 @@ impl Engine {
     ) -> Result<Done, EngineError> {
         let attached = self.state.attachments(&lab.name)?;
         let earlier = self.state.read(&lab.name)?.lab;
-        let leaving = leaving(&attached, lab);
+        let leaving = self.leaving(&attached, lab).await?;
         let missing = self.missing(lab, &attached, &leaving).await?;
         let mut moved = Moved::default();
         moved.warnings.extend(missing.iter().flat_map(|m| m.preflight.warnings.clone()));
@@ -119,7 +119,7 @@ impl Engine {
     /// now, with a switch that may not be there yet.
     pub(super) async fn plan_uplinks(&mut self, lab: &Lab) -> Result<Moved, EngineError> {
         let attached = self.state.attachments(&lab.name)?;
-        let leaving = leaving(&attached, lab);
+        let leaving = self.leaving(&attached, lab).await?;
         let missing = self.missing(lab, &attached, &leaving).await?;
         let mut moved = Moved::default();
         for nic in &leaving {
@@ -148,6 +148,41 @@ impl Engine {
             moved.lines.extend(attach::attach(&attached).iter().flat_map(NicStage::lines));
         }
         Ok(moved)
+    }
+
+    /// The NICs that are attached and not wanted so, and those that somebody
+    /// pulled out, which have to come home before they can be attached again.
+    async fn leaving(
+        &mut self,
+        attached: &Attachments,
+        lab: &Lab,
+    ) -> Result<BTreeSet<IfName>, EngineError> {
+        if attached.nics.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let world = self.observe(&Questions::whose(&lab.name)).await?;
+        let stays = |nic: &IfName| {
+            let uplink = lab.uplinks.get(nic);
+            uplink.is_some_and(|uplink| world.uplinks[nic].switch == uplink.switch)
+                && is_plugged(&world, nic)
+        };
+        Ok(attached.nics.keys().filter(|nic| !stays(nic)).cloned().collect())
+    }
+
+    /// What `up` would do about NICs, each a line.
+    pub(super) fn uplink_drift(
+        &self,
+        lab: &Lab,
+        world: &World,
+    ) -> Result<Vec<String>, EngineError> {
+        let attached = self.state.attachments(&lab.name)?.nics;
+        let missing = lab.uplinks.iter().filter(|(nic, _)| !attached.contains_key(nic));
+        let missing =
+            missing.map(|(nic, uplink)| format!("+ NIC {nic} on switch {}", uplink.switch));
+        let pulled = attached.iter().filter(|(nic, _)| !is_plugged(world, nic));
+        let pulled = pulled
+            .map(|(nic, attached)| format!("~ NIC {nic} back on switch {}", attached.switch.name));
+        Ok(missing.chain(pulled).collect())
     }
 
     fn nics(&mut self) -> Result<&mut NicHands, EngineError> {
@@ -196,7 +231,7 @@ impl Engine {
                 }
                 Err(error) => return Err(error.into()),
             };
-            if leaving.contains(name) {
+            if attached.nics.contains_key(name) {
                 // It is a port now, and will be none.
                 missing.push(Missing {
                     nic: name.clone(),
@@ -586,13 +621,14 @@ impl Engine {
     }
 }
 
-/// The NICs that are attached and not wanted so.
-fn leaving(attached: &Attachments, lab: &Lab) -> BTreeSet<IfName> {
-    let stays = |nic: &IfName, attached: &Attached| {
-        lab.uplinks.get(nic).is_some_and(|uplink| uplink.switch == attached.switch.name)
-    };
-    let leaving = attached.nics.iter().filter(|(nic, attached)| !stays(nic, attached));
-    leaving.map(|(nic, _)| nic.clone()).collect()
+/// Whether a NIC is a port of the switch that it is attached to. Of a switch
+/// that cannot be seen nobody knows.
+fn is_plugged(world: &World, nic: &IfName) -> bool {
+    let Some(uplink) = world.uplinks.get(nic) else { return false };
+    match world.fabric.switches.get(&uplink.switch) {
+        Some(switch) => switch.ports.contains_key(nic),
+        None => !world.fabric.unseen.is_empty(),
+    }
 }
 
 fn in_userspace(spec: &SwitchSpec) -> bool {

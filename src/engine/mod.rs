@@ -479,10 +479,11 @@ impl Engine {
                 let wanted = self.wanted(lab).await?;
                 let world = self.observe(&questions(lab, &wanted)).await?;
                 let abilities = self.abilities(&wanted).await?;
-                let drift = match plan::up(&lab.name, &wanted, &world, &abilities) {
+                let mut drift = match plan::up(&lab.name, &wanted, &world, &abilities) {
                     Ok(plan) => plan.lines(),
                     Err(refusals) => refusals.iter().map(|r| format!("! {r}")).collect(),
                 };
+                drift.extend(self.uplink_drift(lab, &world)?);
                 (world, drift)
             }
         };
