@@ -250,6 +250,8 @@ switches:
       - priority=7,in_port=n1,actions=drop
       - in_port=n2,actions=output:s2
       - in_port=n2,actions=output:s2
+      - in_port=2,priority=9,actions=drop
+      - in_port=n2,priority=9,actions=drop
       - in_port=\"veth7\",actions=normal
   s2: { backend: ovs }
 nodes: { n1: {}, n2: {} }
@@ -257,7 +259,8 @@ links: [{ endpoints: [n1, s1] }, { endpoints: [n2, s1] }, { endpoints: [s1, s2] 
 ";
     let lab = lab(text);
     let mut able = Abilities { backend: Backend::Ovs, ..able() };
-    let needs = plan::needs(&Wanted::new(&lab, Backend::Linux)).remove(&Backend::Ovs);
+    let needs =
+        plan::needs(&Wanted::new(&lab, Backend::Linux), &World::default()).remove(&Backend::Ovs);
     for need in needs.expect("two switches of Open vSwitch") {
         let Need::Flow { text, protocols } = &need else { continue };
         assert_eq!(protocols.iter().collect::<Vec<_>>(), ["OpenFlow13"]);

@@ -14,7 +14,8 @@ use crate::model::mark::{Mark, Thing};
 use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::ports::{NoPort, Ports};
 use crate::model::topology::Lab;
-use crate::model::world::{Fabric, Questions, SeenSwitch};
+use crate::model::world::{Questions, SeenSwitch, World};
+use crate::plan::{self, Wanted};
 use crate::switch::{Flow, OpenFlow};
 
 /// Add, delete or show OpenFlow flows of a switch
@@ -280,7 +281,7 @@ pub(super) struct Place {
     lab: LabName,
     /// The switch.
     pub(super) switch: SwitchName,
-    fabric: Fabric,
+    world: World,
 }
 
 impl Place {
@@ -297,14 +298,14 @@ impl Place {
         if world.is_empty() && engine.state().read(&lab).map_err(EngineError::from)?.lab.is_none() {
             return Err(EngineError::NoLab(lab).into());
         }
-        let mut place = Self { engine, lab, switch, fabric: world.fabric };
+        let mut place = Self { engine, lab, switch, world };
         place.openflow()?;
         Ok(place)
     }
 
     /// The switch as it is there.
     pub(super) fn seen(&self) -> Result<&SeenSwitch, CliError> {
-        self.fabric.switches.get(&self.switch).ok_or_else(|| no_switch(&self.switch))
+        self.world.fabric.switches.get(&self.switch).ok_or_else(|| no_switch(&self.switch))
     }
 
     /// The switches of its kind.
@@ -339,11 +340,15 @@ impl Place {
         words: &str,
         flow: &str,
     ) -> Result<(Form, Vec<(String, Form)>), CliError> {
-        let switch = lab.switches.get(&self.switch).ok_or_else(|| no_switch(&self.switch))?;
-        let texts = switch.flows.iter().map(String::as_str).chain([flow]);
-        let numbered = flow::numbered(texts);
-        let numbered: Vec<&str> = numbered.iter().map(String::as_str).collect();
-        let protocols = &switch.settings.openflow.protocols;
+        let backend = self.seen()?.spec.backend;
+        let mut with = lab.clone();
+        let switch = with.switches.get_mut(&self.switch).ok_or_else(|| no_switch(&self.switch))?;
+        switch.flows.push(flow.to_owned());
+        let wanted = Wanted::new(&with, backend);
+        let spec = &wanted.switches[&self.switch];
+        let texts = plan::flow_texts(&wanted, spec, &self.world);
+        let numbered: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let protocols = &spec.settings.openflow.protocols;
         let forms = self.openflow()?.read(protocols, &numbered).await;
         let mut forms = forms.map_err(EngineError::ObserveSwitches)?;
         let form = forms.pop().expect("one for each flow").map_err(|why| {
@@ -353,7 +358,7 @@ impl Place {
                  `in_port=n1`, `output:n1`",
             )
         })?;
-        let there = switch.flows.iter().cloned().zip(forms);
+        let there = lab.switches[&self.switch].flows.iter().cloned().zip(forms);
         Ok((form, there.filter_map(|(text, form)| Some((text, form.ok()?))).collect()))
     }
 
@@ -366,7 +371,7 @@ impl Place {
 
     /// What the ports of the lab are called.
     pub(super) fn ports(&self) -> Called {
-        let switches = self.fabric.switches.values();
+        let switches = self.world.fabric.switches.values();
         switches.flat_map(|seen| Ports::seen(seen).devices(&self.lab)).collect()
     }
 
@@ -376,7 +381,7 @@ impl Place {
         let made_up = |seen: &&SeenSwitch| {
             Mark::parse(&seen.spec.alias).is_some_and(|mark| mark.device() == seen.spec.device)
         };
-        let switches = self.fabric.switches.values().filter(made_up);
+        let switches = self.world.fabric.switches.values().filter(made_up);
         switches.map(|seen| (seen.spec.device.clone(), seen.spec.name.to_string())).collect()
     }
 

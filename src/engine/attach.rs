@@ -130,7 +130,7 @@ impl Engine {
         }
         let wanted = self.wanted(lab).await?;
         let world = self.observe(&questions(lab, &wanted)).await?;
-        let abilities = self.abilities(&wanted).await?;
+        let abilities = self.abilities(&wanted, &world).await?;
         let settled = wanted.settled(&world, &abilities);
         for Missing { nic, uplink, preflight } in missing {
             moved.warnings.extend(preflight.warnings);
@@ -206,7 +206,7 @@ impl Engine {
         let settled = {
             let wanted = self.wanted(lab).await?;
             let world = self.observe(&questions(lab, &wanted)).await?;
-            let abilities = self.abilities(&wanted).await?;
+            let abilities = self.abilities(&wanted, &world).await?;
             (wanted.settled(&world, &abilities), world)
         };
         let (settled, world) = settled;
@@ -388,7 +388,7 @@ impl Engine {
     ) -> Result<Attached, EngineError> {
         let wanted = self.wanted(lab).await?;
         let world = self.observe(&questions(lab, &wanted)).await?;
-        let abilities = self.abilities(&wanted).await?;
+        let abilities = self.abilities(&wanted, &world).await?;
         let seen = world.fabric.switches.get(&uplink.switch);
         let spec = seen.map(|seen| seen.spec.clone());
         let gone = || KernelError::new("find the switch", Errno::ENODEV);

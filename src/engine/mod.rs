@@ -229,8 +229,12 @@ impl Engine {
     }
 
     /// What each backend here can do of what `wanted` needs.
-    async fn abilities(&mut self, wanted: &Wanted) -> Result<Vec<Abilities>, EngineError> {
-        let mut needs = plan::needs(wanted);
+    async fn abilities(
+        &mut self,
+        wanted: &Wanted,
+        world: &World,
+    ) -> Result<Vec<Abilities>, EngineError> {
+        let mut needs = plan::needs(wanted, world);
         let mut abilities = Vec::new();
         for (backend, switch) in &mut self.switches {
             let needs = needs.remove(backend).unwrap_or_default();
@@ -455,7 +459,7 @@ impl Engine {
         if let Some((backend, why)) = world.unseen().next() {
             return Err(EngineError::Unseen { lab: lab.clone(), backend, why: why.to_owned() });
         }
-        let abilities = self.abilities(&Wanted::default()).await?;
+        let abilities = self.abilities(&Wanted::default(), &world).await?;
         Ok(plan::down(lab, &world, &abilities))
     }
 
@@ -478,7 +482,7 @@ impl Engine {
             Some(lab) => {
                 let wanted = self.wanted(lab).await?;
                 let world = self.observe(&questions(lab, &wanted)).await?;
-                let abilities = self.abilities(&wanted).await?;
+                let abilities = self.abilities(&wanted, &world).await?;
                 let mut drift = match plan::up(&lab.name, &wanted, &world, &abilities) {
                     Ok(plan) => plan.lines(),
                     Err(refusals) => refusals.iter().map(|r| format!("! {r}")).collect(),
@@ -579,7 +583,7 @@ impl Engine {
         wanted: &Wanted,
     ) -> Result<(Done, World), EngineError> {
         let world = self.observe(&questions(lab, wanted)).await?;
-        let abilities = self.abilities(wanted).await?;
+        let abilities = self.abilities(wanted, &world).await?;
         let was_there = !world.is_empty();
         match plan::up(&lab.name, wanted, &world, &abilities) {
             Ok(plan) => Ok((Done { plan, was_there, moved: Moved::default() }, world)),

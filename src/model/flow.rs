@@ -164,21 +164,30 @@ pub fn devices(text: &str) -> impl Iterator<Item = &str> {
     text.split('"').skip(1).step_by(2)
 }
 
-/// Flows with a number in place of each port that has a name, the same for
-/// the same name: such as can be read where there is no switch. The numbers
-/// are far from those that ports have.
-pub fn numbered<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<String> {
+/// Flows with a number in place of each device in quotes: such as can be read
+/// where there is no switch. A device has that of `numbers`, so that a flow
+/// reads the same by the name and by the number of a port; one that is not
+/// among them has one far from those that ports have, the same everywhere.
+pub fn numbered<'t>(
+    texts: impl IntoIterator<Item = &'t str>,
+    numbers: &BTreeMap<&str, u16>,
+) -> Vec<String> {
     const FIRST: usize = 0xfeff;
-    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
-    let mut number = |name: &str| {
-        let next = FIRST.saturating_sub(numbers.len());
-        numbers.entry(name.to_owned()).or_insert(next).to_string()
+    let mut others: Vec<&str> = Vec::new();
+    let mut number = |device: &'t str| -> String {
+        if let Some(number) = numbers.get(device) {
+            return number.to_string();
+        }
+        let place = others.iter().position(|other| *other == device).unwrap_or_else(|| {
+            others.push(device);
+            others.len() - 1
+        });
+        FIRST.saturating_sub(place).to_string()
     };
     let texts = texts.into_iter().map(|text| {
-        let text = with_ports(text, |port| number(port));
         let parts = text.split('"').enumerate().map(|(i, part)| match i % 2 {
             0 => part.to_owned(),
-            _ => number(&format!("\"{part}\"")),
+            _ => number(part),
         });
         parts.collect()
     });
@@ -349,11 +358,16 @@ mod tests {
 
     #[test]
     fn numbers_in_place_of_names() {
-        let texts =
-            ["in_port=n1,actions=output:n2,output:3", "in_port=\"veth7\",actions=output:n1"];
+        let texts = [
+            "in_port=\"n1\",actions=output:\"n2\",output:3",
+            "in_port=\"veth7\",actions=output:\"n1\",output:\"n2\"",
+        ];
         assert_eq!(
-            numbered(texts),
-            ["in_port=65279,actions=output:65278,output:3", "in_port=65277,actions=output:65279",]
+            numbered(texts, &BTreeMap::from([("n1", 1), ("n9", 9)])),
+            [
+                "in_port=1,actions=output:65279,output:3",
+                "in_port=65278,actions=output:1,output:65279",
+            ]
         );
     }
 

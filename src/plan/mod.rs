@@ -15,6 +15,6 @@ pub mod undo;
 pub mod wanted;
 
 pub use diff::{down, up};
-pub use refuse::{Abilities, Need, Refusal, needs};
+pub use refuse::{Abilities, Need, Refusal, flow_texts, needs};
 pub use step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
 pub use wanted::Wanted;

@@ -167,23 +167,30 @@ impl Need {
 }
 
 /// What `wanted` needs of the switches of each backend.
-pub fn needs(wanted: &Wanted) -> BTreeMap<Backend, BTreeSet<Need>> {
+pub fn needs(wanted: &Wanted, world: &World) -> BTreeMap<Backend, BTreeSet<Need>> {
     let mut needs: BTreeMap<Backend, BTreeSet<Need>> = BTreeMap::new();
     for spec in wanted.switches.values() {
         let needs = needs.entry(spec.backend).or_default();
         needs.extend(needs_of(wanted, spec));
-        needs.extend(flows_of(wanted, spec).into_iter().map(|(_, need)| need));
+        needs.extend(flows_of(wanted, spec, world).into_iter().map(|(_, need)| need));
     }
     needs
 }
 
+/// The flows of a switch in the order of the file, such as can be read without
+/// a switch: [`flow::numbered`].
+pub fn flow_texts(wanted: &Wanted, spec: &SwitchSpec, world: &World) -> Vec<String> {
+    let flows = wanted.flows.iter().filter(|flow| flow.switch == spec.name);
+    flow::numbered(flows.map(|flow| flow.text.as_str()), &wanted.numbers(spec, world))
+}
+
 /// The flows of a switch, each with the need to read it.
-fn flows_of<'w>(wanted: &'w Wanted, spec: &SwitchSpec) -> Vec<(&'w FlowSpec, Need)> {
-    let flows: Vec<_> = wanted.flows.iter().filter(|flow| flow.switch == spec.name).collect();
-    let texts = flow::numbered(flows.iter().map(|flow| flow.text.as_str()));
+fn flows_of<'w>(wanted: &'w Wanted, spec: &SwitchSpec, world: &World) -> Vec<(&'w FlowSpec, Need)> {
+    let flows = wanted.flows.iter().filter(|flow| flow.switch == spec.name);
+    let texts = flow_texts(wanted, spec, world);
     let protocols = &spec.settings.openflow.protocols;
     let need = |text| Need::Flow { text, protocols: protocols.clone() };
-    flows.into_iter().zip(texts.into_iter().map(need)).collect()
+    flows.zip(texts.into_iter().map(need)).collect()
 }
 
 fn needs_of(wanted: &Wanted, spec: &SwitchSpec) -> BTreeSet<Need> {
@@ -377,7 +384,7 @@ fn flows(
     let switch = &spec.name;
     let there = devices_on(wanted, spec, world);
     let mut read: BTreeMap<&str, &FlowSpec> = BTreeMap::new();
-    for (flow, need) in flows_of(wanted, spec) {
+    for (flow, need) in flows_of(wanted, spec, world) {
         let words = &flow.words;
         for device in flow::devices(&flow.text).filter(|device| !there.contains(device)) {
             found.push(Refusal {

@@ -156,6 +156,19 @@ impl Wanted {
         self.ports.iter().map(|port| (&port.device, port)).collect()
     }
 
+    /// The OpenFlow numbers of what is plugged into a switch, by device: as it
+    /// has them, and as new ones will have them. Those of others are among
+    /// them.
+    pub fn numbers<'a>(&'a self, spec: &'a SwitchSpec, world: &'a World) -> BTreeMap<&'a str, u16> {
+        let mut ports: Vec<PortSpec> = self.ports_of(&spec.name).cloned().collect();
+        number(spec, &mut ports, world);
+        let seen = world.fabric.switches.get(&spec.name).into_iter().flat_map(|seen| &seen.ports);
+        let seen = seen.filter_map(|(device, port)| Some((device.as_str(), port.number?)));
+        let wanted = self.ports_of(&spec.name).zip(&ports);
+        let wanted = wanted.filter_map(|(port, one)| Some((port.device.as_str(), one.number?)));
+        seen.chain(wanted).chain([(spec.device.as_str(), LOCAL)]).collect()
+    }
+
     /// The ports of one switch.
     pub fn ports_of<'a>(&'a self, switch: &SwitchName) -> impl Iterator<Item = &'a PortSpec> {
         let switch = switch.clone();
@@ -183,6 +196,9 @@ fn number(spec: &SwitchSpec, ports: &mut [PortSpec], world: &World) {
         port.number = free.next();
     }
 }
+
+/// The number of every switch's own device (`OFPP_LOCAL` of OpenFlow 1.0).
+const LOCAL: u16 = 0xfffe;
 
 /// The greatest number of a port (`OFPP_MAX` of OpenFlow 1.0, less the
 /// reserved ones).

@@ -106,6 +106,9 @@ pub(crate) fn a_flow_that_nobody_can_read_is_refused(world: &World) -> Verdict {
             "in_port=n1,icmp,actions=drop\", \"ip,nw_proto=1,in_port=n1:eth0,actions=normal",
             "match the same packets",
         ),
+        ("in_port=1,actions=drop\", \"in_port=n1,actions=normal", "match the same packets"),
+        ("in_port=LOCAL,actions=drop\", \"in_port=65534,actions=normal", "match the same packets"),
+        ("icmp,actions=drop\", \"table=0,icmp,actions=normal", "match the same packets"),
     ];
     for (flow, said) in cases {
         world.file("lab.yaml", &lab(&format!("flows: [\"{flow}\"]")));
@@ -169,6 +172,15 @@ pub(crate) fn flows_come_and_go_by_name(world: &World) -> Verdict {
     world.pings("sdn.n1", "10.0.0.2");
     world.ovsns(&format!("flow add s1 {drop}")).ok();
     world.silence("sdn.n1", "10.0.0.2");
+    // So it does by the number of the port.
+    let number = number(world, &bridge, "n1:eth0");
+    let by_number = format!("table=0,priority=10,icmp,in_port={number}");
+    world.ovsns(&format!("flow add s1 {by_number},actions=normal")).ok();
+    assert_eq!(count(), 1, "{}", flows(world, &bridge));
+    world.pings("sdn.n1", "10.0.0.2");
+    world.ovsns("status").ok().says("lab sdn: up");
+    world.ovsns(&format!("flow add s1 {drop}")).ok();
+    assert_eq!(count(), 1, "{}", flows(world, &bridge));
 
     // A flow of somebody else.
     world.run(&format!("ovs-ofctl add-flow {bridge} cookie=7,priority=9,in_port=1,actions=normal"));

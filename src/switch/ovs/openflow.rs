@@ -149,7 +149,10 @@ fn read_form(line: &str) -> Option<Form> {
             "no_packet_counts",
             "no_byte_counts",
         ];
-        !others.iter().any(|other| word.starts_with(other)) && !flags.contains(word)
+        // The first table is the one that is meant where none is said.
+        !others.iter().any(|other| word.starts_with(other))
+            && !flags.contains(word)
+            && *word != "table:0"
     };
     let matches: Vec<_> = head.split_whitespace().filter(is_match).collect();
     Some(Form { matches: matches.join(" "), actions: actions.trim().to_owned() })
@@ -361,6 +364,7 @@ mod tests {
             "table:3 tcp,tp_dst=80",
             "resubmit(1,2),clone(output:3)",
         );
+        check("ADD table:0 priority=10,icmp actions=NORMAL", "priority=10,icmp", "NORMAL");
         check(
             "ADD dl_src=02:00:00:00:00:01 cookie:0x5 actions=IN_PORT",
             "dl_src=02:00:00:00:00:01",
