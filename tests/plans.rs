@@ -280,6 +280,70 @@ links: [{ endpoints: [n1, s1] }, { endpoints: [n2, s1] }, { endpoints: [s1, s2] 
     insta::assert_snapshot!(text.join("\n"));
 }
 
+/// A switch of Open vSwitch makes the flow by which it forwards by itself once;
+/// whoever takes it away, or takes its place, leaves a switch that forwards
+/// nothing.
+#[tokio::test]
+async fn a_switch_keeps_the_flow_of_its_own() {
+    let text = |keys: &str| {
+        lab(&format!(
+            "switches: {{ s1: {{ backend: ovs, {keys} }} }}\nnodes: {{ n1: {{}} }}\n\
+             links: [{{ endpoints: [n1, s1] }}]\n"
+        ))
+    };
+    let plan = |lab: &Lab, world: &World| {
+        let mut able = Abilities { backend: Backend::Ovs, ..able() };
+        let needs = plan::needs(&Wanted::new(lab, Backend::Ovs), world).remove(&Backend::Ovs);
+        for need in needs.unwrap_or_default() {
+            let Need::Flow { text, .. } = &need else { continue };
+            let (matches, actions) = text.split_once(",actions=").expect("it has actions");
+            let form = Form { matches: matches.to_owned(), actions: actions.to_owned() };
+            able.flows.insert(need, form);
+        }
+        up(lab, world, able).expect("nothing in the way")
+    };
+    let made = async |lab: &Lab| {
+        let machine = ovsns::kernel::fake::FakeMachine::default();
+        perform(&machine, &plan(lab, &World::default())).await;
+        machine
+    };
+    let world = |machine: &ovsns::kernel::fake::FakeMachine| {
+        let memory = machine.memory();
+        World { host: memory.host.clone(), fabric: memory.fabric.clone() }
+    };
+    let nothing = [""; 0];
+
+    // What was lost comes back, where it is the switch's to forward.
+    for (keys, lost) in [
+        ("", "+ flow on switch s1: priority=0,actions=NORMAL, by which it forwards by itself"),
+        ("fail_mode: secure", ""),
+        ("controllers: ['tcp:127.0.0.1:6653']", ""),
+        ("fail_mode: standalone, controllers: ['tcp:127.0.0.1:6653']", ""),
+        ("flows: ['priority=0,actions=drop']", "+ flow on switch s1: priority=0,actions=drop"),
+    ] {
+        let lab = text(keys);
+        let mut world = world(&made(&lab).await);
+        assert_eq!(plan(&lab, &world).lines(), nothing, "{keys}");
+        for seen in world.fabric.switches.values_mut() {
+            seen.flows.clear();
+            seen.table_miss = None;
+        }
+        assert_eq!(plan(&lab, &world).lines().join("\n"), lost, "{keys}");
+    }
+
+    // A flow of the lab takes its place, and gives it back.
+    let (without, with) = (text(""), text("flows: ['priority=0,actions=drop']"));
+    let machine = made(&without).await;
+    let mut told = Vec::new();
+    for lab in [&with, &without] {
+        let steps = plan(lab, &world(&machine));
+        told.extend(steps.lines());
+        perform(&machine, &steps).await;
+        assert_eq!(plan(lab, &world(&machine)).lines(), nothing);
+    }
+    insta::assert_snapshot!(told.join("\n"));
+}
+
 /// Where more than a hundred would ask all others for routers, those who need
 /// nothing from one do not.
 #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::mark::Mac;
 use super::names::{IfName, LabName, NodeName, SwitchName};
 use super::topology::{
-    Backend, BondMode, Datapath, Lacp, PortSettings, SwitchSettings, TunnelKind,
+    Backend, BondMode, Datapath, FailMode, Lacp, PortSettings, SwitchSettings, TunnelKind,
 };
 
 /// Everything that one plan has to know.
@@ -214,6 +214,10 @@ pub struct SeenSwitch {
     pub mirrors: BTreeMap<IfName, MirrorSpec>,
     /// Its flows of ours by cookie, as the switch writes them.
     pub flows: BTreeMap<u64, String>,
+    /// The flow of the first table that matches what no other does, as the
+    /// switch writes it, whoever made it. `None` if there is none, or no flows
+    /// at all.
+    pub table_miss: Option<String>,
 }
 
 /// A port of the lab on a bridge that is not the lab's.
@@ -268,6 +272,17 @@ pub struct SwitchSpec {
     pub settings: SwitchSettings,
     /// Whether it looks at VLAN tags at all.
     pub vlan_filtering: bool,
+}
+
+impl SwitchSpec {
+    /// Whether it is Open vSwitch that forwards by itself, by a flow of its
+    /// own. It makes that when it is told to be such a switch, and never again.
+    pub fn forwards_by_itself(&self) -> bool {
+        let openflow = &self.settings.openflow;
+        self.backend == Backend::Ovs
+            && openflow.fail_mode != Some(FailMode::Secure)
+            && openflow.controllers.is_empty()
+    }
 }
 
 /// A port in the backend's terms.
@@ -359,11 +374,32 @@ pub struct FlowSpec {
     pub switch: SwitchName,
     /// The switch's bridge.
     pub bridge: IfName,
-    /// By which it is known again.
+    /// By which it is known again; 0 for the switch's own.
     pub cookie: u64,
     /// The flow as `ovs-ofctl(8)` reads it, less its cookie, with devices in
     /// place of port numbers.
     pub text: String,
     /// The same for people, with ports as they are called.
     pub words: String,
+}
+
+impl FlowSpec {
+    /// The flow by which a switch forwards by itself, as it writes it.
+    pub const OWN: &'static str = "priority=0,actions=NORMAL";
+
+    /// That flow of a switch.
+    pub fn own(spec: &SwitchSpec) -> Self {
+        Self {
+            switch: spec.name.clone(),
+            bridge: spec.device.clone(),
+            cookie: 0,
+            text: Self::OWN.to_owned(),
+            words: format!("{}, by which it forwards by itself", Self::OWN),
+        }
+    }
+
+    /// Whether it is that.
+    pub fn is_own(&self) -> bool {
+        self.cookie == 0
+    }
 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::refuse::{Abilities, Refusal, refusals};
+use super::refuse::{Abilities, Refusal, in_place_of_own, refusals};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
 use super::wanted::{Wanted, WantedNode};
 use crate::model::flow;
@@ -52,7 +52,7 @@ pub fn up(
     }
     let mut stages = clear_away(&links, wanted, world);
     stages.push(Stage::Host(build(wanted, world, &links)));
-    stages.extend(fabric(lab, wanted, world, &links));
+    stages.extend(fabric(lab, wanted, world, &links, abilities));
     let gone = nodes_there(world).filter(|node| !wanted.nodes.contains_key(node));
     stages.push(Stage::Host(gone.map(|n| Step::DeleteNode { node: n.clone() }).collect()));
     stages.retain(|stage| !stage.is_empty());
@@ -657,7 +657,13 @@ fn routes(
 }
 
 /// Switches and ports, each backend's in one go.
-fn fabric(lab: &LabName, wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Stage> {
+fn fabric(
+    lab: &LabName,
+    wanted: &Wanted,
+    world: &World,
+    links: &LinkDiff,
+    abilities: &[Abilities],
+) -> Vec<Stage> {
     let mut steps: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
     let mut raised: BTreeMap<Backend, Vec<FabricStep>> = BTreeMap::new();
     for (name, spec) in &wanted.switches {
@@ -729,7 +735,10 @@ fn fabric(lab: &LabName, wanted: &Wanted, world: &World, links: &LinkDiff) -> Ve
     for (name, spec) in &wanted.switches {
         let there = world.fabric.switches.get(name).filter(|seen| stays(wanted, seen));
         let steps = steps.entry(spec.backend).or_default();
-        flows(lab, wanted, spec, there, steps);
+        // Where the switch is yet to be told to forward so, it makes that itself.
+        let alone = there.filter(|seen| [spec, &seen.spec].iter().all(|s| s.forwards_by_itself()));
+        let in_place = alone.map(|_| in_place_of_own(wanted, spec, world, abilities));
+        flows(lab, wanted, spec, there, in_place, steps);
     }
     steps.into_iter().map(|(backend, steps)| Stage::Fabric(backend, steps)).collect()
 }
@@ -759,29 +768,46 @@ fn unsettled<'a>(wanted: &'a Wanted, world: &World, links: &LinkDiff) -> BTreeSe
     found
 }
 
+/// Flows of a switch. `in_place` is the one of the lab in the place of the
+/// flow by which the switch forwards by itself, where the switch has that.
 fn flows(
     lab: &LabName,
     wanted: &Wanted,
     spec: &SwitchSpec,
     there: Option<&SeenSwitch>,
+    in_place: Option<Option<&FlowSpec>>,
     steps: &mut Vec<FabricStep>,
 ) {
     let want: Vec<_> = wanted.flows.iter().filter(|flow| flow.switch == spec.name).collect();
     let gone = there.into_iter().flat_map(|seen| &seen.flows);
-    let mut gone = gone.filter(|(cookie, _)| !want.iter().any(|f| f.cookie == **cookie)).peekable();
-    if let (Some(seen), Some(_)) = (there, gone.peek()) {
+    let gone = gone.filter(|(cookie, _)| !want.iter().any(|f| f.cookie == **cookie));
+    let gone: Vec<_> = gone.collect();
+    if let (Some(seen), false) = (there, gone.is_empty()) {
         let called = Ports::seen(seen).devices(lab);
-        steps.extend(gone.map(|(cookie, text)| {
+        steps.extend(gone.iter().map(|(cookie, text)| {
             FabricStep::DeleteFlow(FlowSpec {
                 switch: spec.name.clone(),
                 bridge: spec.device.clone(),
-                cookie: *cookie,
+                cookie: **cookie,
                 words: flow::with_devices(text, &called),
-                text: text.clone(),
+                text: (*text).clone(),
             })
         }));
     }
     let is_there = |flow: &FlowSpec| there.is_some_and(|s| s.flows.contains_key(&flow.cookie));
+    if let (Some(seen), Some(in_place)) = (there, in_place) {
+        let miss = seen.table_miss.as_ref();
+        let goes = gone.iter().any(|(_, text)| Some(*text) == miss);
+        let is_own = !goes && miss.is_some_and(|text| text == FlowSpec::OWN);
+        match in_place {
+            // Only what is deleted can be put back if the change is taken back.
+            Some(flow) if is_own && !is_there(flow) => {
+                steps.push(FabricStep::DeleteFlow(FlowSpec::own(spec)));
+            }
+            None if goes || miss.is_none() => steps.push(FabricStep::AddFlow(FlowSpec::own(spec))),
+            Some(_) | None => {}
+        }
+    }
     let new = want.into_iter().filter(|flow| !is_there(flow));
     steps.extend(new.map(|flow| FabricStep::AddFlow(flow.clone())));
 }

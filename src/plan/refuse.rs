@@ -193,6 +193,20 @@ fn flows_of<'w>(wanted: &'w Wanted, spec: &SwitchSpec, world: &World) -> Vec<(&'
     flows.zip(texts.into_iter().map(need)).collect()
 }
 
+/// The flow of the lab that takes the place of the one by which the switch
+/// forwards by itself, if one does.
+pub(super) fn in_place_of_own<'w>(
+    wanted: &'w Wanted,
+    spec: &SwitchSpec,
+    world: &World,
+    abilities: &[Abilities],
+) -> Option<&'w FlowSpec> {
+    let able = abilities.iter().find(|able| able.backend == spec.backend)?;
+    let takes_it =
+        |need: &Need| able.flows.get(need).is_some_and(|form| form.matches == "priority=0");
+    flows_of(wanted, spec, world).into_iter().find(|(_, need)| takes_it(need)).map(|(flow, _)| flow)
+}
+
 fn needs_of(wanted: &Wanted, spec: &SwitchSpec) -> BTreeSet<Need> {
     let mut needs = BTreeSet::new();
     let mut want = |need: Need, is_wanted: bool| {

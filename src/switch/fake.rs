@@ -11,7 +11,7 @@ use crate::kernel::fake::{FakeMachine, Memory};
 use crate::model::mark::Mark;
 use crate::model::names::{LabName, SwitchName};
 use crate::model::topology::Backend;
-use crate::model::world::{Fabric, PortSpec, SeenPort, SeenSwitch, SwitchSpec};
+use crate::model::world::{Fabric, FlowSpec, PortSpec, SeenPort, SeenSwitch, SwitchSpec};
 use crate::plan::{Abilities, FabricStep, Need};
 
 /// A switch that can do all that a plan may ask for, unless told otherwise.
@@ -61,6 +61,7 @@ fn perform(memory: &mut Memory, step: &FabricStep) -> Result<(), Errno> {
                 ports: BTreeMap::new(),
                 mirrors: BTreeMap::new(),
                 flows: BTreeMap::new(),
+                table_miss: spec.forwards_by_itself().then(|| FlowSpec::OWN.to_owned()),
             };
             memory.fabric.switches.insert(spec.name.clone(), seen);
         }
@@ -105,10 +106,22 @@ fn perform(memory: &mut Memory, step: &FabricStep) -> Result<(), Errno> {
         }
         FabricStep::AddFlow(flow) => {
             let seen = on_switch(memory, &flow.switch)?;
-            seen.flows.insert(flow.cookie, flow.text.clone());
+            // One takes the place of another with the same priority and match.
+            if flow.text.starts_with("priority=0,actions=") {
+                seen.table_miss = Some(flow.text.clone());
+            }
+            if !flow.is_own() {
+                seen.flows.insert(flow.cookie, flow.text.clone());
+            }
         }
         FabricStep::DeleteFlow(flow) => {
-            on_switch(memory, &flow.switch)?.flows.remove(&flow.cookie).ok_or(Errno::ENOENT)?;
+            let seen = on_switch(memory, &flow.switch)?;
+            let gone = match flow.is_own() {
+                true => seen.table_miss.clone(),
+                false => seen.flows.remove(&flow.cookie),
+            };
+            let gone = gone.ok_or(Errno::ENOENT)?;
+            seen.table_miss.take_if(|text| *text == gone);
         }
     }
     Ok(())

@@ -223,6 +223,7 @@ fn main() -> ExitCode {
             a_flow_that_nobody_can_read_is_refused,
             flows_come_and_go_by_name.vm(),
             flows_are_put_back_after_a_restart,
+            a_switch_keeps_the_flow_of_its_own,
             flows_name_ports_of_every_kind,
             a_trace_says_which_way_a_packet_takes.vm(),
             a_linux_bridge_has_no_flows,

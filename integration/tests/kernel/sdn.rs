@@ -240,6 +240,50 @@ pub(crate) fn flows_are_put_back_after_a_restart(world: &World) -> Verdict {
     Ok(())
 }
 
+/// n1, n2 -- s1
+pub(crate) fn a_switch_keeps_the_flow_of_its_own(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    world.file("lab.yaml", &lab(""));
+    world.ovsns("up lab.yaml").ok();
+    let bridge = bridge(world, "s1");
+    world.run(&format!("ovs-ofctl del-flows {bridge}"));
+    world.silence("sdn.n1", "10.0.0.2");
+    let own = "+ flow on switch s1: priority=0,actions=NORMAL, by which it forwards by itself";
+    world.ovsns("status").ok().says("lab sdn: drifted").says(own);
+    world.ovsns("up lab.yaml").ok().says("1 step in");
+    world.pings("sdn.n1", "10.0.0.2");
+    assert!(flows(world, &bridge).contains("cookie=0x0,"), "as it was made");
+    world.ovsns("status").ok().says("lab sdn: up");
+
+    // A flow of the lab takes its place, and gives it back.
+    world.ovsns("flow add s1 priority=0,actions=drop").ok();
+    world.silence("sdn.n1", "10.0.0.2");
+    world.ovsns("status").ok().says("lab sdn: up");
+    world.ovsns("flow del s1 priority=0").ok().says(own);
+    world.pings("sdn.n1", "10.0.0.2");
+    // Also where that was taken back.
+    let refused = "flows: [\"priority=0,actions=drop\", \"table=254,actions=drop\"]";
+    world.file("refused.yaml", &lab(refused));
+    world.ovsns("up refused.yaml").code(1).says("OFPBRC_EPERM");
+    world.pings("sdn.n1", "10.0.0.2");
+    world.ovsns("up lab.yaml").ok().says("nothing to change");
+    // What others put in its place is theirs.
+    world.run(&format!("ovs-ofctl mod-flows {bridge} priority=0,actions=drop"));
+    world.ovsns("up lab.yaml").ok().says("nothing to change");
+
+    // One that only does as it is told has none, nor one with a controller.
+    for keys in ["fail_mode: secure", "controllers: ['tcp:127.0.0.1:9']"] {
+        world.file("lab.yaml", &lab(keys));
+        world.ovsns("up lab.yaml").ok();
+        assert!(!flows(world, &bridge).contains("NORMAL"));
+        world.ovsns("up lab.yaml").ok().says("nothing to change");
+    }
+    world.file("lab.yaml", &lab(""));
+    world.ovsns("up lab.yaml").ok();
+    world.pings("sdn.n1", "10.0.0.2");
+    Ok(())
+}
+
 /// n.1 == s1 == s2 -- n2, s1 -- b.1.1 -- 7
 const MANY_PORTS: &str = "
 name: sdn

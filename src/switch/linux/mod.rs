@@ -709,6 +709,7 @@ fn seen_switch(link: &Link) -> Option<SeenSwitch> {
         ports: BTreeMap::new(),
         mirrors: BTreeMap::new(),
         flows: BTreeMap::new(),
+        table_miss: None,
     })
 }
 

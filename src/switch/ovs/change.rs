@@ -81,6 +81,7 @@ pub(super) fn write(
             FabricStep::DeletePort(port) => change.delete_port(port),
             FabricStep::AddMirror(mirror) => change.add_mirror(mirror)?,
             FabricStep::DeleteMirror(mirror) => change.delete_mirror(mirror),
+            FabricStep::AddFlow(flow) if flow.is_own() => {}
             FabricStep::AddFlow(flow) => change.note_flows(&flow.bridge)?,
             // Not in the database.
             FabricStep::RaiseSwitch(_)

@@ -450,7 +450,10 @@ impl Vswitch {
                     changes.entry(&flow.bridge).or_default().push(change);
                 }
                 FabricStep::DeleteFlow(flow) => {
-                    let change = FlowChange::Delete(flow.cookie);
+                    let change = match flow.is_own() {
+                        true => FlowChange::DeleteOwn,
+                        false => FlowChange::Delete(flow.cookie),
+                    };
                     changes.entry(&flow.bridge).or_default().push(change);
                 }
                 FabricStep::DeleteSwitch(spec) => {
@@ -771,6 +774,11 @@ impl Switch for OpenVswitch {
                 }
                 let flows = openflow::ours(&vswitch.rundir, seen.spec.device.as_str()).await;
                 seen.flows = flows.map_err(SwitchError::OpenVswitch)?;
+            }
+            let is_made = bridge.is_some_and(|bridge| bridge.datapath_id.is_some());
+            if is_made && trouble.is_none() && seen.spec.forwards_by_itself() {
+                let device = seen.spec.device.as_str();
+                seen.table_miss = openflow::table_miss(&vswitch.control, device).await?;
             }
         }
         self.troubled = trouble.is_some();

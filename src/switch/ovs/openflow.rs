@@ -16,8 +16,12 @@ use super::seen::{Rows, followed};
 use super::tools::{self, Said, VERSIONS, complaint, ofctl, run};
 use crate::model::flow::Form;
 use crate::model::mark::is_flow_cookie;
-use crate::model::world::SwitchSpec;
+use crate::model::world::{FlowSpec, SwitchSpec};
 use crate::plan::Need;
+
+/// What a flow may say about itself, which is no part of its match.
+const FLAGS: [&str; 5] =
+    ["send_flow_rem", "check_overlap", "reset_counts", "no_packet_counts", "no_byte_counts"];
 
 /// The address of a bridge's management socket.
 fn management(rundir: &Path, bridge: &str) -> String {
@@ -35,12 +39,41 @@ pub(super) async fn ours(rundir: &Path, bridge: &str) -> Result<BTreeMap<u64, St
     Ok(flows.filter_map(|flow| Some((flow.cookie?, flow.text))).collect())
 }
 
+/// The flow of the first table that matches what no other does, if there is
+/// one. A bridge that the switch does not know (yet) has what it makes with it.
+///
+/// Like `ovs-appctl bridge/dump-flows BRIDGE`, which is sooner there than a
+/// connection of OpenFlow.
+pub(super) async fn table_miss(control: &Path, bridge: &str) -> Result<Option<String>, OvsError> {
+    match tools::answer(control, "bridge/dump-flows", &[bridge]).await? {
+        Ok(told) => Ok(find_table_miss(&told)),
+        Err(_) => Ok(Some(FlowSpec::OWN.to_owned())),
+    }
+}
+
+fn find_table_miss(told: &str) -> Option<String> {
+    let mut flows = told.lines().filter_map(read_counted).map(|flow| flow.text);
+    flows.find(|text| is_table_miss(text))
+}
+
+/// Whether a flow, as the switch writes it, is of the first table, last of
+/// all, and for all packets.
+fn is_table_miss(text: &str) -> bool {
+    let (head, _) = text.split_once("actions=").unwrap_or_default();
+    let mut said = head.split(',').filter(|word| !word.is_empty());
+    let is_field = |word: &str| word.contains('=') || !FLAGS.contains(&word);
+    said.clone().any(|word| word == "priority=0")
+        && said.all(|word| word == "priority=0" || !is_field(word))
+}
+
 /// A change to the flows of a bridge.
 pub(super) enum FlowChange<'a> {
     /// Adds a flow with a cookie.
     Add(u64, &'a str),
     /// Deletes the flows with a cookie.
     Delete(u64),
+    /// Deletes the flow by which the switch forwards by itself.
+    DeleteOwn,
 }
 
 /// Has a port flood, whatever it did before.
@@ -70,6 +103,7 @@ pub(super) async fn change(
     let lines = changes.iter().map(|change| match change {
         FlowChange::Add(cookie, flow) => format!("add cookie={cookie:#x},{flow}\n"),
         FlowChange::Delete(cookie) => format!("delete cookie={cookie:#x}/-1\n"),
+        FlowChange::DeleteOwn => "delete_strict cookie=0/-1,table=0,priority=0\n".to_owned(),
     });
     let text: String = lines.collect();
     let target = management(rundir, bridge);
@@ -142,16 +176,9 @@ fn read_form(line: &str) -> Option<Form> {
     let is_match = |word: &&str| {
         let others =
             ["cookie:", "idle:", "hard:", "importance:", "buf:", "out_port:", "out_group:"];
-        let flags = [
-            "send_flow_rem",
-            "check_overlap",
-            "reset_counts",
-            "no_packet_counts",
-            "no_byte_counts",
-        ];
         // The first table is the one that is meant where none is said.
         !others.iter().any(|other| word.starts_with(other))
-            && !flags.contains(word)
+            && !FLAGS.contains(word)
             && *word != "table:0"
     };
     let matches: Vec<_> = head.split_whitespace().filter(is_match).collect();
@@ -351,6 +378,22 @@ mod tests {
         #[track_caller]
         fn check(line: &str, expected: Flow) {
             assert_eq!(read_counted(line), Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_no_other_flow_matches() {
+        check("duration=0s, n_packets=0, n_bytes=0, priority=0,actions=NORMAL", true);
+        check("duration=0s, n_packets=0, n_bytes=0, send_flow_rem priority=0,actions=drop", true);
+        check("duration=0s, n_packets=0, n_bytes=0, priority=0,ip,actions=NORMAL", false);
+        check("duration=0s, n_packets=0, n_bytes=0, priority=1,actions=NORMAL", false);
+        check("duration=0s, n_packets=0, n_bytes=0, ,actions=NORMAL", false);
+        check("table_id=3, duration=0s, n_packets=0, n_bytes=0, priority=0,actions=drop", false);
+        check("", false);
+
+        #[track_caller]
+        fn check(line: &str, is_it: bool) {
+            assert_eq!(find_table_miss(line).is_some(), is_it, "{line}");
         }
     }
 

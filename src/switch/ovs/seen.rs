@@ -20,7 +20,7 @@ use crate::model::topology::{
     Shaping, SwitchSettings, TunnelKind, Vlan,
 };
 use crate::model::world::{
-    AstrayPort, Fabric, MirrorSpec, PortKind, SeenPort, SeenSwitch, SwitchSpec,
+    AstrayPort, Fabric, FlowSpec, MirrorSpec, PortKind, SeenPort, SeenSwitch, SwitchSpec,
 };
 
 /// The key of our mark in `external_ids`.
@@ -189,7 +189,10 @@ impl Rows {
                 .filter_map(|mirror| self.seen_mirror(mirror, &spec))
                 .map(|mirror| (mirror.name.clone(), mirror))
                 .collect();
-            let seen = SeenSwitch { up, broken, ports, mirrors, flows: BTreeMap::new(), spec };
+            let flows = BTreeMap::new();
+            // As the switch has it, until that is asked.
+            let table_miss = Some(FlowSpec::OWN.to_owned());
+            let seen = SeenSwitch { up, broken, ports, mirrors, flows, table_miss, spec };
             fabric.switches.insert(seen.spec.name.clone(), seen);
         }
         fabric
