@@ -57,6 +57,7 @@ impl World {
             && locals.is_empty()
             && self.fabric.switches.is_empty()
             && self.fabric.astray.is_empty()
+            && self.fabric.leftovers.is_empty()
     }
 }
 
@@ -178,6 +179,8 @@ pub struct Fabric {
     pub switches: BTreeMap<SwitchName, SeenSwitch>,
     /// Ports of the lab that somebody moved to a bridge that is not the lab's.
     pub astray: BTreeMap<IfName, AstrayPort>,
+    /// Rows of the lab that no port has any more. Nothing but we deletes them.
+    pub leftovers: BTreeSet<Leftover>,
     /// Names that bridges and ports of others have in the backend's database,
     /// with what each is.
     pub taken: BTreeMap<String, &'static str>,
@@ -190,9 +193,10 @@ pub struct Fabric {
 impl Fabric {
     /// Adds what another backend has of the lab.
     pub fn extend(&mut self, other: Self) {
-        let Self { switches, astray, taken, unseen, troubles } = other;
+        let Self { switches, astray, leftovers, taken, unseen, troubles } = other;
         self.switches.extend(switches);
         self.astray.extend(astray);
+        self.leftovers.extend(leftovers);
         self.taken.extend(taken);
         self.unseen.extend(unseen);
         self.troubles.extend(troubles);
@@ -227,6 +231,18 @@ pub struct AstrayPort {
     pub bridge: IfName,
     /// The port.
     pub port: SeenPort,
+}
+
+/// A row about shaping whose port somebody else deleted, or took it off. In the
+/// database of Open vSwitch it outlives all that refers to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Leftover {
+    /// Whether it is a queue; else it is the shaping itself.
+    pub is_queue: bool,
+    /// The row's UUID.
+    pub row: String,
+    /// Its mark.
+    pub mark: String,
 }
 
 /// A port that is there.

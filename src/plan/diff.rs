@@ -78,6 +78,10 @@ pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Plan {
         let steps = others.entry(Backend::Ovs).or_default();
         steps.push(FabricStep::DeletePort(port_astray(device, astray)));
     }
+    let leftovers = leftovers(world);
+    if !leftovers.is_empty() {
+        others.entry(Backend::Ovs).or_default().extend(leftovers);
+    }
     for seen in world.fabric.switches.values() {
         // A sweep takes a bridge with its ports; a stranger's port on it only
         // loses its master, but a bridge that was moved out of the group
@@ -275,6 +279,10 @@ fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
             steps.push(FabricStep::DeletePort(port_astray(device, astray)));
         }
     }
+    let leftovers = leftovers(world);
+    if !leftovers.is_empty() {
+        pulled.entry(Backend::Ovs).or_default().extend(leftovers);
+    }
     // A bridge that goes and whose name is wanted again has to go at once;
     // the others go last, when their ports have moved. Its ports are pulled
     // first, so that the way back plugs them in again.
@@ -286,6 +294,11 @@ fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
     stages.extend(pulled.into_iter().map(|(backend, steps)| Stage::Fabric(backend, steps)));
     stages.push(Stage::Host(deleted));
     stages
+}
+
+/// Rows that nothing uses go, whatever is wanted.
+fn leftovers(world: &World) -> Vec<FabricStep> {
+    world.fabric.leftovers.iter().cloned().map(FabricStep::DeleteLeftover).collect()
 }
 
 /// Whether a port that is there has to be pulled before anything else is

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::Backend;
-use crate::model::world::{FlowSpec, KernelRoute, MirrorSpec, PortSpec, SwitchSpec};
+use crate::model::world::{FlowSpec, KernelRoute, Leftover, MirrorSpec, PortSpec, SwitchSpec};
 
 /// All that one command does to one lab, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,6 +230,8 @@ pub enum FabricStep {
     AddFlow(FlowSpec),
     /// Deletes a flow.
     DeleteFlow(FlowSpec),
+    /// Deletes a row that no port has any more.
+    DeleteLeftover(Leftover),
 }
 
 impl Veth {

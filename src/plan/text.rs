@@ -9,7 +9,7 @@ use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step};
 use crate::model::mark::netns;
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{OpenFlow, PortSettings, Vlan};
-use crate::model::world::{KernelRoute, MirrorSpec, PortKind, PortSpec, SwitchSpec};
+use crate::model::world::{KernelRoute, Leftover, MirrorSpec, PortKind, PortSpec, SwitchSpec};
 
 impl Plan {
     /// One line a step, in their order.
@@ -120,6 +120,10 @@ impl FabricStep {
             }
             Self::AddFlow(flow) => format!("+ flow on switch {}: {}", flow.switch, flow.words),
             Self::DeleteFlow(flow) => format!("- flow on switch {}: {}", flow.switch, flow.words),
+            Self::DeleteLeftover(Leftover { is_queue, row, mark }) => {
+                let what = if *is_queue { "queue" } else { "shaping" };
+                format!("- {what} that no port has any more ({mark}, row {row})")
+            }
         }
     }
 }

@@ -92,6 +92,8 @@ impl FabricStep {
             Self::DeleteMirror(mirror) => Some(vec![Self::AddMirror(mirror.clone())]),
             Self::AddFlow(flow) => Some(vec![Self::DeleteFlow(flow.clone())]),
             Self::DeleteFlow(flow) => Some(vec![Self::AddFlow(flow.clone())]),
+            // Nothing used it.
+            Self::DeleteLeftover(_) => Some(Vec::new()),
         }
     }
 }

@@ -123,6 +123,10 @@ fn perform(memory: &mut Memory, step: &FabricStep) -> Result<(), Errno> {
             let gone = gone.ok_or(Errno::ENOENT)?;
             seen.table_miss.take_if(|text| *text == gone);
         }
+        FabricStep::DeleteLeftover(leftover) => {
+            let was_there = memory.fabric.leftovers.remove(leftover);
+            was_there.then_some(()).ok_or(Errno::ENOENT)?;
+        }
     }
     Ok(())
 }

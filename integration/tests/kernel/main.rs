@@ -115,6 +115,7 @@ fn main() -> ExitCode {
             a_link_with_an_address_of_others_stays.vm(),
             a_full_state_directory_keeps_no_lab,
             a_closed_pipe_is_no_failure,
+            shaping_that_lost_its_port_goes.vm(),
         ],
         tests![contract:
             the_linux_bridge_keeps_every_promise.vm(),

@@ -140,7 +140,7 @@ links:
 }
 
 /// Whether the kernel can shape as Open vSwitch asks it to.
-fn has_htb(world: &World) -> Result<(), Skip> {
+pub(crate) fn has_htb(world: &World) -> Result<(), Skip> {
     world.needs("tc")?;
     world.run("ip link add try0 type veth peer name try1");
     let can = world.attempt("tc qdisc add dev try0 root handle 1: htb").status.success();

@@ -73,3 +73,65 @@ pub(crate) fn a_closed_pipe_is_no_failure(world: &World) -> Verdict {
     world.pings("two-nodes.n1", "10.0.0.2");
     Ok(())
 }
+
+/// n1 -- s1 -- n2, where n1's port is shaped, and somebody takes the port, the
+/// shaping or the whole bridge away: the shaping's rows stay in the database.
+pub(crate) fn shaping_that_lost_its_port_goes(world: &World) -> Verdict {
+    crate::qos::has_htb(world)?;
+    let _ovs = world.open_vswitch(&[])?;
+    let rows = |table: &str| {
+        let listed = world.run(&format!("ovs-vsctl --bare --columns=_uuid list {table}")).stdout;
+        listed.lines().filter(|line| !line.is_empty()).count()
+    };
+    let file = "name: lost
+switches: { s1: { backend: ovs } }
+nodes: { n1: {}, n2: {} }
+links:
+  - { endpoints: [n1, s1], shaping: { rate: 1000, queues: { 0: { max: 900 } } } }
+  - endpoints: [n2, s1]
+";
+    world.file("lost.yaml", file);
+    // Somebody else's, which nothing uses either.
+    world.run("ovs-vsctl create qos type=linux-htb");
+    let theirs = || assert_eq!((rows("qos"), rows("queue")), (1, 0), "only theirs");
+    for takes_away in ["del-port", "clear port", "del-br"] {
+        world.ovsns("up lost.yaml").ok();
+        let port = world.run("ovs-vsctl --bare --columns=name find port qos!=[]").stdout;
+        let port = port.trim().to_owned();
+        let bridge = world.run(&format!("ovs-vsctl port-to-br {port}")).stdout.trim().to_owned();
+        let line = match takes_away {
+            "del-port" => format!("del-port {port}"),
+            "clear port" => format!("clear port {port} qos"),
+            _ => format!("del-br {bridge}"),
+        };
+        let cut_off = || {
+            world.run(&format!("ovs-vsctl {line}"));
+            assert_eq!((rows("qos"), rows("queue")), (2, 1), "after {line}");
+        };
+        cut_off();
+        let told = world.ovsns("status").ok().says("- shaping that no port has any more");
+        told.says("- queue that no port has any more");
+        // Made again as it was, and then not.
+        world.ovsns("up lost.yaml").ok();
+        assert_eq!((rows("qos"), rows("queue")), (2, 1), "{line}, and made again");
+        world.ovsns("up lost.yaml").ok().says("nothing to change");
+        cut_off();
+        world.ovsns("down").ok();
+        theirs();
+    }
+    // Nothing else is left of the lab: still it is one, and no file knows it.
+    let left = || {
+        let mark = "external_ids:ovsns='\"ovsns lab=lost port=n1:eth0\"'";
+        world.sh(&format!("ovs-vsctl create qos type=linux-htb {mark}"));
+        world.ovsns("list").ok().says("lost");
+    };
+    left();
+    world.ovsns("gc").ok().says("removed lab lost");
+    theirs();
+    left();
+    world.ovsns("down lost").ok();
+    theirs();
+    world.ovsns("list").ok().says("there is no lab");
+    world.run("ovs-vsctl --all destroy qos");
+    Ok(())
+}

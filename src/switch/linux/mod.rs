@@ -122,7 +122,7 @@ impl LinuxBridge {
             }
             FabricStep::AddMirror(mirror) => mirrors::add(&self.netlink, mirror),
             FabricStep::DeleteMirror(mirror) => mirrors::delete(&self.netlink, mirror),
-            FabricStep::AddFlow(_) | FabricStep::DeleteFlow(_) => {
+            FabricStep::AddFlow(_) | FabricStep::DeleteFlow(_) | FabricStep::DeleteLeftover(_) => {
                 Err(KernelError::new("do what a Linux bridge cannot", Errno::EOPNOTSUPP))
             }
         }
@@ -391,7 +391,8 @@ impl<'a> Touched<'a> {
                 | FabricStep::AddMirror(_)
                 | FabricStep::DeleteMirror(_)
                 | FabricStep::AddFlow(_)
-                | FabricStep::DeleteFlow(_) => {}
+                | FabricStep::DeleteFlow(_)
+                | FabricStep::DeleteLeftover(_) => {}
             }
         }
         Self { bridges, ports }
@@ -417,7 +418,8 @@ fn forward_delay_s(step: &FabricStep) -> Option<u32> {
         | FabricStep::AddMirror(_)
         | FabricStep::DeleteMirror(_)
         | FabricStep::AddFlow(_)
-        | FabricStep::DeleteFlow(_) => None,
+        | FabricStep::DeleteFlow(_)
+        | FabricStep::DeleteLeftover(_) => None,
     }
 }
 

@@ -16,7 +16,7 @@ use ovsdb::{Entry, ReadError, Ref, Replica, Transaction};
 use super::seen::{FLOWS, LINKS, Links, MARK, Rows, VLANS, mark_of};
 use crate::model::names::IfName;
 use crate::model::topology::{Datapath, PortSettings, Shaping, SwitchSettings, Vlan, max_age_s};
-use crate::model::world::{MirrorSpec, PortKind, PortSpec, SwitchSpec};
+use crate::model::world::{Leftover, MirrorSpec, PortKind, PortSpec, SwitchSpec};
 use crate::plan::FabricStep;
 
 /// How many ports can speak STP. They are numbered from 1 on whenever one comes
@@ -83,6 +83,7 @@ pub(super) fn write(
             FabricStep::DeleteMirror(mirror) => change.delete_mirror(mirror),
             FabricStep::AddFlow(flow) if flow.is_own() => {}
             FabricStep::AddFlow(flow) => change.note_flows(&flow.bridge)?,
+            FabricStep::DeleteLeftover(leftover) => change.delete_leftover(leftover),
             // Not in the database.
             FabricStep::RaiseSwitch(_)
             | FabricStep::SettleSwitch(_)
@@ -368,6 +369,17 @@ impl Change<'_> {
         self.transaction.delete(Ref::<Qos>::uuid(qos));
         for queue in queues {
             self.transaction.delete(Ref::<Queue>::uuid(queue));
+        }
+    }
+
+    /// Like `ovs-vsctl destroy qos ROW`. One that is gone, or that a port has
+    /// been given meanwhile, stays as it is.
+    fn delete_leftover(&mut self, leftover: &Leftover) {
+        let row = self.rows.leftovers().find(|(_, there)| there == leftover);
+        match row {
+            Some((row, _)) if leftover.is_queue => self.transaction.delete(Ref::<Queue>::uuid(row)),
+            Some((row, _)) => self.transaction.delete(Ref::<Qos>::uuid(row)),
+            None => {}
         }
     }
 

@@ -224,7 +224,7 @@ fn by_name(links: &[Link]) -> HashMap<&str, &Link> {
     links.iter().map(|link| (link.name.as_str(), link)).collect()
 }
 
-/// Whether nothing but bridges of userspace goes. They are gone when their
+/// Whether nothing but bridges of userspace and rows that nothing uses go. They are gone when their
 /// rows are, and waiting for the daemon would take 13 ms for each port (every
 /// packet socket waits for an RCU grace period). Their local devices are taps
 /// in the lab's link group; a sweep takes them at once, the daemon 20 ms each.
@@ -234,6 +234,8 @@ fn by_name(links: &[Link]) -> HashMap<&str, &Link> {
 fn is_teardown(steps: &[FabricStep], alive: bool) -> bool {
     steps.iter().all(|step| match step {
         FabricStep::DeleteSwitch(spec) => !alive || spec.datapath == Some(Datapath::Netdev),
+        // Only the database has it.
+        FabricStep::DeleteLeftover(_) => true,
         FabricStep::AddSwitch(_)
         | FabricStep::SetSwitch { .. }
         | FabricStep::RaiseSwitch(_)
@@ -266,7 +268,8 @@ fn local_devices(netlink: &Netlink, steps: &[FabricStep]) -> Result<(), KernelEr
             | FabricStep::AddMirror(_)
             | FabricStep::DeleteMirror(_)
             | FabricStep::AddFlow(_)
-            | FabricStep::DeleteFlow(_) => {}
+            | FabricStep::DeleteFlow(_)
+            | FabricStep::DeleteLeftover(_) => {}
         }
     }
     Ok(())
@@ -379,7 +382,8 @@ impl Vswitch {
             | FabricStep::SetPort { .. }
             | FabricStep::DeletePort(_)
             | FabricStep::AddFlow(_)
-            | FabricStep::DeleteFlow(_) => false,
+            | FabricStep::DeleteFlow(_)
+            | FabricStep::DeleteLeftover(_) => false,
         };
         if steps.iter().any(decides) {
             tools::control(&self.control, "revalidator/purge", &[]).await?;
@@ -469,7 +473,8 @@ impl Vswitch {
                 | FabricStep::SetPort { .. }
                 | FabricStep::DeletePort(_)
                 | FabricStep::AddMirror(_)
-                | FabricStep::DeleteMirror(_) => {}
+                | FabricStep::DeleteMirror(_)
+                | FabricStep::DeleteLeftover(_) => {}
             }
         }
         changes.retain(|bridge, _| !gone.contains(bridge));

@@ -4,7 +4,7 @@
 //! Whatever `change` writes is read back here as it was written, so that a
 //! second look finds nothing to do.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ovsdb::vswitch::{
     Bridge, Controller, Interface, Ipfix, Mirror, NetFlow, OpenVswitch as Root, Port, Qos, Queue,
@@ -20,7 +20,7 @@ use crate::model::topology::{
     Shaping, SwitchSettings, TunnelKind, Vlan,
 };
 use crate::model::world::{
-    AstrayPort, Fabric, FlowSpec, MirrorSpec, PortKind, SeenPort, SeenSwitch, SwitchSpec,
+    AstrayPort, Fabric, FlowSpec, Leftover, MirrorSpec, PortKind, SeenPort, SeenSwitch, SwitchSpec,
 };
 
 /// The key of our mark in `external_ids`.
@@ -72,12 +72,42 @@ pub(super) fn mark_of(external_ids: &Strings) -> Option<Mark> {
     Mark::parse(external_ids.get(MARK)?)
 }
 
-/// The labs that have bridges, or ports on others' bridges.
+/// The labs that have bridges, ports on others' bridges, or rows that no port
+/// has any more.
 pub(super) fn labs(replica: &Replica) -> Result<BTreeSet<LabName>, ReadError> {
-    let (bridges, ports) = (replica.rows::<Bridge>()?, replica.rows::<Port>()?);
+    let (bridges, ports) = (replica.rows::<Bridge>()?, by_uuid::<Port>(replica)?);
+    let (qos, queues) = (by_uuid(replica)?, by_uuid(replica)?);
     let marks = bridges.iter().map(|bridge| &bridge.external_ids);
-    let marks = marks.chain(ports.iter().map(|port| &port.external_ids));
-    Ok(marks.filter_map(mark_of).map(|mark| mark.lab).collect())
+    let marks = marks.chain(ports.values().map(|port| &port.external_ids)).filter_map(mark_of);
+    let left = leftovers(&ports, &qos, &queues).filter_map(|(_, left)| Mark::parse(&left.mark));
+    Ok(marks.chain(left).map(|mark| mark.lab).collect())
+}
+
+/// Rows of ours about shaping that no port has any more, neither ours nor
+/// another's, each with its UUID.
+fn leftovers(
+    ports: &HashMap<Uuid, Entry<Port>>,
+    qos: &HashMap<Uuid, Entry<Qos>>,
+    queues: &HashMap<Uuid, Entry<Queue>>,
+) -> impl Iterator<Item = (Uuid, Leftover)> {
+    let leftover = |row: Uuid, external_ids: &Strings, is_queue| {
+        let mark = mark_of(external_ids)?.to_string();
+        Some((row, Leftover { is_queue, row: row.to_string(), mark }))
+    };
+    let shaping: HashSet<Uuid> =
+        ports.values().filter_map(|port| port.qos.as_ref()?.as_uuid()).collect();
+    let mut gone: Vec<_> = qos
+        .values()
+        .filter(|qos| !shaping.contains(&qos.uuid))
+        .filter_map(|qos| leftover(qos.uuid, &qos.external_ids, false))
+        .collect();
+    let left: HashSet<Uuid> = gone.iter().map(|(row, _)| *row).collect();
+    let stays = qos.values().filter(|qos| !left.contains(&qos.uuid));
+    let filled: HashSet<Uuid> =
+        stays.flat_map(|qos| qos.queues.values()).filter_map(Ref::as_uuid).collect();
+    let empty = queues.values().filter(|queue| !filled.contains(&queue.uuid));
+    gone.extend(empty.filter_map(|queue| leftover(queue.uuid, &queue.external_ids, true)));
+    gone.into_iter()
 }
 
 impl Rows {
@@ -139,6 +169,11 @@ impl Rows {
         Some((qos.uuid, ours.map(|queue| queue.uuid).collect()))
     }
 
+    /// Rows of ours that no port has any more, each with its UUID.
+    pub(super) fn leftovers(&self) -> impl Iterator<Item = (Uuid, Leftover)> {
+        leftovers(&self.ports, &self.qos, &self.queues)
+    }
+
     /// The controllers of ours on a bridge.
     pub(super) fn controllers<'r>(
         &'r self,
@@ -195,6 +230,9 @@ impl Rows {
             let seen = SeenSwitch { up, broken, ports, mirrors, flows, table_miss, spec };
             fabric.switches.insert(seen.spec.name.clone(), seen);
         }
+        let of_the_lab = |left: &Leftover| Mark::parse(&left.mark).is_some_and(|m| m.lab == *lab);
+        let leftovers = self.leftovers().map(|(_, leftover)| leftover);
+        fabric.leftovers.extend(leftovers.filter(of_the_lab));
         fabric
     }
 
