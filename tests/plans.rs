@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ovsns::model::file::read;
 use ovsns::model::flow::Form;
-use ovsns::model::topology::{Backend, Lab};
-use ovsns::model::world::World;
+use ovsns::model::topology::{Backend, Datapath, Lab, PortSettings};
+use ovsns::model::world::{PortKind, SeenPort, World};
 use ovsns::plan::{self, Abilities, Need, Plan, Refusal, Stage, Wanted};
 
 const TWO_NODES: &str = include_str!("../examples/two-nodes.yaml");
@@ -115,8 +115,41 @@ links:
 #[tokio::test]
 async fn all_that_is_ours_goes() {
     let lab = lab(TWO_NODES);
-    let plan = plan::down(&lab.name, &made(&lab).await, &[able()]);
+    let plan = plan::down(&lab.name, &made(&lab).await, &[able()]).expect("all is ours");
     insta::assert_snapshot!(plan.lines().join("\n"));
+}
+
+/// A port and a mirror of others on a bridge of Open vSwitch are rows that would
+/// go with it; a device on a Linux bridge only loses its master.
+#[tokio::test]
+async fn what_others_have_on_a_switch_keeps_it() {
+    let text = "switches: { s1: {}, s2: {} }\nnodes: { n1: {} }\nlinks: [{ endpoints: [n1, s2] }]";
+    let before = lab(text);
+    let mut world = made(&before).await;
+    let s1 = "s1".parse().expect("a switch's name");
+    let seen = world.fabric.switches.get_mut(&s1).expect("it is there");
+    let theirs = SeenPort {
+        kind: PortKind::Link,
+        settings: PortSettings::default(),
+        number: None,
+        mark: String::new(),
+        broken: None,
+    };
+    seen.ports.insert("mine".parse().expect("a device's name"), theirs);
+    seen.foreign_mirrors.insert("watch".into());
+    let without = lab(&text.replace("s1: {}, ", ""));
+    up(&without, &world, able()).expect("nothing would be lost");
+    plan::down(&before.name, &world, &[able()]).expect("nothing would be lost");
+
+    let seen = world.fabric.switches.get_mut(&s1).expect("it is there");
+    seen.spec.backend = Backend::Ovs;
+    seen.spec.datapath = Some(Datapath::Netdev);
+    let gone = up(&without, &world, able()).expect_err("two rows would be lost");
+    let anew = up(&before, &world, able()).expect_err("two rows would be lost");
+    let down = plan::down(&before.name, &world, &[able()]).expect_err("two rows would be lost");
+    assert_eq!(down, gone);
+    let text = gone.iter().chain(&anew).map(|r| format!("{r}\n  hint: {}", r.hint));
+    insta::assert_snapshot!(text.collect::<Vec<_>>().join("\n"));
 }
 
 #[tokio::test]
@@ -309,7 +342,7 @@ async fn a_switch_keeps_the_flow_of_its_own() {
     };
     let world = |machine: &ovsns::kernel::fake::FakeMachine| {
         let memory = machine.memory();
-        World { host: memory.host.clone(), fabric: memory.fabric.clone() }
+        World { host: memory.host.clone(), fabric: memory.fabric.clone(), uplinks: BTreeMap::new() }
     };
     let nothing = [""; 0];
 

@@ -86,6 +86,7 @@ impl CliError {
             Self::Problems(_) | Self::File { .. } | Self::Name(_) | Self::Usage { .. } => 2,
             Self::Engine(
                 EngineError::Refused { .. }
+                | EngineError::NotRemoved { .. }
                 | EngineError::NoLab(_)
                 | EngineError::InsideNode(_)
                 | EngineError::NothingToConfirm(_),
@@ -109,9 +110,9 @@ impl CliError {
     /// Lines that belong to the message.
     fn details(&self) -> Vec<String> {
         match self {
-            Self::Engine(EngineError::Refused { refusals, .. }) => {
-                refusals.iter().map(|refusal| refusal.what.clone()).collect()
-            }
+            Self::Engine(
+                EngineError::Refused { refusals, .. } | EngineError::NotRemoved { refusals, .. },
+            ) => refusals.iter().map(|refusal| refusal.what.clone()).collect(),
             Self::Engine(EngineError::Left { left, .. }) => left.clone(),
             Self::Engine(EngineError::NotKept { lines, .. }) => lines.clone(),
             Self::Own(error) => error.log().to_vec(),
@@ -126,7 +127,9 @@ impl CliError {
             Self::NotAllowed(_) => {
                 vec!["run it as root: `sudo ovsns ...`".into()]
             }
-            Self::Engine(EngineError::Refused { refusals, .. }) => {
+            Self::Engine(
+                EngineError::Refused { refusals, .. } | EngineError::NotRemoved { refusals, .. },
+            ) => {
                 let mut hints: Vec<_> = refusals.iter().map(|r| r.hint.clone()).collect();
                 hints.dedup();
                 hints
@@ -290,6 +293,13 @@ mod tests {
                 refusals: vec![Refusal {
                     what: "namespace `two-nodes.n1` exists and is not ours".into(),
                     hint: "give the lab another name".into(),
+                }],
+            }),
+            CliError::Engine(EngineError::NotRemoved {
+                lab: lab(),
+                refusals: vec![Refusal {
+                    what: "switch `s1` is to go, and port `mine` on it is not ours".into(),
+                    hint: "take it off first: `ovs-vsctl del-port s1 mine`".into(),
                 }],
             }),
             CliError::Engine(EngineError::TakenBack {

@@ -38,6 +38,15 @@ pub enum EngineError {
         /// All that stands in the way.
         refusals: Vec<Refusal>,
     },
+    /// Somebody has something on a switch of the lab that would go with it;
+    /// nothing was touched.
+    #[error("lab `{lab}` was not removed, and nothing was touched")]
+    NotRemoved {
+        /// The lab.
+        lab: LabName,
+        /// All that would be lost.
+        refusals: Vec<Refusal>,
+    },
     /// The process is in a node, where it would see and change another world.
     #[error("this is inside node `{0}`")]
     InsideNode(String),
@@ -460,7 +469,8 @@ impl Engine {
             return Err(EngineError::Unseen { lab: lab.clone(), backend, why: why.to_owned() });
         }
         let abilities = self.abilities(&Wanted::default(), &world).await?;
-        Ok(plan::down(lab, &world, &abilities))
+        let refused = |refusals| EngineError::NotRemoved { lab: lab.clone(), refusals };
+        plan::down(lab, &world, &abilities).map_err(refused)
     }
 
     /// Every lab that something is left of: on this machine by its marks, or
@@ -510,7 +520,7 @@ impl Engine {
 
     async fn gc_held(&mut self, progress: Progress<'_>) -> Result<Vec<String>, EngineError> {
         let mut removed = Vec::new();
-        let mut is_anybody_at_work = false;
+        let (mut is_anybody_at_work, mut refused) = (false, None);
         for lab in self.labs().await? {
             // Looked at under the lock: what an `up` has not written down yet
             // is no leftover.
@@ -532,8 +542,13 @@ impl Engine {
                 }
                 // It went away since it was listed.
                 Err(EngineError::NoLab(_)) => {}
+                // One that cannot go keeps no other.
+                Err(error @ EngineError::NotRemoved { .. }) => refused = refused.or(Some(error)),
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(error) = refused {
+            return Err(error);
         }
         // A link that is being born has no mark yet, and is no orphan.
         if is_anybody_at_work {

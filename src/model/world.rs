@@ -216,6 +216,8 @@ pub struct SeenSwitch {
     pub ports: BTreeMap<IfName, SeenPort>,
     /// Its mirrors of ours.
     pub mirrors: BTreeMap<IfName, MirrorSpec>,
+    /// The names of other people's mirrors.
+    pub foreign_mirrors: BTreeSet<String>,
     /// Its flows of ours by cookie, as the switch writes them.
     pub flows: BTreeMap<u64, String>,
     /// The flow of the first table that matches what no other does, as the

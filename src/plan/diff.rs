@@ -46,7 +46,7 @@ pub fn up(
     }
     let links = LinkDiff::new(wanted, world);
     let mut refused = others_on_links_that_go(wanted, world, &links);
-    refused.extend(others_on_switches_that_go(wanted, world));
+    refused.extend(others_on_switches_that_go(wanted, world, gone_switches(wanted, world)));
     if !refused.is_empty() {
         return Err(refused);
     }
@@ -60,7 +60,15 @@ pub fn up(
 }
 
 /// The steps that remove all that carries the lab's mark.
-pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Plan {
+///
+/// # Errors
+/// What others have on its switches, and would lose; then nothing may be done.
+pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Result<Plan, Vec<Refusal>> {
+    let switches = world.fabric.switches.values();
+    let refused = others_on_switches_that_go(&Wanted::default(), world, switches);
+    if !refused.is_empty() {
+        return Err(refused);
+    }
     let swept = |backend: &Backend| {
         abilities.iter().any(|able| able.backend == *backend && able.swept_with_links)
     };
@@ -101,7 +109,7 @@ pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Plan {
     steps.extend(nodes_there(world).map(|n| Step::DeleteNode { node: n.clone() }));
     stages.push(Stage::Host(steps));
     stages.retain(|stage| !stage.is_empty());
-    Plan { lab: lab.clone(), stages }
+    Ok(Plan { lab: lab.clone(), stages })
 }
 
 /// Nodes that are there, and names that were to become some.
@@ -206,14 +214,20 @@ fn others_on_links_that_go(wanted: &Wanted, world: &World, links: &LinkDiff) -> 
     found
 }
 
-/// Ports of others on bridges of Open vSwitch that have to be made anew: their
-/// rows would go with the bridge, and nobody would bring them back.
-fn others_on_switches_that_go(wanted: &Wanted, world: &World) -> Vec<Refusal> {
+/// Ports and mirrors of others on bridges of Open vSwitch that go, or have to
+/// be made anew: their rows would go with the bridge, and nobody would bring
+/// them back. A device of others on a Linux bridge only loses its master.
+fn others_on_switches_that_go<'a>(
+    wanted: &Wanted,
+    world: &World,
+    gone: impl Iterator<Item = &'a SeenSwitch>,
+) -> Vec<Refusal> {
     let mut found = Vec::new();
-    let made_anew = gone_switches(wanted, world).filter(|seen| is_wanted_again(wanted, seen));
-    let made_anew: Vec<_> = made_anew.collect();
+    let gone: Vec<_> = gone.collect();
     for (nic, uplink) in &world.uplinks {
-        if made_anew.iter().any(|seen| seen.spec.name == uplink.switch) {
+        let made_anew =
+            |seen: &&&SeenSwitch| seen.spec.name == uplink.switch && is_wanted_again(wanted, seen);
+        if gone.iter().any(|seen| made_anew(&seen)) {
             found.push(Refusal {
                 what: format!(
                     "switch `{}` has to be made anew, and `{nic}` is attached to it",
@@ -223,16 +237,26 @@ fn others_on_switches_that_go(wanted: &Wanted, world: &World) -> Vec<Refusal> {
             });
         }
     }
-    for seen in made_anew.into_iter().filter(|seen| seen.spec.backend == Backend::Ovs) {
+    for seen in gone.into_iter().filter(|seen| seen.spec.backend == Backend::Ovs) {
+        let (switch, bridge) = (&seen.spec.name, &seen.spec.device);
+        let goes = match is_wanted_again(wanted, seen) {
+            true => "has to be made anew",
+            false => "is to go",
+        };
+        let mut refuse = |theirs: String, take_off: String| {
+            found.push(Refusal {
+                what: format!("switch `{switch}` {goes}, and {theirs} on it is not ours"),
+                hint: format!("take it off first: `ovs-vsctl {take_off}`"),
+            });
+        };
         let others = seen.ports.iter().filter(|(d, port)| !is_ours(world, d, port));
         for (device, _) in others.filter(|(d, _)| !world.uplinks.contains_key(*d)) {
-            found.push(Refusal {
-                what: format!(
-                    "switch `{}` has to be made anew, and port `{device}` on it is not ours",
-                    seen.spec.name
-                ),
-                hint: format!("take it off first: `ovs-vsctl del-port {device}`"),
-            });
+            refuse(format!("port `{device}`"), format!("del-port {bridge} {device}"));
+        }
+        for name in &seen.foreign_mirrors {
+            let take_off =
+                format!("-- --id=@m get mirror {name} -- remove bridge {bridge} mirrors @m");
+            refuse(format!("mirror `{name}`"), take_off);
         }
     }
     found

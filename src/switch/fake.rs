@@ -60,6 +60,7 @@ fn perform(memory: &mut Memory, step: &FabricStep) -> Result<(), Errno> {
                 broken: None,
                 ports: BTreeMap::new(),
                 mirrors: BTreeMap::new(),
+                foreign_mirrors: BTreeSet::new(),
                 flows: BTreeMap::new(),
                 table_miss: spec.forwards_by_itself().then(|| FlowSpec::OWN.to_owned()),
             };

@@ -663,9 +663,23 @@ pub(crate) fn what_others_have_in_open_vswitch_is_kept(world: &World) -> Verdict
     // A bridge with a port of others on it is not made anew.
     world.file("two.yaml", &text.replace("netdev }", "netdev, device: other }"));
     world.ovsns("status").ok();
-    up(world).code(2).says("port `f0` on it is not ours").says("del-port f0");
+    up(world).code(2).says("port `f0` on it is not ours").says("f0`");
     kept();
-    world.run("ovs-vsctl del-port f0");
+    // Nor does it go, with a mirror of others as little as with a port.
+    let watches = format!("-- --id=@m create mirror name=watch -- add bridge {bridge} mirrors @m");
+    world.sh(&format!("ovs-vsctl {watches}"));
+    let made = world.inventory();
+    for words in ["down", "switch rm b.1.1"] {
+        let refused = world.ovsns(words).code(2).says("switch `b.1.1` is to go");
+        refused.says("port `f0` on it is not ours").says("mirror `watch` on it is not ours");
+        kept();
+        world.inventory().must_equal(&made);
+    }
+    // As the hints say.
+    world.run(&format!("ovs-vsctl del-port {bridge} f0"));
+    world.ovsns("down").code(2).says("mirror `watch`");
+    let m = "--id=@m get mirror watch";
+    world.run(&format!("ovs-vsctl -- {m} -- remove bridge {bridge} mirrors @m"));
     world.ovsns("down").ok();
     world.settled();
     world.inventory().must_equal(&before);

@@ -710,6 +710,7 @@ fn seen_switch(link: &Link) -> Option<SeenSwitch> {
         broken: None,
         ports: BTreeMap::new(),
         mirrors: BTreeMap::new(),
+        foreign_mirrors: BTreeSet::new(),
         flows: BTreeMap::new(),
         table_miss: None,
     })

@@ -224,10 +224,15 @@ impl Rows {
                 .filter_map(|mirror| self.seen_mirror(mirror, &spec))
                 .map(|mirror| (mirror.name.clone(), mirror))
                 .collect();
+            let foreign_mirrors = followed(&bridge.mirrors, &self.mirrors)
+                .filter(|mirror| mark_of(&mirror.external_ids).is_none())
+                .map(|mirror| mirror.name.clone())
+                .collect();
             let flows = BTreeMap::new();
             // As the switch has it, until that is asked.
             let table_miss = Some(FlowSpec::OWN.to_owned());
-            let seen = SeenSwitch { up, broken, ports, mirrors, flows, table_miss, spec };
+            let seen =
+                SeenSwitch { up, broken, ports, mirrors, foreign_mirrors, flows, table_miss, spec };
             fabric.switches.insert(seen.spec.name.clone(), seen);
         }
         let of_the_lab = |left: &Leftover| Mark::parse(&left.mark).is_some_and(|m| m.lab == *lab);
