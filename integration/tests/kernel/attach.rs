@@ -286,6 +286,9 @@ pub(crate) fn what_stands_in_the_way_is_refused(world: &World) -> Verdict {
     refused("t9", "is no Ethernet device");
     world.sh("ip link del t9");
     world.sh("ip link add v9 type veth peer name v8; ip link set v9 up; ip link set v8 up");
+    for end in ["v8", "v9"] {
+        until("there is carrier", || world.setting("", end, "operstate") == "UP");
+    }
     world.settled();
     let one = world.inventory();
     world.ovsns("attach v9").ok();
