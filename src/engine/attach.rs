@@ -300,15 +300,11 @@ impl Engine {
         };
         let id = change.id.clone();
         attached.change = Some(change);
+        // It watches before there is anything to watch: who dies in between leaves
+        // nothing that nobody sees to.
+        let mut watchdog =
+            Watchdog::start(&self.state, name).await.map_err(EngineError::NoWatchdog)?;
         held.write_attachments(&attached)?;
-        let mut watchdog = match Watchdog::start(&self.state, name).await {
-            Ok(watchdog) => watchdog,
-            Err(error) => {
-                attached.change = None;
-                held.write_attachments(&attached)?;
-                return Err(EngineError::NoWatchdog(error));
-            }
-        };
         let done = self.attach_each(held, lab, &missing, &mut attached, &mut moved, progress).await;
         let done = match done {
             Ok(done) => done,
@@ -475,10 +471,10 @@ impl Engine {
             back_to: back_to.cloned(),
             proved: false,
         });
-        held.write_attachments(&attached)?;
         // A NIC that is to come home comes home, also where no process can be
         // started.
         let watchdog = Watchdog::start(&self.state, lab).await;
+        held.write_attachments(&attached)?;
         let mut lines = Vec::new();
         for nic in nics {
             lines.extend(self.bring_one_home(&attached.nics[&nic], Home::Detach).await?);

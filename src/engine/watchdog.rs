@@ -47,7 +47,7 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts it for a lab whose change is written down, and returns when it
+    /// Starts it for a lab whose change is about to be written down, and returns when it
     /// watches.
     pub(super) async fn start(state: &State, lab: &LabName) -> io::Result<Self> {
         let (mut ours, its) = UnixStream::pair()?;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use world::{Finished, Inventory, Verdict, World, until};
 
 /// What changes the kernel, the switch or our own files.
-const STEPS: &str = "sendto,sendmsg,write,unlink,rename,mkdir,rmdir";
+const STEPS: [&str; 7] = ["sendto", "sendmsg", "write", "unlink", "rename", "mkdir", "rmdir"];
 
 /// What a host may have beside what `World::lan` gives it.
 const MORE: &str = "
@@ -334,17 +334,17 @@ fn kill_watchdogs(world: &World) {
     until("the watchdog is dead", || watchdogs(world).is_empty());
 }
 
-/// Runs `ovsns` and kills it before its call number `step`; whether it lived so
-/// long. `all` counts in, and kills, the watchdog, too, before its own call of
+/// Runs `ovsns` and kills it before the call of that name number `step`; whether
+/// it lived so long: `strace` counts each call by itself. `all` counts in, and kills, the watchdog, too, before its own call of
 /// that number.
-fn killed_at(world: &World, step: u32, words: &str, all: bool) -> (Finished, bool) {
-    let rule = format!("{STEPS}:signal=KILL:when={step}");
+fn killed_at(world: &World, call: &str, step: u32, words: &str, all: bool) -> (Finished, bool) {
+    let rule = format!("{call}:signal=KILL:when={step}");
     if all {
         let (finished, struck) = world.tampered(&rule, words);
         return (finished, 0 < struck);
     }
     let mut command = Command::new("strace");
-    command.args(["-qq", "-e", "signal=none", "-e", &format!("trace={STEPS}")]);
+    command.args(["-qq", "-e", "signal=none", "-e", &format!("trace={call}")]);
     command.args(["-e", &format!("inject={rule}"), "-o", "killed.log"]);
     command.arg(world.binary()).args(words.split_whitespace());
     command.stderr(std::process::Stdio::null());
@@ -358,9 +358,22 @@ fn killed_at(world: &World, step: u32, words: &str, all: bool) -> (Finished, boo
 /// world is as `before`, and `set_up` is run; after it, the NIC is home, or is
 /// brought home from where it was left on purpose.
 fn kill_at_every(world: &World, words: &str, all: bool, set_up: &dyn Fn(), before: &Host) -> u32 {
+    let at = |call: &&str| kill_at_each(world, call, words, all, set_up, before);
+    STEPS.iter().map(at).sum()
+}
+
+/// The same for the calls of one name.
+fn kill_at_each(
+    world: &World,
+    call: &str,
+    words: &str,
+    all: bool,
+    set_up: &dyn Fn(),
+    before: &Host,
+) -> u32 {
     for step in 1.. {
         set_up();
-        let (finished, killed) = killed_at(world, step, words, all);
+        let (finished, killed) = killed_at(world, call, step, words, all);
         if !killed {
             if words.starts_with("attach") {
                 world.ovsns("detach eth0").ok();
@@ -369,7 +382,7 @@ fn kill_at_every(world: &World, words: &str, all: bool, set_up: &dyn Fn(), befor
             Host::look(world).must_be(before);
             return step - 1;
         }
-        println!("killed before call {step}");
+        println!("killed before {call} {step}");
         let start = Instant::now();
         if all {
             // Its watchdog may have come to nothing as well.
