@@ -176,10 +176,11 @@ fn read_form(line: &str) -> Option<Form> {
     let is_match = |word: &&str| {
         let others =
             ["cookie:", "idle:", "hard:", "importance:", "buf:", "out_port:", "out_group:"];
-        // The first table is the one that is meant where none is said.
+        // The first table is meant where none is said, which reads as 255 among
+        // flows that say one.
         !others.iter().any(|other| word.starts_with(other))
             && !FLAGS.contains(word)
-            && *word != "table:0"
+            && !["table:0", "table:255"].contains(word)
     };
     let matches: Vec<_> = head.split_whitespace().filter(is_match).collect();
     Some(Form { matches: matches.join(" "), actions: actions.trim().to_owned() })
@@ -408,6 +409,7 @@ mod tests {
             "resubmit(1,2),clone(output:3)",
         );
         check("ADD table:0 priority=10,icmp actions=NORMAL", "priority=10,icmp", "NORMAL");
+        check("ADD table:255 priority=10,icmp actions=NORMAL", "priority=10,icmp", "NORMAL");
         check(
             "ADD dl_src=02:00:00:00:00:01 cookie:0x5 actions=IN_PORT",
             "dl_src=02:00:00:00:00:01",
