@@ -284,6 +284,9 @@ switches:
       - in_port=n2,actions=output:s2
       - in_port=n2,actions=output:s2
       - in_port=2,priority=9,actions=drop
+      - arp,actions=set_queue:3,normal
+      - rarp,actions=enqueue:n1:2
+      - ipv6,actions=enqueue:n1:0
       - in_port=n2,priority=9,actions=drop
       - in_port=\"veth7\",actions=normal
   s2: { backend: ovs }
@@ -308,6 +311,10 @@ links: [{ endpoints: [n1, s1] }, { endpoints: [n2, s1] }, { endpoints: [s1, s2] 
             able.flows.insert(need, Form { matches, actions });
         }
     }
+    let able = Abilities {
+        cannot: able.cannot.into_iter().chain([(Need::Queues(None), "no queues".into())]).collect(),
+        ..able
+    };
     let refused = up(&lab, &World::default(), able).expect_err("it cannot be");
     let text: Vec<_> = refused.iter().map(|r| format!("{r}\n  hint: {}", r.hint)).collect();
     insta::assert_snapshot!(text.join("\n"));

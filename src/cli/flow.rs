@@ -192,7 +192,8 @@ fn written(lab: &Lab, switch: &SwitchName, words: &str) -> Result<String, CliErr
 /// A flow, or a packet, with the full name of each port.
 pub(super) fn with_full_names(ports: &Ports, words: &str) -> Result<String, CliError> {
     let mut wrong = None;
-    let text = flow::with_ports(words, |port| {
+    let words = flow::with_output(words, |port| ports.know(port));
+    let text = flow::with_ports(&words, |port| {
         ports.find_numbered(port).unwrap_or_else(|no| {
             wrong.get_or_insert(no);
             port.to_owned()

@@ -820,7 +820,8 @@ impl OnPorts {
     /// A flow with its ports' full names.
     fn flow(&self, flow: &At<String>, found: &mut Found) -> String {
         let mut wrongs = Vec::new();
-        let text = flow::with_ports(&flow.value, |words| {
+        let text = flow::with_output(&flow.value, |words| self.0.know(words));
+        let text = flow::with_ports(&text, |words| {
             self.0.find_numbered(words).unwrap_or_else(|wrong| {
                 wrongs.push(wrong);
                 words.to_owned()

@@ -27,6 +27,23 @@ const BEFORE_A_PORT: [&str; 10] = [
 /// Of those, what may have more ports behind the first, after commas.
 const BEFORE_PORTS: [&str; 2] = ["members:", "slaves:"];
 
+/// Actions that can stand alone, besides the ports that every switch has.
+const ACTIONS: [&str; 13] = [
+    "drop",
+    "strip_vlan",
+    "pop_vlan",
+    "dec_ttl",
+    "dec_mpls_ttl",
+    "dec_nsh_ttl",
+    "decap",
+    "pop_queue",
+    "exit",
+    "ct",
+    "ct_clear",
+    "clear_actions",
+    "debug_recirc",
+];
+
 /// Ports that every switch has (`ovs-ofctl(8)`, "Port Names").
 const RESERVED: [&str; 9] =
     ["in_port", "table", "normal", "flood", "all", "controller", "local", "any", "none"];
@@ -76,11 +93,105 @@ pub fn check(text: &str) -> Result<(), BadFlow> {
         let hint = "leave it out; the cookie is how ovsns knows its flows again";
         return bad(format!("the flow {shown} has a cookie"), Some(hint));
     }
+    let ends = |(key, value): &(&str, &str)| {
+        matches!(*key, "idle_timeout" | "hard_timeout") && *value != "0"
+    };
+    if let Some((key, _)) = fields(text).find(ends) {
+        let hint = format!(
+            "it would be missing then, and come back with the next change: leave `{key}` out; one \
+             that ends is not of the lab, and added by hand (`ovs-ofctl add-flow`)"
+        );
+        return bad(format!("the flow {shown} ends by itself (`{key}`)"), Some(&hint));
+    }
+    let made = actions(text).into_iter().find_map(|start| {
+        let of = |word: &&str| argument(&text[start..], word).is_some();
+        ["group", "meter"].into_iter().find(|word| of(word))
+    });
+    if let Some(word) = made {
+        let hint = "ovsns makes neither groups nor meters; name the ports (`output:n1,output:n2`), \
+                    or leave it to a controller, which can make them";
+        return bad(format!("the flow {shown} needs a {word}"), Some(hint));
+    }
     if with_ports(text, |_| String::new()).contains('#') {
         let hint = "`ovs-ofctl` takes it, and what is behind it, for a comment";
         return bad(format!("the flow {shown} has a `#` in it"), Some(hint));
     }
     Ok(())
+}
+
+/// What a flow says before its actions, each with its value.
+fn fields(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let head = text.split("action").next().unwrap_or_default();
+    let words = head.split([',', ' ', '\t']).filter(|word| !word.is_empty());
+    words.map(|word| word.split_once(['=', ':', '(']).unwrap_or((word, "")))
+}
+
+/// Where the actions of a flow begin, those in `clone(...)` and the like among
+/// them.
+fn actions(text: &str) -> Vec<usize> {
+    const HOLD_ACTIONS: [&str; 3] = ["clone", "write_actions", "apply_actions"];
+    let Some(start) = ["actions=", "action="].iter().find_map(|w| Some(text.find(w)? + w.len()))
+    else {
+        return Vec::new();
+    };
+    let mut found: Vec<usize> = Vec::new();
+    let (mut open, mut begins) = (Vec::new(), true);
+    for (at, c) in text[start..].char_indices().map(|(at, c)| (start + at, c)) {
+        match c {
+            '(' => {
+                let word = found.last().map_or("", |begin| &text[*begin..at]);
+                open.push(open.last() != Some(&false) && HOLD_ACTIONS.contains(&word));
+            }
+            ')' => drop(open.pop()),
+            _ => {}
+        }
+        let between = matches!(c, ',' | ' ' | '\t' | '(');
+        if begins && !between && c != ')' {
+            found.push(at);
+        }
+        begins = between && open.last() != Some(&false);
+    }
+    found
+}
+
+/// What is behind the word of an action, if it is that action.
+fn argument<'t>(action: &'t str, word: &str) -> Option<&'t str> {
+    action.strip_prefix(word)?.strip_prefix([':', '=', '('])
+}
+
+/// Whether a flow has frames wait in a queue other than the default one.
+pub fn queues(text: &str) -> bool {
+    let queue = |action: &str| -> Option<String> {
+        let digits = |rest: &str| rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+        if let Some(rest) = argument(action, "set_queue") {
+            return Some(digits(rest));
+        }
+        let rest = argument(action, "enqueue")?;
+        let port = rest.find([':', ','])?;
+        Some(digits(&rest[port + 1..]))
+    };
+    let mut queues = actions(text).into_iter().filter_map(|start| queue(&text[start..]));
+    queues.any(|queue| queue.trim_start_matches("0x").bytes().any(|digit| digit != b'0'))
+}
+
+/// A flow with `output:` before each port that stands alone among its actions,
+/// where `ovs-ofctl` takes the number of one.
+pub fn with_output(text: &str, is_port: impl Fn(&str) -> bool) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), 0);
+    for start in actions(text) {
+        let end = text[start..].find(|c| !is_of_a_name(c)).map_or(text.len(), |end| start + end);
+        let word = &text[start..end];
+        let alone = text[end..].is_empty() || text[end..].starts_with([',', ' ', '\t', ')']);
+        let is_action =
+            ACTIONS.contains(&word) || BEFORE_A_PORT.iter().any(|before| word.starts_with(before));
+        if alone && !is_action && is_name(word) && is_port(word) {
+            out.push_str(&text[rest..start]);
+            out.push_str("output:");
+            rest = start;
+        }
+    }
+    out.push_str(&text[rest..]);
+    out
 }
 
 /// Whether a text says what is to be done with packets, and not only which.
@@ -337,10 +448,60 @@ mod tests {
     }
 
     #[test]
+    fn ports_that_stand_alone() {
+        check("actions=n1", "actions=output:n1");
+        check("actions=n1:eth0,n2 n1", "actions=output:n1:eth0,output:n2 output:n1");
+        check("in_port=n1 action= n2 , drop", "in_port=n1 action= output:n2 , drop");
+        check(
+            "actions=clone(n1,write_actions(n2))",
+            "actions=clone(output:n1,write_actions(output:n2))",
+        );
+        check("actions=output:n1,enqueue:n1:2", "actions=output:n1,enqueue:n1:2");
+        check("actions=resubmit(n1,2),ct(n1),n9,drop,1", "actions=resubmit(n1,2),ct(n1),n9,drop,1");
+        check("actions=n1(2),n2=3", "actions=n1(2),n2=3");
+        check("in_port=n1", "in_port=n1");
+
+        #[track_caller]
+        fn check(text: &str, expected: &str) {
+            let known = ["n1", "n1:eth0", "n2", "drop"];
+            assert_eq!(with_output(text, |word| known.contains(&word)), expected);
+        }
+    }
+
+    #[test]
+    fn flows_with_queues() {
+        check("actions=set_queue:3,normal", true);
+        check("actions=set_queue(0x1),normal", true);
+        check("actions=normal,enqueue:1:2", true);
+        check("actions=clone(enqueue(1,2))", true);
+        check("actions=set_queue:0,output:\"q1\",pop_queue", false);
+        check("actions=enqueue:1:0", false);
+        check("actions=output:set_queue:3", false);
+
+        #[track_caller]
+        fn check(text: &str, expected: bool) {
+            assert_eq!(queues(text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_flow() {
         check("in_port=n1,actions=drop", "");
         check("in_port=s1~s2#0,actions=output:s1~s2#0.1", "");
         check("actions=learn(cookie=7,output:NXM_OF_IN_PORT[])", "");
+        check("actions=learn(idle_timeout=7,output:NXM_OF_IN_PORT[])", "");
+        check("idle_timeout=0,actions=controller(meter_id=3)", "");
+        check("actions=output:group,output:meter:eth0", "");
+        check(
+            "arp,idle_timeout=7,actions=drop",
+            "the flow `arp,idle_timeout=7,actions=drop` ends by itself (`idle_timeout`)",
+        );
+        check(
+            "hard_timeout:9 actions=drop",
+            "the flow `hard_timeout:9 actions=drop` ends by itself (`hard_timeout`)",
+        );
+        check("actions=normal,group:1", "the flow `actions=normal,group:1` needs a group");
+        check("actions=clone(meter=1)", "the flow `actions=clone(meter=1)` needs a meter");
         check("in_port=n1", "the flow `in_port=n1` has no `actions=`");
         check("cookie=7,actions=drop", "the flow `cookie=7,actions=drop` has a cookie");
         check("actions=drop # all", "the flow `actions=drop # all` has a `#` in it");

@@ -123,6 +123,16 @@ impl Ports {
         })
     }
 
+    /// Whether `words` mean a port, or several.
+    pub fn know(&self, words: &str) -> bool {
+        let named = |port: &Port| {
+            port.name == words
+                || port.short() == words
+                || port.numbered().iter().any(|name| name == words)
+        };
+        self.ports.iter().any(named)
+    }
+
     fn found(&self, words: &str) -> Result<&Port, NoPort> {
         let meant: Vec<&Port> =
             self.ports.iter().filter(|port| port.name == words || port.short() == words).collect();

@@ -172,7 +172,12 @@ pub fn needs(wanted: &Wanted, world: &World) -> BTreeMap<Backend, BTreeSet<Need>
     for spec in wanted.switches.values() {
         let needs = needs.entry(spec.backend).or_default();
         needs.extend(needs_of(wanted, spec));
-        needs.extend(flows_of(wanted, spec, world).into_iter().map(|(_, need)| need));
+        for (flow, need) in flows_of(wanted, spec, world) {
+            needs.insert(need);
+            if flow::queues(&flow.text) {
+                needs.insert(Need::Queues(spec.datapath));
+            }
+        }
     }
     needs
 }
@@ -413,6 +418,16 @@ fn flows(
             found.push(Refusal {
                 what: format!("switch `{switch}` cannot read the flow `{words}`: {reason}"),
                 hint: need.hint(spec.backend),
+            });
+        }
+        let queues = able.cannot.get(&Need::Queues(spec.datapath));
+        if let Some(reason) = queues.filter(|_| flow::queues(&flow.text)) {
+            found.push(Refusal {
+                what: format!(
+                    "the flow `{words}` uses a queue, and switch `{switch}` cannot have queues: \
+                     {reason}"
+                ),
+                hint: "leave `set_queue` and `enqueue` out; queue 0 is the default one".into(),
             });
         }
         let Some(form) = able.flows.get(&need) else { continue };
