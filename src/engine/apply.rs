@@ -37,6 +37,11 @@ impl Cause {
         Self::Look(Box::new(error))
     }
 
+    /// Whether the change is in the switch's database, and will be carried out.
+    pub(super) fn is_in_database(&self) -> bool {
+        matches!(self, Self::Switch(SwitchError::OpenVswitch(OvsError::NotApplied { .. })))
+    }
+
     /// Whether a switch was told and has not carried it out yet. `untouched`
     /// says that nothing was done before: then what is late are earlier changes.
     pub(super) fn is_late(&self, untouched: bool) -> bool {

@@ -295,6 +295,11 @@ impl Engine {
         Ok(Choice { backend: Backend::Linux, why: missing.join("; ") })
     }
 
+    /// What others read who find a lab locked.
+    pub fn command(&self) -> &str {
+        &self.command
+    }
+
     /// The state directory.
     pub fn state(&self) -> &State {
         &self.state
@@ -385,6 +390,11 @@ impl Engine {
             left = match round {
                 Ok(left) => left,
                 Err(source) if source.is_late(performed.is_empty()) => {
+                    // It comes to be, so the next change builds on it; the
+                    // journal stays, since it is not known when.
+                    if source.is_in_database() {
+                        held.intend(lab)?;
+                    }
                     return Err(EngineError::NotApplied { lab: lab.name.clone(), source });
                 }
                 Err(cause) => {

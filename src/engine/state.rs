@@ -238,12 +238,18 @@ impl Held {
         write_json(&self.directory.join("journal.json"), &journal)
     }
 
-    /// Writes down what the lab should be, now that it is.
-    pub fn remember(&self, lab: &Lab) -> Result<(), StateError> {
+    /// Writes down what the lab should be, although it is not yet.
+    pub fn intend(&self, lab: &Lab) -> Result<(), StateError> {
         let path = self.directory.join("lab.json");
         if read_json::<Lab>(&path).ok().flatten().as_ref() != Some(lab) {
             write_json(&path, lab)?;
         }
+        Ok(())
+    }
+
+    /// Writes down what the lab should be, now that it is.
+    pub fn remember(&self, lab: &Lab) -> Result<(), StateError> {
+        self.intend(lab)?;
         remove(&self.directory.join("journal.json"))
     }
 

@@ -404,6 +404,17 @@ pub(crate) fn a_suspended_switch_is_late(world: &World) -> Verdict {
     up(world).ok();
     all_is_well(world);
 
+    // What is late is remembered: the next change does not take it back.
+    ovs.signal_switch(Signal::SIGSTOP);
+    hurried(world, 1, "switch set b.1.1 ageing=77").code(4);
+    ovs.signal_switch(Signal::SIGCONT);
+    world.ovsns("switch set b.1.1 mtu=1400").ok();
+    let get =
+        format!("get bridge {} other_config:mac-aging-time", device(world, "two-nodes:b.1.1"));
+    assert_eq!(world.run(&format!("ovs-vsctl {get}")).stdout, "\"77\"\n");
+    let now = status(world);
+    assert_eq!((&now["state"], &now["switches"][0]["ageing_s"]), (&"up".into(), &77.into()));
+
     // Taken down while it is suspended, it leaves nothing when it goes on.
     ovs.signal_switch(Signal::SIGSTOP);
     world.ovsns("down").ok();
