@@ -152,6 +152,22 @@ async fn what_others_have_on_a_switch_keeps_it() {
     insta::assert_snapshot!(text.collect::<Vec<_>>().join("\n"));
 }
 
+/// Ports that nobody asked to change say what becomes of them.
+#[tokio::test]
+async fn a_first_vlan_is_told_of_at_the_other_ports() {
+    let text = "
+switches: { s1: { stp: true, forward_delay: 4 } }
+nodes: { n1: {}, n2: {} }
+links: [{ endpoints: [n1, s1] }, { endpoints: [n2, s1] }]
+";
+    let after =
+        text.replace("[n1, s1]", "[n1, s1], vlan: 7").replace("stp: true, forward_delay: 4", "");
+    let lines = |plan: Plan| plan.lines().join("\n");
+    let there = up(&lab(&after), &made(&lab(text)).await, able()).expect("nothing in the way");
+    let back = up(&lab(text), &made(&lab(&after)).await, able()).expect("nothing in the way");
+    insta::assert_snapshot!(format!("{}\n\n{}", lines(there), lines(back)));
+}
+
 #[tokio::test]
 async fn an_end_that_went_astray_is_made_again() {
     let lab = lab(TWO_NODES);

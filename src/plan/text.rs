@@ -8,7 +8,7 @@ use std::fmt;
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step};
 use crate::model::mark::netns;
 use crate::model::names::{IfName, LabName};
-use crate::model::topology::{OpenFlow, PortSettings, Vlan};
+use crate::model::topology::{Backend, OpenFlow, PortSettings, Vlan};
 use crate::model::world::{KernelRoute, Leftover, MirrorSpec, PortKind, PortSpec, SwitchSpec};
 
 impl Plan {
@@ -99,6 +99,13 @@ impl FabricStep {
                 if before.settings == after.settings && before.filtering == after.filtering =>
             {
                 format!("~ port {} on switch {} gets its mark", after.device, after.switch)
+            }
+            Self::SetPort { before, after } if before.settings == after.settings => {
+                let untagged = match after.filtering {
+                    true => "untagged frames are in VLAN 1 now",
+                    false => "frames pass whatever their VLAN now",
+                };
+                format!("~ port {} on switch {}: {untagged}", after.device, after.switch)
             }
             Self::SetPort { after, .. } => {
                 let settings = match settings(&after.settings) {
@@ -229,10 +236,16 @@ fn switch_changes(before: &SwitchSpec, after: &SwitchSpec) -> String {
     if old.stp != new.stp {
         words.push(format!("stp {}", on(new.stp)));
     }
-    if old.forward_delay_s != new.forward_delay_s {
-        let seconds = |delay: Option<u32>| delay.map_or("unset".into(), |s| s.to_string());
-        let (was, is) = (seconds(old.forward_delay_s), seconds(new.forward_delay_s));
-        words.push(format!("forward delay {is} s (was {was})"));
+    match (old.forward_delay_s, new.forward_delay_s) {
+        (Some(was), Some(is)) if was != is => {
+            words.push(format!("forward delay {is} s (was {was})"));
+        }
+        (None, Some(is)) => words.push(format!("forward delay {is} s")),
+        // It goes with the spanning tree.
+        (Some(_), None) if old.stp == new.stp && old.rstp == new.rstp => {
+            words.push("no forward delay".to_owned());
+        }
+        (Some(_) | None, Some(_) | None) => {}
     }
     if old.rstp != new.rstp {
         words.push(format!("rstp {}", on(new.rstp)));
@@ -271,7 +284,12 @@ fn switch_changes(before: &SwitchSpec, after: &SwitchSpec) -> String {
         words.push(format!("ipfix {}", on(new.export.ipfix.is_some())));
     }
     if before.vlan_filtering != after.vlan_filtering {
-        words.push(format!("vlan filtering {}", on(after.vlan_filtering)));
+        words.push(match (after.backend, after.vlan_filtering) {
+            (Backend::Linux, filtering) => format!("vlan filtering {}", on(filtering)),
+            // It has no such switch: ports say what they want.
+            (Backend::Ovs, true) => "has ports in VLANs now".to_owned(),
+            (Backend::Ovs, false) => "has no ports in VLANs any more".to_owned(),
+        });
     }
     if before.alias != after.alias || before.group != after.group {
         words.push("gets its mark".to_owned());
