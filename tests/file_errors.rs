@@ -329,7 +329,7 @@ switches:
     stp: true
     rstp: true
     datapath: user
-    controllers: [127.0.0.1:6653, 'tcp:', 'tcp:host with blanks']
+    controllers: [127.0.0.1:6653, 'tcp:', 'tcp:host with blanks', 'tcp:127.0.0.1:99999']
     fail_mode: open
     protocols: [OpenFlow9]
     datapath_id: 0x10000000000000000

@@ -426,7 +426,9 @@ impl<'s> Draft<'s, '_> {
             .collect();
         for SwitchSpec { settings, rstp, .. } in self.switches.iter().map(|switch| switch.spec) {
             if let Some(rstp) = rstp.filter(|rstp| rstp.value && settings.stp) {
-                self.found.add(rstp.at, "`stp` and `rstp` exclude each other");
+                self.found
+                    .add(rstp.at, "`stp` and `rstp` exclude each other")
+                    .hint("say one of them, and `false` for the other: `stp: false`, `rstp: true`");
             }
         }
         let trunk = |link: &LinkDraft| match &link.ends {

@@ -168,6 +168,27 @@ impl<const MIN: u32, const MAX: u32> Holds for Whole<MIN, MAX> {
     }
 }
 
+/// A rate, or what it may be exceeded by.
+pub(super) struct Kilobits;
+
+impl Holds for Kilobits {
+    type Value = u32;
+    fn words() -> String {
+        "a whole number of kilobits".to_owned()
+    }
+    fn read(tree: &Tree, key: &str, found: &mut Found) -> Option<u32> {
+        let before = found.count();
+        let number = Whole::<1, { u32::MAX }>::read(tree, key, found);
+        if number.is_none() && before < found.count() {
+            found.last_hint(|| "it is in kilobits, without a unit: 10 Mbit/s is 10000".to_owned());
+        }
+        number
+    }
+    fn schema() -> Json {
+        Whole::<1, { u32::MAX }>::schema()
+    }
+}
+
 /// One of a few words, or something with a notation of its own.
 pub(super) trait Written: Sized {
     const WORDS: &'static str;
@@ -561,7 +582,25 @@ impl Written for Target {
         if !SCHEMES.contains(&scheme) || !printable || (place.is_empty() && !passive) {
             return Err(wrong());
         }
+        if let Some(port) = port_of(scheme, place)
+            && !port.parse::<u16>().is_ok_and(|port| port != 0)
+        {
+            let message = format!("{} has no port from 1 to 65535", quoted(text));
+            return Err(Wrong::new(message).hint("write one, such as `tcp:127.0.0.1:6653`"));
+        }
         Ok(Self(text.to_owned()))
+    }
+}
+
+/// The port in a place of that scheme, if it says one: without it is 6653.
+fn port_of<'a>(scheme: &str, place: &'a str) -> Option<&'a str> {
+    match scheme {
+        "tcp" | "ssl" => {
+            let behind = place.rfind(']').map_or(place, |end| &place[end..]);
+            behind.rsplit_once(':').map(|(_, port)| port)
+        }
+        "ptcp" | "pssl" => Some(place.split(':').next().unwrap_or(place)).filter(|p| !p.is_empty()),
+        _ => None,
     }
 }
 

@@ -14,8 +14,8 @@ use ipnet::IpNet;
 
 use super::holds::{
     Address, Choice, Collector, DatapathChoice, DatapathId, Destination, Ends, Flag, FlowText,
-    Gateway, Holds, HostAddress, Key, List, Many, Map, Mtu, Object, Of, Parameter, PortName,
-    Prefix, Protocol, QueueNumber, Setting, Target, Text, VlanId, Whole, key,
+    Gateway, Holds, HostAddress, Key, Kilobits, List, Many, Map, Mtu, Object, Of, Parameter,
+    PortName, Prefix, Protocol, QueueNumber, Setting, Target, Text, VlanId, Whole, key,
 };
 use super::mark::Mac;
 use super::names::{IfName, InterfaceName, LabName};
@@ -485,10 +485,10 @@ impl Object for PolicingSpec {
     const HELP: &'static str =
         "A limit to what comes into a switch at a port; the rest is dropped.";
     const KEYS: &'static [Key<Self>] = &[
-        key!(needed "rate": Whole<1, { u32::MAX }>,
+        key!(needed "rate": Kilobits,
             "In kilobits a second.",
             |policing, rate| policing.rate = Some(rate.value)),
-        key!("burst": Whole<1, { u32::MAX }>,
+        key!("burst": Kilobits,
             "How much more at once, in kilobits (default: 80 % of the rate, 128 at least).",
             |policing, burst| policing.burst = Some(burst.value)),
     ];
@@ -505,7 +505,7 @@ impl Object for ShapingSpec {
     const NAME: &'static str = "shaping";
     const HELP: &'static str = "A limit to what goes out of a switch at a port; the rest waits.";
     const KEYS: &'static [Key<Self>] = &[
-        key!(needed "rate": Whole<1, { u32::MAX }>,
+        key!(needed "rate": Kilobits,
             "In kilobits a second.",
             |shaping, rate| shaping.rate = Some(rate.value)),
         key!("queues": Map<QueueNumber, Of<QueueSpec>>,
@@ -525,10 +525,10 @@ impl Object for QueueSpec {
     const NAME: &'static str = "queue";
     const HELP: &'static str = "A share of what goes out at a port.";
     const KEYS: &'static [Key<Self>] = &[
-        key!("min": Whole<1, { u32::MAX }>,
+        key!("min": Kilobits,
             "What it has for sure, in kilobits a second.",
             |queue, min| queue.min = Some(min.value)),
-        key!("max": Whole<1, { u32::MAX }>,
+        key!("max": Kilobits,
             "What it may have of what others leave, in kilobits a second.",
             |queue, max| queue.max = Some(max.value)),
     ];

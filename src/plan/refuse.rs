@@ -97,6 +97,10 @@ pub enum Need {
     Bonds,
     /// A tunnel to that host, on that datapath.
     Tunnel(TunnelKind, IpAddr, Option<Datapath>),
+    /// Tunnels from that address.
+    From(IpAddr),
+    /// The address of that device, for sFlow.
+    Agent(String),
     /// To forward in that way.
     Datapath(Datapath),
 }
@@ -122,6 +126,8 @@ impl Need {
             Self::Export => "export flows".into(),
             Self::Bonds => "bond links".into(),
             Self::Tunnel(kind, remote, _) => format!("have a {kind} tunnel to {remote}"),
+            Self::From(local) => format!("have a tunnel from {local}"),
+            Self::Agent(device) => format!("call itself by the address of `{device}`"),
             Self::Datapath(datapath) => format!("have the datapath `{datapath}`"),
         }
     }
@@ -160,6 +166,12 @@ impl Need {
                     .into();
             }
             Self::Tunnel(..) => "its tunnel out",
+            Self::From(_) => {
+                return "give an address of this host (`ip address`), or leave `local` out".into();
+            }
+            Self::Agent(_) => {
+                return "give a device of this host (`ip link`), or leave `agent` out".into();
+            }
             Self::Datapath(_) => return "leave `datapath` out for the one there is".into(),
         };
         format!("leave {keys}, or use another backend")
@@ -235,6 +247,9 @@ fn needs_of(wanted: &Wanted, spec: &SwitchSpec) -> BTreeSet<Need> {
     want(Need::Ageing(*ageing_s), true);
     want(Need::OpenFlow, has_flows || asks_openflow);
     want(Need::Export, *export != Export::default());
+    if let Some(agent) = export.sflow.as_ref().and_then(|sflow| sflow.agent.as_ref()) {
+        want(Need::Agent(agent.clone()), true);
+    }
     if let Some(datapath) = spec.datapath {
         want(Need::Datapath(datapath), true);
     }
@@ -253,8 +268,11 @@ fn needs_of(wanted: &Wanted, spec: &SwitchSpec) -> BTreeSet<Need> {
         match &port.kind {
             PortKind::Link | PortKind::Patch { .. } => {}
             PortKind::Bond { .. } => want(Need::Bonds, true),
-            PortKind::Tunnel { kind, remote, .. } => {
+            PortKind::Tunnel { kind, remote, local, .. } => {
                 want(Need::Tunnel(*kind, *remote, spec.datapath), true);
+                if let Some(local) = local {
+                    want(Need::From(*local), true);
+                }
             }
         }
     }

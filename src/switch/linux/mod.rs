@@ -434,7 +434,10 @@ fn only_open_vswitch(need: &Need) -> Option<&'static str> {
         | Need::Ageing(_)
         | Need::Flow { .. }
         | Need::Mirrors
-        | Need::Policing(_) => return None,
+        | Need::Policing(_)
+        // Refused with the tunnel, and with the export.
+        | Need::From(_)
+        | Need::Agent(_) => return None,
         Need::Qinq => "a Linux bridge does not wrap tags in tags",
         Need::Rstp => "a Linux bridge speaks STP alone",
         Need::MirrorVlans => "a Linux bridge mirrors whole ports",
@@ -610,6 +613,8 @@ impl LinuxBridge {
             | Need::Export
             | Need::Bonds
             | Need::Tunnel(..)
+            | Need::From(_)
+            | Need::Agent(_)
             | Need::Datapath(_) => Ok(()),
         };
         self.tried.insert(need.clone(), tried.clone().err());

@@ -208,6 +208,17 @@ fn abilities(datapath: Datapath, cannot: BTreeMap<Need, String>) -> Abilities {
     }
 }
 
+/// Why nothing can come from `local`, if this host does not have it: the switch
+/// would send with a sender that nobody can answer.
+fn no_address(local: IpAddr) -> Option<String> {
+    match std::net::UdpSocket::bind((local, 0)) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
+            Some("this host does not have that address".to_owned())
+        }
+        _ => None,
+    }
+}
+
 fn not_over_a_bridge(device: &str) -> String {
     format!(
         "the route to it leads over `{device}`, and the userspace datapath reaches only what is \
@@ -733,6 +744,13 @@ impl Switch for OpenVswitch {
                 | Need::Flow { .. }
                 | Need::Export
                 | Need::Bonds => None,
+                Need::From(local) => no_address(*local),
+                // What it says otherwise goes by the address of another device,
+                // or of none, and the database shows no error.
+                Need::Agent(device) => {
+                    let is_there = self.links()?.iter().any(|link| link.name == *device);
+                    (!is_there).then(|| "this host has no such device".to_owned())
+                }
                 Need::Tunnel(_, remote, wanted) => match wanted.unwrap_or(datapath) {
                     Datapath::System => None,
                     Datapath::Netdev => self.no_way_to(*remote).await?,
