@@ -91,11 +91,15 @@ struct Settings {
     #[arg(long, value_name = "ID", conflicts_with_all = ["trunks", "native"])]
     vlan: Option<u16>,
     /// The VLANs that pass its port tagged
-    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',', value_parser = vlan)]
     trunks: Vec<u16>,
     /// The VLAN that passes its port untagged
     #[arg(long, value_name = "ID", requires = "trunks")]
     native: Option<u16>,
+}
+
+fn vlan(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "write numbers with commas between: `--trunks 10,11,12`".to_owned())
 }
 
 impl Settings {

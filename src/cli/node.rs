@@ -34,7 +34,7 @@ pub(super) struct AddArgs {
     /// Forward packets: the node is a router
     #[arg(long)]
     forwarding: bool,
-    /// The lab [default: the only one, or `default`]
+    /// The lab, which is made if it is not there [default: the only one, or `default`]
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
 }
@@ -62,7 +62,7 @@ pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
 async fn add(args: &AddArgs) -> Result<(), CliError> {
     let words = input::NodeWords::new(&args.node, args.lab.as_deref())?;
     let (node, lab) = (words.node, words.lab);
-    running::change("ovsns node add", lab.as_ref().map(|lab| lab.as_str()), |file| {
+    running::change_or_make("ovsns node add", lab.as_ref().map(|lab| lab.as_str()), |file| {
         if things(file, "nodes").contains_key(node.as_str()) {
             return Err(CliError::usage(
                 format!("there is a node `{node}` already"),

@@ -23,6 +23,10 @@ pub enum CliError {
     /// The topology file, or what was added to a lab, is not good.
     #[error(transparent)]
     Problems(#[from] Problems),
+    /// What a change would make of a lab is not good: each in words, with a
+    /// thing to do.
+    #[error("{}", changed(.0))]
+    Changed(Vec<(String, Option<String>)>),
     /// The file cannot be read.
     #[error("could not read `{path}`")]
     File {
@@ -67,6 +71,14 @@ pub enum CliError {
     Runtime(#[source] std::io::Error),
 }
 
+/// One problem is told at once, several in lines of their own.
+fn changed(problems: &[(String, Option<String>)]) -> String {
+    match problems {
+        [(one, _)] => one.clone(),
+        all => format!("the lab cannot be changed so: {} problems", all.len()),
+    }
+}
+
 fn names(capabilities: &[Capability]) -> String {
     let names: Vec<_> = capabilities.iter().map(|c| c.name()).collect();
     names.join(" and ")
@@ -83,7 +95,11 @@ impl CliError {
     /// carried out by the switch.
     pub(super) fn status(&self) -> u8 {
         match self {
-            Self::Problems(_) | Self::File { .. } | Self::Name(_) | Self::Usage { .. } => 2,
+            Self::Problems(_)
+            | Self::Changed(_)
+            | Self::File { .. }
+            | Self::Name(_)
+            | Self::Usage { .. } => 2,
             Self::Engine(
                 EngineError::Refused { .. }
                 | EngineError::NotRemoved { .. }
@@ -116,6 +132,9 @@ impl CliError {
             Self::Engine(EngineError::Left { left, .. }) => left.clone(),
             Self::Engine(EngineError::NotKept { lines, .. }) => lines.clone(),
             Self::Own(error) => error.log().to_vec(),
+            Self::Changed(problems) if 1 < problems.len() => {
+                problems.iter().map(|(what, _)| what.clone()).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -124,6 +143,12 @@ impl CliError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Usage { hint, .. } => vec![hint.clone()],
+            Self::Changed(problems) => {
+                let mut hints: Vec<_> =
+                    problems.iter().filter_map(|(_, hint)| hint.clone()).collect();
+                hints.dedup();
+                hints
+            }
             Self::NotAllowed(_) => {
                 vec!["run it as root: `sudo ovsns ...`".into()]
             }

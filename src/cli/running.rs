@@ -2,6 +2,8 @@
 //! written out as a file, the file is changed, and what it says now is made.
 //! So a thing that is added passes the same checks as one from a file.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json};
 
 use super::show::{self, Meter};
@@ -9,6 +11,7 @@ use super::{CliError, input};
 use crate::engine::{Done, Engine, EngineError};
 use crate::model::file;
 use crate::model::names::LabName;
+use crate::model::problem::Problems;
 use crate::model::topology::Lab;
 
 /// The lab that a thing is added to: the one that was named, the only one, or
@@ -27,7 +30,7 @@ pub(super) async fn lab_to_change(
     input::one_lab(engine, named).await
 }
 
-/// Changes a lab by its file, and says what that came to.
+/// Changes a lab that is there by its file, and says what that came to.
 pub(super) async fn change(
     command: &str,
     named: Option<&str>,
@@ -35,7 +38,34 @@ pub(super) async fn change(
 ) -> Result<(), CliError> {
     let mut engine = input::engine(command).await?;
     let name = lab_to_change(&mut engine, named).await?;
+    let labs = engine.labs().await?;
+    if !labs.contains(&name) {
+        return Err(no_lab(&name, &labs));
+    }
     change_in(&mut engine, &name, edit).await
+}
+
+/// The same, where a lab that is not there is made.
+pub(super) async fn change_or_make(
+    command: &str,
+    named: Option<&str>,
+    edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let mut engine = input::engine(command).await?;
+    let name = lab_to_change(&mut engine, named).await?;
+    if !engine.labs().await?.contains(&name) {
+        show::talk(&format!("lab {name} is not there yet, and is made"));
+    }
+    change_in(&mut engine, &name, edit).await
+}
+
+fn no_lab(name: &LabName, labs: &BTreeSet<LabName>) -> CliError {
+    let names: Vec<_> = labs.iter().map(|lab| format!("`{lab}`")).collect();
+    let hint = match names.as_slice() {
+        [] => "there is none at all; make one: `ovsns up FILE`, `ovsns node add NODE`".to_owned(),
+        names => format!("there is {}", names.join(", ")),
+    };
+    CliError::usage(format!("there is no lab `{name}`"), hint)
 }
 
 /// The same for a lab that has been found.
@@ -65,7 +95,8 @@ pub(super) async fn apply(
     edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
     meter: &mut Meter,
 ) -> Result<Done, CliError> {
-    let edit = |lab: Option<Lab>| changed(name, lab.as_ref(), edit);
+    let removes = removes(engine);
+    let edit = |lab: Option<Lab>| changed(name, lab.as_ref(), removes, edit);
     let (_, done) = engine.change(name, edit, &mut |done, all| meter.set(done, all)).await?;
     Ok(done)
 }
@@ -77,21 +108,108 @@ pub(super) fn edited(
     edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
 ) -> Result<Lab, CliError> {
     let lab = engine.state().read(name).map_err(EngineError::from)?.lab;
-    changed(name, lab.as_ref(), edit)
+    changed(name, lab.as_ref(), removes(engine), edit)
 }
 
 fn changed(
     name: &LabName,
     lab: Option<&Lab>,
+    removes: bool,
     edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
 ) -> Result<Lab, CliError> {
-    let mut text = match lab {
+    let mut file = match lab {
         Some(lab) => file::to_file(lab),
         None => serde_json::json!({ "name": name, "switches": {}, "nodes": {}, "links": [] }),
     };
-    edit(&mut text)?;
-    let text = serde_json::to_vec_pretty(&text).expect("JSON is JSON");
-    Ok(file::read(&text, &format!("lab {name} as changed"), None)?)
+    edit(&mut file)?;
+    let text = serde_json::to_vec_pretty(&file).expect("JSON is JSON");
+    file::read(&text, &format!("lab {name} as changed"), None)
+        .map_err(|problems| in_words(&problems, &file, removes))
+}
+
+/// Whether the command takes something away.
+fn removes(engine: &Engine) -> bool {
+    engine.command().ends_with(" rm")
+}
+
+/// What is wrong with a lab as changed, by the things that it is wrong with:
+/// nobody has the file that was read. What still names a thing that was removed
+/// is told with the way to remove that, too.
+fn in_words(problems: &Problems, file: &Json, removes: bool) -> CliError {
+    let text = serde_json::to_string_pretty(file).expect("JSON is JSON");
+    let told = problems.problems().iter().map(|problem| {
+        let path = path_at(&text, problem.line);
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        match path.as_slice() {
+            ["switches", switch, "mirrors", mirror, ..] if removes => (
+                format!("mirror `{mirror}` of switch `{switch}` still names what would go"),
+                Some(format!("first: `ovsns switch set {switch} mirrors.{mirror}=`")),
+            ),
+            ["switches", switch, "flows", index] if removes => {
+                let index: usize = index.parse().unwrap_or_default();
+                let flow = file["switches"][switch]["flows"][index].as_str().unwrap_or_default();
+                (
+                    format!("flow `{flow}` of switch `{switch}` still names what would go"),
+                    Some(format!("first: `ovsns flow del {switch} '{flow}'`")),
+                )
+            }
+            path => {
+                let (place, message) = (place(path, file), &problem.message);
+                let what =
+                    if place.is_empty() { message.clone() } else { format!("{place}: {message}") };
+                (what, problem.hint.clone())
+            }
+        }
+    });
+    let mut told: Vec<(String, Option<String>)> = told.collect();
+    told.dedup();
+    CliError::Changed(told)
+}
+
+/// The thing that a path in a file leads to, as a person calls it.
+fn place(path: &[&str], file: &Json) -> String {
+    let (thing, keys) = match path {
+        ["switches", name, keys @ ..] => (format!("switch `{name}`"), keys),
+        ["nodes", name, keys @ ..] => (format!("node `{name}`"), keys),
+        ["links", index, keys @ ..] => {
+            let link = index.parse().ok().and_then(|index: usize| file["links"].get(index));
+            let [a, b] = link.map(endpoints).unwrap_or_default();
+            (format!("link `{a} {b}`"), keys)
+        }
+        keys => (String::new(), keys),
+    };
+    match (thing.is_empty(), keys.is_empty()) {
+        (_, true) => thing,
+        (true, false) => format!("`{}`", keys.join(".")),
+        (false, false) => format!("{thing}, `{}`", keys.join(".")),
+    }
+}
+
+/// The keys, and places in lists, that lead to what stands on a line (from 1)
+/// of JSON as `to_string_pretty` writes it: each level two spaces further in.
+fn path_at(text: &str, line: usize) -> Vec<String> {
+    let mut path: Vec<String> = Vec::new();
+    let mut next_in_list: Vec<usize> = Vec::new();
+    for text in text.lines().take(line) {
+        let inner = text.trim_start_matches(' ');
+        let level = (text.len() - inner.len()) / 2;
+        let closes = inner.starts_with(['}', ']']);
+        path.truncate(if closes { level } else { level.saturating_sub(1) });
+        next_in_list.resize(level + 1, 0);
+        if closes || level == 0 {
+            continue;
+        }
+        let mut values = serde_json::Deserializer::from_str(inner).into_iter::<Json>();
+        let key = match values.next() {
+            Some(Ok(Json::String(key))) if inner[values.byte_offset()..].starts_with(':') => key,
+            _ => {
+                next_in_list[level] += 1;
+                (next_in_list[level] - 1).to_string()
+            }
+        };
+        path.push(key);
+    }
+    path
 }
 
 /// The things of one kind: `nodes` or `switches`.
@@ -126,4 +244,45 @@ pub(super) fn remove_links(file: &mut Json, gone: impl Fn(&Json) -> bool) -> usi
         }
     }
     removed.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn lines_of_a_file_in_words() {
+        let file = json!({
+            "name": "lab",
+            "nodes": { "n1": {} },
+            "switches": {
+                "s1": { "flows": ["a: b", "c"], "rstp": true, "stp": true, "queues": [] },
+                "s.2": { "mirrors": { "m": { "from": ["n1"], "output": "n2" } } },
+            },
+            "links": [
+                { "endpoints": ["n1:eth0", "s1"], "vlan": 1 },
+                { "endpoints": ["n2:eth0", "s1"], "shaping": { "rate": "10M" } },
+            ],
+        });
+        let text = serde_json::to_string_pretty(&file).expect("JSON is JSON");
+        check_in(&text, &file, "\"lab\"", "`name`");
+        check_in(&text, &file, "\"a: b\"", "switch `s1`, `flows.0`");
+        check_in(&text, &file, "\"c\"", "switch `s1`, `flows.1`");
+        check_in(&text, &file, "\"rstp\"", "switch `s1`, `rstp`");
+        check_in(&text, &file, "\"stp\"", "switch `s1`, `stp`");
+        check_in(&text, &file, "\"output\"", "switch `s.2`, `mirrors.m.output`");
+        check_in(&text, &file, "\"n1\": {}", "node `n1`");
+        check_in(&text, &file, "\"vlan\"", "link `n1:eth0 s1`, `vlan`");
+        check_in(&text, &file, "10M", "link `n2:eth0 s1`, `shaping.rate`");
+        assert_eq!(place(&[], &file), "");
+
+        #[track_caller]
+        fn check_in(text: &str, file: &Json, words: &str, expected: &str) {
+            let line = text.lines().position(|line| line.contains(words)).expect("it is there");
+            let path = path_at(text, line + 1);
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            assert_eq!(place(&path, file), expected, "{path:?}");
+        }
+    }
 }

@@ -37,7 +37,7 @@ pub(super) struct AddArgs {
     /// Keys of a switch in the topology file (`ovsns schema` lists them)
     #[arg(value_name = "KEY=VALUE")]
     settings: Vec<Setting>,
-    /// The lab [default: the only one, or `default`]
+    /// The lab, which is made if it is not there [default: the only one, or `default`]
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
 }
@@ -84,7 +84,7 @@ pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
 
 async fn add(args: &AddArgs) -> Result<(), CliError> {
     let switch = SwitchName::new(&args.switch)?;
-    running::change("ovsns switch add", args.lab.as_deref(), |file| {
+    running::change_or_make("ovsns switch add", args.lab.as_deref(), |file| {
         if things(file, "switches").contains_key(switch.as_str()) {
             return Err(CliError::usage(
                 format!("there is a switch `{switch}` already"),
@@ -117,6 +117,12 @@ async fn rm(args: &RmArgs) -> Result<(), CliError> {
 async fn set(args: &SetArgs) -> Result<(), CliError> {
     let switch = SwitchName::new(&args.switch)?;
     running::change("ovsns switch set", args.lab.as_deref(), |file| {
+        if things(file, "nodes").contains_key(switch.as_str()) {
+            return Err(CliError::usage(
+                format!("`{switch}` is a node, not a switch"),
+                format!("what can be set of a node is of its links: `ovsns link set {switch} SWITCH KEY=VALUE`"),
+            ));
+        }
         match things(file, "switches").get_mut(switch.as_str()) {
             Some(spec) => settings::write(&args.settings, spec),
             None => Err(no_switch(&switch)),

@@ -239,3 +239,56 @@ fn witnessed(world: &World, bridge: &str) -> Witnessed {
     });
     Witnessed { counters: counters.collect(), learned: learned.collect() }
 }
+
+/// n1, n2 -- s1 -- s2 -- n3, and what is asked of it cannot be
+pub(crate) fn changes_that_cannot_be_are_told_in_words(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    up(world, "");
+    world.ovsns("switch set s1 mirrors.m.from=[s2] mirrors.m.output=n2").ok();
+    world.ovsns("flow add s1 in_port=n1,tcp,actions=drop").ok();
+    let made = world.inventory();
+    let check = |words: &str, says: &[&str]| {
+        let mut said = world.ovsns(words).code(2);
+        assert!(!said.stderr.contains("as changed"), "nobody has that file: {}", said.stderr);
+        for text in says {
+            said = said.says(text);
+        }
+    };
+    check("switch set s1 stp=true rstp=true", &["switch `s1`, `rstp`: `stp` and", "`stp: false`"]);
+    check(
+        "link set n1 s1 shaping.rate=10M",
+        &["`n1:eth0 s1`, `shaping.rate`", "10 Mbit/s is 10000"],
+    );
+    check("link set n1 s1 --trunks 10-20", &["--trunks 10,11,12"]);
+    check("switch set n1 stp=true", &["`n1` is a node, not a switch"]);
+    // What something else names.
+    let mirror = ["mirror `m` of switch `s1` still names", "`ovsns switch set s1 mirrors.m=`"];
+    check("link rm s1 s2", &mirror);
+    check("node rm n2", &mirror);
+    check("node rm n1", &["flow `in_port=n1:eth0,tcp", "`ovsns flow del s1 'in_port=n1:eth0,tcp"]);
+    // A lab that is not there.
+    for words in
+        ["switch set s1 stp=true", "link set n1 s1 mtu=1400", "link add n1 s2", "node rm n1"]
+    {
+        check(&format!("{words} --lab nolab"), &["there is no lab `nolab`", "there is `set`"]);
+    }
+    // What the machine does not have.
+    check("switch set s1 controllers=[tcp:127.0.0.1:99999]", &["from 1 to 65535"]);
+    check(
+        "switch set s1 sflow.targets=[127.0.0.1:6343] sflow.agent=eth99",
+        &["call itself by the address of `eth99`: this host has no such device"],
+    );
+    let tunnel = "tunnels.x.type=vxlan tunnels.x.remote=192.0.2.1 tunnels.x.local=192.0.2.7";
+    check(&format!("switch set s1 {tunnel}"), &["tunnel from 192.0.2.7: this host does not have"]);
+    world.inventory().must_equal(&made);
+
+    world.run("ip link add agent0 type veth peer name agent1");
+    world.ovsns("switch set s1 sflow.targets=[127.0.0.1:6343] sflow.agent=agent0").ok();
+    let told = world.ovsns("link set n2 s1 vlan=7").ok().says("has ports in VLANs now");
+    assert!(!told.stdout.contains("ordinary one"), "{}", told.stdout);
+    world.ovsns("flow del s1 in_port=n1,tcp").ok();
+    world.ovsns("switch set s1 mirrors.m=").ok();
+    world.ovsns("node rm n1").ok();
+    world.ovsns("node add h9 --lab other").ok().says("lab other is not there yet, and is made");
+    Ok(())
+}
