@@ -5,9 +5,11 @@
 //! a datapath most likely gets wrong, and no ping shows it.
 
 use std::collections::BTreeSet;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use world::{Finished, Running, Skip, Tool, Verdict, World, until};
@@ -806,5 +808,60 @@ pub(crate) fn a_namespace_deleted_by_others(world: &World) -> Verdict {
     world.ovsns("down").ok();
     ovs.caught_up(world);
     world.inventory().must_equal(&before);
+    Ok(())
+}
+
+// ---- silence and strangers ----
+
+/// Connects to a socket until no more are taken.
+fn fill(socket: &str) -> Vec<OwnedFd> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket as new};
+    let address = UnixAddr::new(socket).expect("a short path");
+    let mut held = Vec::new();
+    loop {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let opened = new(AddressFamily::Unix, SockType::Stream, flags, None).expect("a socket");
+        match connect(opened.as_raw_fd(), &address) {
+            Ok(()) => held.push(opened),
+            Err(Errno::EAGAIN) => return held,
+            Err(errno) => panic!("{socket}: {errno}"),
+        }
+    }
+}
+
+/// n1 -- b.1.1 -- n2, and a database that takes no connection, or takes them
+/// and is silent; beside it a lab that needs neither.
+pub(crate) fn daemons_that_say_nothing_keep_nobody(world: &World) -> Verdict {
+    let ovs = world.open_vswitch(&[])?;
+    two_nodes(world);
+    world.ovsns("up --topo single,2 --lab other --backend linux").ok();
+    world.sh("kill -STOP $(cat /run/openvswitch/ovsdb-server.pid)");
+    let binary = world.binary().display();
+    let soon = |words: &str| {
+        let asked = Instant::now();
+        let said = world.attempt(&format!("timeout 20 {binary} {words}"));
+        println!("{words}: {:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(10), "{words}: {:?}", asked.elapsed());
+        said
+    };
+    for full in [false, true] {
+        let held = if full { fill("/run/openvswitch/db.sock") } else { Vec::new() };
+        soon("list").ok();
+        soon("status other").ok();
+        soon("status two-nodes").ok().says("could not talk with the database of Open vSwitch");
+        soon("down two-nodes").code(1).says("could not talk with the database");
+        drop(held);
+    }
+    soon("down other").ok();
+    world.sh("kill -CONT $(cat /run/openvswitch/ovsdb-server.pid)");
+    all_is_well(world);
+
+    ovs.signal_switch(Signal::SIGSTOP);
+    let pid = std::fs::read_to_string("/run/openvswitch/ovs-vswitchd.pid").expect("it runs");
+    let held = fill(&format!("/run/openvswitch/ovs-vswitchd.{}.ctl", pid.trim()));
+    soon("status two-nodes").ok().says("`ovs-vswitchd` does not answer");
+    drop(held);
+    ovs.signal_switch(Signal::SIGCONT);
+    all_is_well(world);
     Ok(())
 }

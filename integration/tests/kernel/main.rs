@@ -349,6 +349,7 @@ fn main() -> ExitCode {
             names_in_the_database_that_others_have,
             a_namespace_deleted_by_others,
             a_namespace_deleted_during_a_change,
+            daemons_that_say_nothing_keep_nobody,
         ],
         tests![full_disk: under_the_machines_database, under_our_own_database],
         tests![examples over ovs: two_nodes, cable, router, multicast, tree],

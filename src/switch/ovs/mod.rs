@@ -72,6 +72,9 @@ pub struct OpenVswitch {
     state: PathBuf,
     /// Looked for once; nothing there is looked for again.
     vswitch: Option<Vswitch>,
+    /// Why one that is there could not be talked with: to ask again would take
+    /// a command as long again.
+    silent: Option<OvsError>,
     /// One that is on its way.
     starting: Option<JoinHandle<Result<Vswitch, OvsError>>>,
     /// Whether `ovs-vswitchd` did not answer when it was last looked at.
@@ -84,20 +87,31 @@ impl OpenVswitch {
     pub fn new(host: &LinuxHost, state: &Path) -> Self {
         let (worker, netlink) = (host.worker().clone(), host.here().clone());
         let (polices, shapes) = (None, None);
-        let (state, vswitch, starting, troubled) = (state.to_owned(), None, None, false);
-        Self { worker, netlink, polices, shapes, state, vswitch, starting, troubled }
+        let (state, vswitch, silent) = (state.to_owned(), None, None);
+        let (starting, troubled) = (None, false);
+        Self { worker, netlink, polices, shapes, state, vswitch, silent, starting, troubled }
     }
 
     /// The Open vSwitch that is there, if one is.
     async fn there(&mut self) -> Result<Option<&Vswitch>, SwitchError> {
+        if let Some(error) = &self.silent {
+            return Err(SwitchError::OpenVswitch(error.clone()));
+        }
         if self.vswitch.is_none() {
-            self.vswitch = seek::there(&self.state).await.map_err(SwitchError::OpenVswitch)?;
+            let there = seek::there(&self.state).await;
+            if let Err(error @ OvsError::Database { .. }) = &there {
+                self.silent = Some(error.clone());
+            }
+            self.vswitch = there.map_err(SwitchError::OpenVswitch)?;
         }
         Ok(self.vswitch.as_ref())
     }
 
     /// The Open vSwitch that is there, or one that is started.
     async fn needed(&mut self) -> Result<&Vswitch, OvsError> {
+        if let Some(error) = &self.silent {
+            return Err(error.clone());
+        }
         if self.vswitch.is_none() {
             self.prepare();
         }

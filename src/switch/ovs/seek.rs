@@ -1,11 +1,12 @@
 //! Which Open vSwitch: the machine's, or one of our own. One at a time in a
 //! network namespace, so ours is never started beside another.
 
-use std::io::ErrorKind::{ConnectionRefused, NotFound};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use ovsdb::vswitch::{
     Bridge, Controller, Interface, Ipfix, Mirror, NetFlow, OpenVswitch as Root, Port, Qos, Queue,
     Sflow,
@@ -27,6 +28,10 @@ const RUNDIRS: [&str; 2] = ["/run/openvswitch", "/var/run/openvswitch"];
 /// How long `ovs-vswitchd` may take to say which version it is. While it takes
 /// hundreds of ports away it says nothing for seconds.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a database may take to tell what is in it. A command asks once, and
+/// goes on without it: who has no switch in it waits for nothing else.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the keeper may take to start one of our own again.
 const STARTED_AGAIN_WITHIN: Duration = Duration::from_secs(5);
@@ -205,12 +210,17 @@ pub(super) fn rundir() -> Result<Option<PathBuf>, OvsError> {
 }
 
 /// Whether somebody listens at a socket. What keeps us from asking, such as a
-/// limit of open files, is no sign that nobody does.
+/// limit of open files, is no sign that nobody does; nor is it that so many
+/// wait there already that no more are let in (`EAGAIN`; a socket that blocks
+/// would wait with them, without end if the daemon is suspended).
 pub(super) fn is_heard(socket: &Path) -> bool {
-    match UnixStream::connect(socket) {
-        Ok(_) => true,
-        Err(error) => !matches!(error.kind(), NotFound | ConnectionRefused),
-    }
+    !matches!(knock(socket), Err(Errno::ENOENT | Errno::ECONNREFUSED))
+}
+
+fn knock(socket: &Path) -> nix::Result<()> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let ours = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(ours.as_raw_fd(), &UnixAddr::new(socket)?)
 }
 
 /// Where its directory would be.
@@ -247,6 +257,7 @@ async fn connect(
         .watch::<NetFlow>()
         .watch::<Sflow>()
         .watch::<Ipfix>()
+        .connect_within(CONNECTED_WITHIN)
         .connect()
         .await
         .map_err(|error| OvsError::Database {
