@@ -186,6 +186,8 @@ pub struct Fabric {
     pub taken: BTreeMap<String, &'static str>,
     /// The backends whose switches could not be looked at, and why.
     pub unseen: BTreeMap<Backend, String>,
+    /// Switches whose flows could not be read, and why.
+    pub blind: BTreeMap<SwitchName, String>,
     /// What is wrong with the daemons that the switches depend on, in words.
     pub troubles: Vec<String>,
 }
@@ -193,12 +195,13 @@ pub struct Fabric {
 impl Fabric {
     /// Adds what another backend has of the lab.
     pub fn extend(&mut self, other: Self) {
-        let Self { switches, astray, leftovers, taken, unseen, troubles } = other;
+        let Self { switches, astray, leftovers, taken, unseen, blind, troubles } = other;
         self.switches.extend(switches);
         self.astray.extend(astray);
         self.leftovers.extend(leftovers);
         self.taken.extend(taken);
         self.unseen.extend(unseen);
+        self.blind.extend(blind);
         self.troubles.extend(troubles);
     }
 }

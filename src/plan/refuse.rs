@@ -331,6 +331,15 @@ fn daemons(wanted: &Wanted, world: &World, abilities: &[Abilities], found: &mut 
     for able in abilities.iter().filter(|able| is_wanted(able.backend) || seen(able.backend)) {
         found.extend(able.asleep.clone());
     }
+    // What is to be done about flows cannot be said without them.
+    for (switch, why) in &world.fabric.blind {
+        if wanted.switches.get(switch).is_some_and(|spec| spec.backend == Backend::Ovs) {
+            found.push(Refusal {
+                what: format!("the flows of switch `{switch}` cannot be read: {why}"),
+                hint: "`ovsns doctor` says how Open vSwitch is".into(),
+            });
+        }
+    }
     // Switches that the lab is to have no more, and that nobody can see.
     for (backend, why) in world.unseen() {
         if !is_wanted(backend) {

@@ -865,3 +865,46 @@ pub(crate) fn daemons_that_say_nothing_keep_nobody(world: &World) -> Verdict {
     all_is_well(world);
     Ok(())
 }
+
+/// n1 -- b.1.1 -- n2 with a flow, on a bridge that cannot be made any more
+pub(crate) fn flows_that_cannot_be_read_block_nothing(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    let before = world.inventory();
+    let drop = "b.1.1: { datapath: netdev, flows: ['priority=100,icmp,actions=drop'] }";
+    world.file("two.yaml", &TWO_NODES.replace("b.1.1: {}", drop));
+    up(world).ok();
+    let bridge = device(world, "two-nodes:b.1.1");
+    let breaks = || {
+        world.run(&format!("ovs-vsctl --no-wait set bridge {bridge} datapath_type=strange"));
+        until("it is gone", || {
+            world.link("", &bridge).is_none()
+                && !world.attempt(&format!("ovs-ofctl dump-flows {bridge}")).status.success()
+        });
+    };
+    breaks();
+    world.ovsns("status").ok().says("drifted").says("its local device is gone");
+    world.ovsns("list").ok().says("two-nodes");
+    world.ovsns("gc").ok();
+    up(world).ok();
+    world.silence("two-nodes.n1", "10.0.0.2");
+    up(world).ok().says("nothing to change");
+
+    // There, and nobody can ask for them.
+    let refuses = "#!/bin/sh\ncase \"$*\" in *dump-flows*) echo broken >&2; exit 1;; esac\n\
+                   exec /usr/bin/ovs-ofctl \"$@\"\n";
+    world.file("ovs-ofctl", refuses);
+    world.run("chmod +x ovs-ofctl");
+    let binary = world.binary().display();
+    let blind = |words: &str| {
+        world.attempt(&format!("env PATH=.:/usr/sbin:/usr/bin:/sbin:/bin {binary} {words}"))
+    };
+    blind("status two-nodes").ok().says("the flows of switch `b.1.1` cannot be read");
+    blind("up two.yaml --backend ovs").code(2).says("the flows of switch `b.1.1` cannot be read");
+    blind("list").ok();
+    blind("gc").ok();
+
+    breaks();
+    world.ovsns("down").ok();
+    world.inventory().must_equal(&before);
+    Ok(())
+}

@@ -803,14 +803,20 @@ impl Switch for OpenVswitch {
         let alive = !matches!(trouble, Some(OvsError::NotRunning { .. }));
         let mut fabric = rows.fabric(lab, &by_name(&links), alive);
         fabric.troubles.extend(trouble.as_ref().map(OvsError::to_string));
-        for seen in fabric.switches.values_mut().filter(|_| alive) {
+        // A bridge that could not be made has none.
+        for seen in fabric.switches.values_mut().filter(|seen| alive && seen.broken.is_none()) {
             let bridge = rows.bridge(&seen.spec.device);
             if bridge.is_some_and(|bridge| bridge.external_ids.contains_key(FLOWS)) {
-                if trouble == Some(OvsError::Silent) {
-                    return Err(OvsError::Silent.into());
+                let flows = match &trouble {
+                    Some(OvsError::Silent) => Err(OvsError::Silent),
+                    _ => openflow::ours(&vswitch.rundir, seen.spec.device.as_str()).await,
+                };
+                match flows {
+                    Ok(flows) => seen.flows = flows,
+                    Err(error) => {
+                        fabric.blind.insert(seen.spec.name.clone(), error.to_string());
+                    }
                 }
-                let flows = openflow::ours(&vswitch.rundir, seen.spec.device.as_str()).await;
-                seen.flows = flows.map_err(SwitchError::OpenVswitch)?;
             }
             let is_made = bridge.is_some_and(|bridge| bridge.datapath_id.is_some());
             if is_made && trouble.is_none() && seen.spec.forwards_by_itself() {
@@ -869,10 +875,12 @@ impl Switch for OpenVswitch {
                 traffic.counters.extend(now.map(|counters| (name.clone(), *counters)));
             }
         }
-        let asked = tools::control(&vswitch.control, "fdb/show", &[switch.device.as_str()]).await;
+        let asked = tools::answer(&vswitch.control, "fdb/show", &[switch.device.as_str()]).await;
         let learned = match asked {
-            Ok(learned) => learned,
-            // `observe` tells of it; nobody knows what it has learned.
+            Ok(Ok(learned)) => learned,
+            // It has no such bridge, or `observe` tells what is wrong with it;
+            // nobody knows what the switch has learned.
+            Ok(Err(_)) => return Ok(traffic),
             Err(_) if vswitch.trouble().await.is_some() => return Ok(traffic),
             Err(error) => return Err(error.into()),
         };
