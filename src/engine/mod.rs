@@ -496,7 +496,7 @@ impl Engine {
 
     /// Looks at one lab.
     pub async fn status(&mut self, lab: &LabName) -> Result<Status, EngineError> {
-        let LabState { lab: wanted, cut_off } = self.state.read(lab)?;
+        let LabState { lab: wanted, cut_off, begun: _ } = self.state.read(lab)?;
         let (world, drift) = match &wanted {
             None => (self.observe(&Questions::about(lab)).await?, Vec::new()),
             Some(lab) => {
@@ -578,10 +578,11 @@ impl Engine {
             fabric.extend(seen.map_err(EngineError::ObserveSwitches)?);
         }
         let uplinks = self.uplinks(&questions.lab)?;
-        let mut world = World { host, fabric, uplinks };
+        let remembered = self.remembered(&questions.lab, &fabric)?;
+        let mut world = World { host, fabric, uplinks, remembered };
         // The local device of a bridge that somebody else has is theirs, whatever
         // it is called otherwise.
-        let World { host, fabric, uplinks: _ } = &mut world;
+        let World { host, fabric, uplinks: _, remembered: _ } = &mut world;
         host.locals.retain(|device, _| !fabric.taken.contains_key(device.as_str()));
         // A bridge of ours is nobody else's name.
         for seen in world.fabric.switches.values() {
@@ -600,6 +601,26 @@ impl Engine {
             (nic, SeenUplink { switch: after.name, mac: after.mac, mtu: after.mtu })
         });
         Ok(seen.collect())
+    }
+
+    /// What the lab's switches are made of that are nowhere to be seen, by what
+    /// is remembered of it, where some backend cannot be asked.
+    fn remembered(&self, lab: &LabName, seen: &Fabric) -> Result<BTreeSet<Backend>, EngineError> {
+        let mut remembered = BTreeSet::new();
+        if seen.unseen.is_empty() {
+            return Ok(remembered);
+        }
+        let state = self.state.read(lab)?;
+        let switches = state.lab.iter().flat_map(|lab| &lab.switches);
+        for (_, switch) in switches.filter(|(name, _)| !seen.switches.contains_key(*name)) {
+            match switch.backend {
+                Some(backend) => drop(remembered.insert(backend)),
+                // Whatever it was made of, it is not where one can look.
+                None => remembered.extend(seen.unseen.keys()),
+            }
+        }
+        remembered.extend(state.begun);
+        Ok(remembered)
     }
 
     async fn difference(

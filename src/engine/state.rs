@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attachments::Attachments;
 use crate::model::names::LabName;
-use crate::model::topology::Lab;
+use crate::model::topology::{Backend, Lab};
 use crate::plan::Plan;
 
 /// Where the state is unless `$OVSNS_STATE_DIR` says otherwise.
@@ -68,6 +68,9 @@ pub struct LabState {
     pub lab: Option<Lab>,
     /// The command that was cut off in the middle of a change.
     pub cut_off: Option<String>,
+    /// What the switches are made of that a change was to make, of which
+    /// nobody knows how far it came.
+    pub begun: BTreeSet<Backend>,
 }
 
 /// The state directory.
@@ -127,10 +130,13 @@ impl State {
     pub fn read(&self, lab: &LabName) -> Result<LabState, StateError> {
         let directory = self.of(lab);
         let journal: Option<Journal> = read_json(&directory.join("journal.json"))?;
+        // A database may outlive a reboot, and keep what the change wrote.
+        let begun = journal.iter().flat_map(|journal| journal.plan.backends()).collect();
         let cut_off = journal.filter(|journal| journal.boot == boot_id() && !is_held(&directory));
         Ok(LabState {
             lab: read_json(&directory.join("lab.json"))?,
             cut_off: cut_off.map(|journal| journal.command),
+            begun,
         })
     }
 

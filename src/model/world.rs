@@ -25,6 +25,9 @@ pub struct World {
     pub fabric: Fabric,
     /// NICs of the machine that are ports of the lab's switches.
     pub uplinks: BTreeMap<IfName, SeenUplink>,
+    /// The backends that the lab has or may have switches of, by what is
+    /// remembered of it. Looked up where one could not be asked.
+    pub remembered: BTreeSet<Backend>,
 }
 
 /// A NIC that is a port of a switch. The switch's local device is to the host
@@ -40,10 +43,13 @@ pub struct SeenUplink {
 }
 
 impl World {
-    /// The backends that have switches of the lab, as their local devices tell,
-    /// and could not be asked for them; with the reason.
+    /// The backends that have switches of the lab, as their local devices or our
+    /// memory tell, and could not be asked for them; with the reason. A bridge
+    /// that is in a database only has no device.
     pub fn unseen(&self) -> impl Iterator<Item = (Backend, &str)> {
-        let unseen = self.fabric.unseen.iter().filter(|_| !self.host.locals.is_empty());
+        let has =
+            |backend: &Backend| !self.host.locals.is_empty() || self.remembered.contains(backend);
+        let unseen = self.fabric.unseen.iter().filter(move |(backend, _)| has(backend));
         unseen.map(|(backend, why)| (*backend, why.as_str()))
     }
 

@@ -257,6 +257,14 @@ impl Plan {
         Self { lab: lab.clone(), stages: Vec::new() }
     }
 
+    /// The backends that have something to do in it.
+    pub fn backends(&self) -> impl Iterator<Item = Backend> {
+        self.stages.iter().filter_map(|stage| match stage {
+            Stage::Host(_) => None,
+            Stage::Fabric(backend, _) => Some(*backend),
+        })
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -908,3 +908,36 @@ pub(crate) fn flows_that_cannot_be_read_block_nothing(world: &World) -> Verdict 
     world.inventory().must_equal(&before);
     Ok(())
 }
+
+/// n1 -- b.1.1 -- n2 in the database of a switch that never made it
+pub(crate) fn what_only_the_database_has_is_not_forgotten(world: &World) -> Verdict {
+    let mut ovs = world.open_vswitch(&[])?;
+    let before = world.inventory();
+    world.file("two.yaml", TWO_NODES);
+    ovs.signal_switch(Signal::SIGSTOP);
+    hurried(world, 2, "up two.yaml --backend ovs").code(4);
+    ovs.kill_server();
+    ovs.signal_switch(Signal::SIGCONT);
+    // Nothing of the lab's bridge is in the kernel.
+    assert!(world.link("", "two-nodes:b.1.1").is_none());
+    for _ in 0..2 {
+        world.ovsns("down two-nodes").code(1).says("its database does not answer");
+    }
+    ovs.start_server();
+    ovs.caught_up(world);
+    world.ovsns("down two-nodes").ok();
+    world.settled();
+    world.inventory().must_equal(&before);
+
+    // The same where it was made, and its local device is gone since.
+    two_nodes(world);
+    ovs.kill_server();
+    let bridge = device(world, "two-nodes:b.1.1");
+    world.run(&format!("ip link del {bridge}"));
+    world.ovsns("down two-nodes").code(1).says("its database does not answer");
+    ovs.start_server();
+    world.ovsns("down two-nodes").ok();
+    world.settled();
+    world.inventory().must_equal(&before);
+    Ok(())
+}

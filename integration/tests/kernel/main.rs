@@ -351,6 +351,7 @@ fn main() -> ExitCode {
             a_namespace_deleted_during_a_change,
             daemons_that_say_nothing_keep_nobody,
             flows_that_cannot_be_read_block_nothing,
+            what_only_the_database_has_is_not_forgotten,
         ],
         tests![full_disk: under_the_machines_database, under_our_own_database],
         tests![examples over ovs: two_nodes, cable, router, multicast, tree],
