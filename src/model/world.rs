@@ -194,6 +194,9 @@ pub struct Fabric {
     pub unseen: BTreeMap<Backend, String>,
     /// Switches whose flows could not be read, and why.
     pub blind: BTreeMap<SwitchName, String>,
+    /// What others gave the lab's bridges and ports in columns that hold one
+    /// thing: a change of ours would take it away.
+    pub foreign: BTreeSet<Foreign>,
     /// What is wrong with the daemons that the switches depend on, in words.
     pub troubles: Vec<String>,
 }
@@ -201,15 +204,44 @@ pub struct Fabric {
 impl Fabric {
     /// Adds what another backend has of the lab.
     pub fn extend(&mut self, other: Self) {
-        let Self { switches, astray, leftovers, taken, unseen, blind, troubles } = other;
+        let Self { switches, astray, leftovers, taken, unseen, blind, foreign, troubles } = other;
         self.switches.extend(switches);
         self.astray.extend(astray);
         self.leftovers.extend(leftovers);
         self.taken.extend(taken);
         self.unseen.extend(unseen);
         self.blind.extend(blind);
+        self.foreign.extend(foreign);
         self.troubles.extend(troubles);
     }
+}
+
+/// Something of others on what is ours.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Foreign {
+    /// An export of a bridge.
+    Export {
+        /// The bridge.
+        bridge: IfName,
+        /// Which.
+        kind: ExportKind,
+    },
+    /// The QoS of a port.
+    Qos {
+        /// The port.
+        port: IfName,
+    },
+}
+
+/// A way to report flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ExportKind {
+    /// `NetFlow`.
+    Netflow,
+    /// `sFlow`.
+    Sflow,
+    /// `IPFIX`.
+    Ipfix,
 }
 
 /// A switch that is there.

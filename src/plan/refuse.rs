@@ -12,7 +12,7 @@ use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::topology::{
     Backend, Datapath, Export, FailMode, OpenFlow, PortSettings, SwitchSettings, TunnelKind, Vlan,
 };
-use crate::model::world::{FlowSpec, PortKind, SwitchSpec, World};
+use crate::model::world::{ExportKind, FlowSpec, Foreign, PortKind, PortSpec, SwitchSpec, World};
 
 /// Something that a plan will not do, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -300,6 +300,40 @@ fn taken_rows(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
     }
 }
 
+/// Exports and QoS of others, where ours would take their place.
+fn replaced(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
+    for foreign in &world.fabric.foreign {
+        let (what, clear) = match foreign {
+            Foreign::Export { bridge, kind } => {
+                let Some(spec) = wanted.switches.values().find(|spec| spec.device == *bridge)
+                else {
+                    continue;
+                };
+                let Export { netflow, sflow, ipfix } = &spec.settings.export;
+                let (wanted, what, column) = match kind {
+                    ExportKind::Netflow => (netflow.is_some(), "NetFlow", "netflow"),
+                    ExportKind::Sflow => (sflow.is_some(), "sFlow", "sflow"),
+                    ExportKind::Ipfix => (ipfix.is_some(), "IPFIX", "ipfix"),
+                };
+                if !wanted {
+                    continue;
+                }
+                let what = format!("switch `{}` has {what} that is not ours", spec.name);
+                (what, format!("bridge {bridge} {column}"))
+            }
+            Foreign::Qos { port } => {
+                let wants = |p: &PortSpec| p.device == *port && p.settings.shaping.is_some();
+                if !wanted.ports.iter().any(wants) {
+                    continue;
+                }
+                (format!("port `{port}` has a QoS that is not ours"), format!("port {port} qos"))
+            }
+        };
+        found
+            .push(Refusal { what, hint: format!("if nobody needs it, `ovs-vsctl clear {clear}`") });
+    }
+}
+
 /// Everything about `wanted` that cannot be done here, all together.
 pub fn refusals(
     lab: &LabName,
@@ -309,6 +343,7 @@ pub fn refusals(
 ) -> Vec<Refusal> {
     let mut found = Vec::new();
     daemons(wanted, world, abilities, &mut found);
+    replaced(wanted, world, &mut found);
     switches(wanted, world, abilities, &mut found);
     taken_names(lab, wanted, world, &mut found);
     for (node, wanted) in &wanted.nodes {

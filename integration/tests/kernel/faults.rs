@@ -941,3 +941,38 @@ pub(crate) fn what_only_the_database_has_is_not_forgotten(world: &World) -> Verd
     world.inventory().must_equal(&before);
     Ok(())
 }
+
+/// n1 -- b.1.1 -- n2, where others gave the switch an export and a port a QoS
+pub(crate) fn exports_and_qos_of_others_are_kept(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    two_nodes(world);
+    let (bridge, port) = (device(world, "two-nodes:b.1.1"), device(world, "two-nodes:n1:eth0"));
+    world.vsctl(&format!(
+        "-- --id=@n create netflow targets=\"127.0.0.1:9\" \
+         -- --id=@s create sflow targets=\"127.0.0.1:9\" \
+         -- --id=@i create ipfix targets=\"127.0.0.1:9\" \
+         -- --id=@q create qos type=linux-noop \
+         -- set bridge {bridge} netflow=@n sflow=@s ipfix=@i -- set port {port} qos=@q"
+    ));
+    all_is_well(world);
+    let theirs = || {
+        let of_bridge = ["netflow", "sflow", "ipfix"].map(|c| world.column("bridge", &bridge, c));
+        (of_bridge, world.column("port", &port, "qos"))
+    };
+    let before = theirs();
+    for (export, what) in [("netflow", "NetFlow"), ("sflow", "sFlow"), ("ipfix", "IPFIX")] {
+        let set = format!("switch set b.1.1 {export}.targets=[\"127.0.0.1:2055\"]");
+        let refused = world.ovsns(&set).code(2);
+        let refused = refused.says(&format!("switch `b.1.1` has {what} that is not ours"));
+        refused.says(&format!("ovs-vsctl clear bridge {bridge} {export}"));
+    }
+    let refused = world.ovsns("link set n1 b.1.1 shaping.rate=20000").code(2);
+    let refused = refused.says(&format!("port `{port}` has a QoS that is not ours"));
+    refused.says(&format!("ovs-vsctl clear port {port} qos"));
+    assert_eq!(theirs(), before);
+    world.vsctl(&format!("clear bridge {bridge} netflow"));
+    world.ovsns("switch set b.1.1 netflow.targets=[\"127.0.0.1:2055\"]").ok();
+    world.ovsns("switch set b.1.1 netflow=").ok();
+    all_is_well(world);
+    Ok(())
+}

@@ -20,7 +20,8 @@ use crate::model::topology::{
     Shaping, SwitchSettings, TunnelKind, Vlan,
 };
 use crate::model::world::{
-    AstrayPort, Fabric, FlowSpec, Leftover, MirrorSpec, PortKind, SeenPort, SeenSwitch, SwitchSpec,
+    AstrayPort, ExportKind, Fabric, FlowSpec, Foreign, Leftover, MirrorSpec, PortKind, SeenPort,
+    SeenSwitch, SwitchSpec,
 };
 
 /// The key of our mark in `external_ids`.
@@ -205,6 +206,7 @@ impl Rows {
                     continue;
                 }
             };
+            let device_of = device.clone();
             let spec = self.switch(bridge, name, device, links);
             let link = links.get(bridge.name.as_str());
             let broken = match (look.settled, &bridge.datapath_id, link) {
@@ -220,6 +222,7 @@ impl Rows {
                     Some((name, self.seen_port(port, spec.vlan_filtering, &look)))
                 })
                 .collect();
+            fabric.foreign.extend(self.foreign(bridge, &device_of));
             let mirrors = followed(&bridge.mirrors, &self.mirrors)
                 .filter_map(|mirror| self.seen_mirror(mirror, &spec))
                 .map(|mirror| (mirror.name.clone(), mirror))
@@ -239,6 +242,28 @@ impl Rows {
         let leftovers = self.leftovers().map(|(_, leftover)| leftover);
         fabric.leftovers.extend(leftovers.filter(of_the_lab));
         fabric
+    }
+
+    /// What others gave a bridge of ours and the ports on it.
+    fn foreign(&self, bridge: &Bridge, device: &IfName) -> Vec<Foreign> {
+        fn theirs<T>(row: Option<&Entry<T>>, ids: impl Fn(&T) -> &Strings) -> bool {
+            row.is_some_and(|row| mark_of(ids(row)).is_none())
+        }
+        let netflow = followed(&bridge.netflow, &self.netflow).next();
+        let sflow = followed(&bridge.sflow, &self.sflow).next();
+        let ipfix = followed(&bridge.ipfix, &self.ipfix).next();
+        let exports = [
+            (ExportKind::Netflow, theirs(netflow, |row| &row.external_ids)),
+            (ExportKind::Sflow, theirs(sflow, |row| &row.external_ids)),
+            (ExportKind::Ipfix, theirs(ipfix, |row| &row.external_ids)),
+        ];
+        let exports = exports.into_iter().filter(|(_, theirs)| *theirs);
+        let exports = exports.map(|(kind, _)| Foreign::Export { bridge: device.clone(), kind });
+        let ports = followed(&bridge.ports, &self.ports)
+            .filter(|port| theirs(followed(&port.qos, &self.qos).next(), |row| &row.external_ids));
+        let ports =
+            ports.filter_map(|port| Some(Foreign::Qos { port: IfName::new(&port.name).ok()? }));
+        exports.chain(ports).collect()
     }
 
     /// Notes the names on a bridge that is not the lab's, and ports of the lab
