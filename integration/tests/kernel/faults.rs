@@ -976,3 +976,31 @@ pub(crate) fn exports_and_qos_of_others_are_kept(world: &World) -> Verdict {
     all_is_well(world);
     Ok(())
 }
+
+/// n1 -- b.1.1 -- n2, where ports share a QoS of ours, one of others' among them
+pub(crate) fn a_qos_of_ours_on_several_ports_is_no_obstacle(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    world.sh("ip link add f0 type veth peer name f1
+         ovs-vsctl add-br theirs -- set bridge theirs datapath_type=netdev -- add-port theirs f0");
+    world.settled();
+    for with_others in [false, true] {
+        two_nodes(world);
+        let ports = ["n1", "n2"].map(|node| device(world, &format!("two-nodes:{node}:eth0")));
+        let mark = world.column("port", &ports[0], "external_ids:ovsns");
+        let mut last = ports[1].clone();
+        if with_others {
+            last.push_str(" qos=@q -- set port f0");
+        }
+        world.sh(&format!(
+            "ovs-vsctl -- --id=@u create queue external_ids:ovsns='{mark}' \\
+               -- --id=@q create qos type=linux-noop queues:1=@u external_ids:ovsns='{mark}' \\
+               -- set port {} qos=@q -- set port {last} qos=@q",
+            ports[0]
+        ));
+        world.ovsns("down").ok();
+        let left = usize::from(with_others);
+        assert_eq!((world.row_count("QoS"), world.row_count("Queue")), (left, left));
+        assert_eq!(world.column("port", "f0", "qos") != "[]", with_others);
+    }
+    Ok(())
+}

@@ -11,7 +11,7 @@ use ovsdb::vswitch::{
     Bridge, Controller, Interface, Ipfix, Mirror, NetFlow, OpenVswitch, Port, Qos, Queue, Sflow,
     Strings,
 };
-use ovsdb::{Entry, ReadError, Ref, Replica, Transaction};
+use ovsdb::{Entry, ReadError, Ref, Replica, Transaction, Uuid};
 
 use super::seen::{FLOWS, LINKS, Links, MARK, Rows, VLANS, mark_of};
 use crate::model::names::IfName;
@@ -69,7 +69,10 @@ pub(super) fn write(
         to_bridge: HashMap::new(),
         from_bridge: HashMap::new(),
         mirrors: HashMap::new(),
+        without: BTreeSet::new(),
+        deleted: BTreeSet::new(),
     };
+    change.without = change.ports_without_qos(steps);
     let (mut bridges, mut gone) = (Vec::new(), Vec::new());
     for step in steps {
         match step {
@@ -111,6 +114,10 @@ struct Change<'a> {
     to_bridge: HashMap<IfName, Vec<Ref<Port>>>,
     from_bridge: HashMap<IfName, Vec<Ref<Port>>>,
     mirrors: HashMap<IfName, Vec<Ref<Mirror>>>,
+    /// The ports that will not refer to the QoS any more that they have.
+    without: BTreeSet<Uuid>,
+    /// The QoS rows that are deleted already.
+    deleted: BTreeSet<Uuid>,
 }
 
 impl Change<'_> {
@@ -365,7 +372,47 @@ impl Change<'_> {
         self.delete_shaping(shaping);
     }
 
-    fn delete_shaping(&mut self, (qos, queues): (ovsdb::Uuid, Vec<ovsdb::Uuid>)) {
+    /// The ports that `steps` take their QoS from.
+    fn ports_without_qos(&self, steps: &[FabricStep]) -> BTreeSet<Uuid> {
+        let named = |name| self.rows.port(name).map(|(_, port)| port.uuid).into_iter().collect();
+        let ports = steps.iter().flat_map(|step| -> Vec<Uuid> {
+            match step {
+                FabricStep::DeleteSwitch(spec) => {
+                    let bridge = self.rows.bridge(&spec.device).into_iter();
+                    let ports = bridge.flat_map(|bridge| &bridge.ports);
+                    ports.filter_map(|port| port.as_uuid()).collect()
+                }
+                FabricStep::DeletePort(port) => named(&port.device),
+                FabricStep::SetPort { before, after }
+                    if before.settings.shaping != after.settings.shaping =>
+                {
+                    named(&after.device)
+                }
+                FabricStep::SetPort { .. }
+                | FabricStep::AddSwitch(_)
+                | FabricStep::SetSwitch { .. }
+                | FabricStep::RaiseSwitch(_)
+                | FabricStep::SettleSwitch(_)
+                | FabricStep::AddPort(_)
+                | FabricStep::AddMirror(_)
+                | FabricStep::DeleteMirror(_)
+                | FabricStep::DeleteLeftover(_)
+                | FabricStep::AddFlow(_)
+                | FabricStep::DeleteFlow(_) => Vec::new(),
+            }
+        });
+        ports.collect()
+    }
+
+    /// Deletes a QoS of ours with its queues, once, unless somebody has lent it
+    /// to a port that keeps it: the database would refuse the whole change.
+    fn delete_shaping(&mut self, (qos, queues): (Uuid, Vec<Uuid>)) {
+        let keeps = |port: &Entry<Port>| {
+            port.qos == Some(Ref::uuid(qos)) && !self.without.contains(&port.uuid)
+        };
+        if self.rows.ports.values().any(keeps) || !self.deleted.insert(qos) {
+            return;
+        }
         self.transaction.delete(Ref::<Qos>::uuid(qos));
         for queue in queues {
             self.transaction.delete(Ref::<Queue>::uuid(queue));
