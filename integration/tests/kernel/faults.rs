@@ -1004,3 +1004,36 @@ pub(crate) fn a_qos_of_ours_on_several_ports_is_no_obstacle(world: &World) -> Ve
     }
     Ok(())
 }
+
+/// n1 -- b.1.1 -- n2 and a port of others without a place in a spanning tree
+pub(crate) fn ports_of_others_are_neither_awaited_nor_set(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    two_nodes(world);
+    let bridge = device(world, "two-nodes:b.1.1");
+    let ports = ["n1", "n2"].map(|node| device(world, &format!("two-nodes:{node}:eth0")));
+    world.sh(&format!(
+        "ovs-vsctl add-port {bridge} myint -- set interface myint type=internal
+         ip link set myint up"
+    ));
+    let floods = |port: &str| {
+        let told = world.run(&format!("ovs-ofctl -O OpenFlow10 show {bridge}")).stdout;
+        let rest = told.split(&format!("({port})")).nth(1).expect("it is told of");
+        !rest.split("state:").next().unwrap_or_default().contains("NO_FLOOD")
+    };
+    for port in ["myint", &ports[1]] {
+        world.run(&format!("ovs-ofctl -O OpenFlow10 mod-port {bridge} {port} no-flood"));
+    }
+    let plain = std::fs::read_to_string("two.yaml").expect("the test's own file");
+    for tree in ["rstp: true", "stp: true"] {
+        let with = format!("netdev, {tree}, forward_delay: 4 }}");
+        world.file("two.yaml", &plain.replace("netdev }", &with));
+        let asked = Instant::now();
+        up(world).ok();
+        assert!(asked.elapsed() < Duration::from_secs(40), "{:?}", asked.elapsed());
+        world.file("two.yaml", &plain);
+        up(world).ok();
+        let now = ["myint", &ports[0], &ports[1]].map(floods);
+        assert_eq!(now, [false, true, false], "after `{tree}`");
+    }
+    Ok(())
+}

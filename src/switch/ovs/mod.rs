@@ -420,6 +420,7 @@ impl Vswitch {
     /// that forwarded under STP or RSTP keep away what goes to all and to
     /// unknown addresses from then on (Open vSwitch 3.1: broadcasts out of
     /// such a port 0 of 3, in 5 of 5 runs), until anything about them changes.
+    /// Ports of others are theirs to set.
     async fn flood_again(&self, steps: &[FabricStep]) -> Result<(), OvsError> {
         for step in steps {
             let FabricStep::SetSwitch { before, after } = step else { continue };
@@ -429,7 +430,8 @@ impl Vswitch {
             }
             let rows = self.client.read(Rows::read);
             let rows = rows.map_err(|error| self.unread(&error))?;
-            let numbers = rows.bridge(&after.device).into_iter().flat_map(|b| rows.numbers(b));
+            let bridge = rows.bridge(&after.device).into_iter();
+            let numbers: Vec<u16> = bridge.flat_map(|bridge| rows.numbers(bridge)).collect();
             let spoken = &after.settings.openflow.protocols;
             let mut lent = spoken.clone();
             // Only that version has a message for it.
@@ -438,17 +440,24 @@ impl Vswitch {
             if lend {
                 self.set_protocols(&after.device, &lent).await?;
             }
-            let mut flooded = Ok(());
-            for number in numbers {
-                let told = openflow::flood_again(&self.rundir, after.device.as_str(), number).await;
-                flooded = flooded.and(told);
-            }
+            let flooded = self.flood(&after.device, &numbers).await;
             if lend {
                 self.set_protocols(&after.device, spoken).await?;
             }
             flooded?;
         }
         Ok(())
+    }
+
+    /// Has ports flood, but for those that were told not to.
+    async fn flood(&self, bridge: &IfName, numbers: &[u16]) -> Result<(), OvsError> {
+        let told_not_to = openflow::no_flood(&self.rundir, bridge.as_str()).await?;
+        let mut flooded = Ok(());
+        for number in numbers.iter().filter(|number| !told_not_to.contains(number)) {
+            let told = openflow::flood_again(&self.rundir, bridge.as_str(), *number).await;
+            flooded = flooded.and(told);
+        }
+        flooded
     }
 
     async fn set_protocols(
@@ -662,7 +671,10 @@ fn waiting(
             let link = links.get(port.name.as_str());
             let down = link.is_some_and(|link| !link.seen.up || !link.seen.carrier);
             let apart = port.interfaces.len() != 1 || gets_copies(port.uuid);
-            if !touched || local || down || apart {
+            // Of what others plugged in some never gets a state, such as the
+            // local devices of userspace.
+            let theirs = seen::mark_of(&port.external_ids).is_none();
+            if !touched || local || down || apart || theirs {
                 continue;
             }
             let state = match bridge.stp_enable {

@@ -89,6 +89,32 @@ pub(super) async fn flood_again(rundir: &Path, bridge: &str, port: u16) -> Resul
     Ok(())
 }
 
+/// The ports that somebody told not to flood.
+///
+/// Like `ovs-ofctl show BRIDGE`.
+pub(super) async fn no_flood(rundir: &Path, bridge: &str) -> Result<BTreeSet<u16>, OvsError> {
+    let target = management(rundir, bridge);
+    let told = tools::ofctl_speaking("OpenFlow10", rundir, &["show", &target], None).await?;
+    Ok(read_no_flood(&told))
+}
+
+/// Reads what `show` says: ` 1(p1): addr:...` and below it ` config: NO_FLOOD`.
+fn read_no_flood(told: &str) -> BTreeSet<u16> {
+    let mut number: Option<u16> = None;
+    let mut found = BTreeSet::new();
+    for line in told.lines().map(str::trim) {
+        if let Some((port, _)) = line.split_once('(').filter(|(_, rest)| rest.contains("): addr:"))
+        {
+            number = port.parse().ok();
+        }
+        let config = line.strip_prefix("config:").unwrap_or_default();
+        if config.split_whitespace().any(|word| word == "NO_FLOOD") {
+            found.extend(number);
+        }
+    }
+    found
+}
+
 /// Changes flows, all or none; where the bridge speaks no version of OpenFlow
 /// that has bundles (1.3 by an extension, 1.4 and 1.5), up to the first that
 /// fails.

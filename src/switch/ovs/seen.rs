@@ -142,10 +142,13 @@ impl Rows {
         })
     }
 
-    /// The numbers of a bridge's ports, without its local one.
+    /// The numbers of those of a bridge's ports that are ours, without its local
+    /// one.
     pub(super) fn numbers(&self, bridge: &Entry<Bridge>) -> Vec<u16> {
+        let ours = |port: &&Entry<Port>| mark_of(&port.external_ids).is_some();
         let ports = followed(&bridge.ports, &self.ports).filter(|p| p.name != bridge.name);
-        let interfaces = ports.flat_map(|port| followed(&port.interfaces, &self.interfaces));
+        let interfaces =
+            ports.filter(ours).flat_map(|port| followed(&port.interfaces, &self.interfaces));
         interfaces.filter_map(|interface| u16::try_from(interface.ofport?).ok()).collect()
     }
 
