@@ -378,3 +378,9 @@ uplinks:
 ";
     insta::assert_snapshot!(error(text));
 }
+
+#[test]
+fn exports_to_nobody() {
+    let text = "switches: { s1: { netflow: { targets: [] }, sflow: { targets: [] } } }\n";
+    insta::assert_snapshot!(error(text));
+}

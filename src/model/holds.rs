@@ -259,6 +259,26 @@ impl<H: Holds> Holds for List<H> {
     }
 }
 
+/// A list that is of no use without an entry.
+pub(super) struct Filled<H>(PhantomData<H>);
+
+impl<H: Holds> Holds for Filled<H> {
+    type Value = Vec<At<H::Value>>;
+    fn words() -> String {
+        List::<H>::words()
+    }
+    fn read(tree: &Tree, key: &str, found: &mut Found) -> Option<Self::Value> {
+        if matches!(&tree.kind, Kind::List(items) if items.is_empty()) {
+            found.add(tree.at, format!("`{key}` is empty")).hint("name one at least");
+            return None;
+        }
+        List::<H>::read(tree, key, found)
+    }
+    fn schema() -> Json {
+        json!({ "type": "array", "minItems": 1, "items": H::schema() })
+    }
+}
+
 /// A mapping from names to things. Nothing at all is an empty one.
 pub(super) struct Map<L, H>(PhantomData<(L, H)>);
 

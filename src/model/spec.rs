@@ -13,8 +13,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::holds::{
-    Address, Choice, Collector, DatapathChoice, DatapathId, Destination, Ends, Flag, FlowText,
-    Gateway, Holds, HostAddress, Key, Kilobits, List, Many, Map, Mtu, Object, Of, Parameter,
+    Address, Choice, Collector, DatapathChoice, DatapathId, Destination, Ends, Filled, Flag,
+    FlowText, Gateway, Holds, HostAddress, Key, Kilobits, List, Many, Map, Mtu, Object, Of, Parameter,
     PortName, Prefix, Protocol, QueueNumber, Setting, Target, Text, VlanId, Whole, key,
 };
 use super::mark::Mac;
@@ -240,7 +240,7 @@ impl Object for NetflowSpec {
     const NAME: &'static str = "netflow";
     const HELP: &'static str = "Where NetFlow records go.";
     const KEYS: &'static [Key<Self>] = &[
-        key!(needed "targets": List<Text<Collector>>,
+        key!(needed "targets": Filled<Text<Collector>>,
             "The collectors, such as `127.0.0.1:2055`.",
             |netflow, targets| netflow.targets = collectors(targets)),
         key!("active_timeout": Whole<1, 86_400>,
@@ -273,7 +273,7 @@ impl Object for SflowSpec {
     const NAME: &'static str = "sflow";
     const HELP: &'static str = "Where sFlow samples go.";
     const KEYS: &'static [Key<Self>] = &[
-        key!(needed "targets": List<Text<Collector>>,
+        key!(needed "targets": Filled<Text<Collector>>,
             "The collectors, such as `127.0.0.1:6343`.",
             |sflow, targets| sflow.targets = collectors(targets)),
         key!("sampling": Whole<1, { u32::MAX }>,
@@ -317,7 +317,7 @@ impl Object for IpfixSpec {
     const NAME: &'static str = "ipfix";
     const HELP: &'static str = "Where IPFIX records go.";
     const KEYS: &'static [Key<Self>] = &[
-        key!(needed "targets": List<Text<Collector>>,
+        key!(needed "targets": Filled<Text<Collector>>,
             "The collectors, such as `127.0.0.1:4739`.",
             |ipfix, targets| ipfix.targets = collectors(targets)),
         key!("sampling": Whole<1, { u32::MAX }>,
