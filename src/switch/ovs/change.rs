@@ -677,16 +677,16 @@ fn other_config(spec: &SwitchSpec) -> Strings {
 }
 
 /// A port's columns about VLANs.
-struct VlanColumns {
-    mode: Option<&'static str>,
-    tag: Option<i64>,
-    trunks: BTreeSet<i64>,
-    cvlans: BTreeSet<i64>,
+pub(super) struct VlanColumns {
+    pub(super) mode: Option<&'static str>,
+    pub(super) tag: Option<i64>,
+    pub(super) trunks: BTreeSet<i64>,
+    pub(super) cvlans: BTreeSet<i64>,
 }
 
 /// What a port's VLANs are. One that says nothing, on a switch where others
 /// do, lets all pass, untagged ones in VLAN 1, as on a Linux bridge.
-fn vlan_columns(settings: &PortSettings, filtering: bool) -> VlanColumns {
+pub(super) fn vlan_columns(settings: &PortSettings, filtering: bool) -> VlanColumns {
     let ids = |ids: &BTreeSet<u16>| ids.iter().copied().map(i64::from).collect();
     let none = BTreeSet::new;
     match &settings.vlan {

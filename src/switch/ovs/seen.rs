@@ -512,10 +512,16 @@ fn vlan(port: &Port, filtering: bool) -> Option<Vlan> {
         (Some("access") | None, Some(tag)) => Some(Vlan::Access(tag)),
         // All pass, untagged ones in VLAN 1: nothing was said.
         (Some("native-untagged"), Some(1)) if port.trunks.is_empty() && filtering => None,
-        (_, native) if !port.trunks.is_empty() || native.is_some() => {
-            Some(Vlan::Trunk { vlans: ids(&port.trunks), native })
+        // Without filtering untagged frames are in VLAN 1 neither way.
+        (None | Some("trunk"), _) if port.trunks.is_empty() && !filtering => None,
+        // `trunk` takes untagged frames as in no VLAN, whatever the tag.
+        (None | Some("trunk"), _) => Some(Vlan::Trunk { vlans: ids(&port.trunks), native: None }),
+        (Some("native-untagged"), Some(native)) => {
+            Some(Vlan::Trunk { vlans: ids(&port.trunks), native: Some(native) })
         }
-        _ => None,
+        // What we never set, such as `native-tagged`: nobody wants a native VLAN
+        // 0, so it is another than is wanted.
+        _ => Some(Vlan::Trunk { vlans: ids(&port.trunks), native: Some(0) }),
     }
 }
 
@@ -558,4 +564,60 @@ fn plugged_links(external_ids: &Strings) -> BTreeMap<String, u32> {
     let text = external_ids.get(LINKS).map(String::as_str).unwrap_or_default();
     let pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
     pairs.filter_map(|(name, index)| Some((name.to_owned(), index.parse().ok()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::change::vlan_columns;
+    use super::*;
+
+    #[test]
+    fn vlans_are_read_as_they_are() {
+        let trunk = |native| Some(Vlan::Trunk { vlans: [7, 9].into(), native });
+        let any = |native| Some(Vlan::Trunk { vlans: BTreeSet::new(), native });
+        check("native-untagged", Some(5), &[7, 9], trunk(Some(5)));
+        check("trunk", None, &[7, 9], trunk(None));
+        check("", None, &[7, 9], trunk(None));
+        check("access", Some(5), &[], Some(Vlan::Access(5)));
+        check("", Some(5), &[], Some(Vlan::Access(5)));
+        check("native-untagged", Some(1), &[], None);
+        // Of others: the tag of a trunk says nothing, and a native VLAN that
+        // goes out with a tag is none that a node understands.
+        check("trunk", Some(5), &[7, 9], trunk(None));
+        check("native-tagged", Some(5), &[7, 9], trunk(Some(0)));
+        check("native-tagged", Some(1), &[], any(Some(0)));
+        check("access", None, &[], any(Some(0)));
+        check("trunk", None, &[], any(None));
+
+        #[track_caller]
+        fn check(mode: &str, tag: Option<i64>, trunks: &[i64], expected: Option<Vlan>) {
+            let port = Port {
+                vlan_mode: Some(mode.to_owned()).filter(|mode| !mode.is_empty()),
+                tag,
+                trunks: trunks.iter().copied().collect(),
+                ..Port::default()
+            };
+            assert_eq!(vlan(&port, true), expected, "{mode:?} {tag:?} {trunks:?}");
+        }
+    }
+
+    #[test]
+    fn vlans_that_were_set_are_read_back() {
+        let trunk = |native| Some(Vlan::Trunk { vlans: [7, 9].into(), native });
+        let tunnel = Some(Vlan::Tunnel { vlan: 5, customers: [7].into() });
+        for wanted in [None, Some(Vlan::Access(5)), trunk(None), trunk(Some(5)), tunnel] {
+            for filtering in [true, false] {
+                let settings = PortSettings { vlan: wanted.clone(), ..PortSettings::default() };
+                let columns = vlan_columns(&settings, filtering);
+                let port = Port {
+                    vlan_mode: columns.mode.map(str::to_owned),
+                    tag: columns.tag,
+                    trunks: columns.trunks,
+                    cvlans: columns.cvlans,
+                    ..Port::default()
+                };
+                assert_eq!(vlan(&port, filtering), wanted);
+            }
+        }
+    }
 }
