@@ -500,7 +500,7 @@ impl Client {
         within: Duration,
         look: impl FnMut(&Replica) -> Option<R>,
     ) -> Option<R> {
-        self.wait_until(Instant::now() + within, look).await
+        self.wait_until(crate::transact::after(within), look).await
     }
 
     pub(crate) async fn wait_until<R>(

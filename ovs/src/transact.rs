@@ -383,6 +383,14 @@ impl Client {
     }
 }
 
+/// When `within` is over; a day of which nobody will see the end, if that is
+/// later than the clock can say.
+pub(crate) fn after(within: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(within).unwrap_or(now + FAR)
+}
+
 /// A deadline, and how long that was.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bound {
@@ -392,10 +400,23 @@ pub(crate) struct Bound {
 
 impl Bound {
     pub(crate) fn new(within: Duration) -> Self {
-        Self { within, until: Instant::now() + within }
+        Self { within, until: after(within) }
     }
 
     fn late(self, maybe_committed: bool, last: Option<Box<TransactError>>) -> TransactError {
         TransactError::Late { within: self.within, maybe_committed, last }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_may_be_of_any_length() {
+        for seconds in [0, 60, u64::from(u32::MAX), u64::MAX] {
+            let bound = Bound::new(Duration::from_secs(seconds));
+            assert!(Instant::now() <= bound.until + Duration::from_secs(1), "{seconds}");
+        }
     }
 }

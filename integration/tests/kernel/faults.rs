@@ -1037,3 +1037,17 @@ pub(crate) fn ports_of_others_are_neither_awaited_nor_set(world: &World) -> Verd
     }
     Ok(())
 }
+
+/// n1 -- b.1.1 -- n2, and a bound that nobody means
+pub(crate) fn a_bound_may_be_longer_than_time(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    two_nodes(world);
+    let binary = world.binary().display();
+    let asked = format!("env OVSNS_APPLY_SECS={} {binary} switch set b.1.1 ageing=77", u64::MAX);
+    world.attempt(&asked).ok();
+    // Nor is one told of a place that nobody looked at.
+    let words = "plan --topo single,2 --lab other --backend auto";
+    let said = world.attempt(&format!("env OVS_RUNDIR=/nonexistent {binary} {words}"));
+    said.says("none answers at `/nonexistent/db.sock`");
+    Ok(())
+}

@@ -172,13 +172,12 @@ async fn own(running: Running) -> Result<Vswitch, OvsError> {
 /// there is none.
 pub(super) async fn available(connected: Option<&Vswitch>) -> Result<String, String> {
     let Some(vswitch) = connected else {
+        let place = places()[0].join("db.sock");
+        let place = place.display();
         return match Own::missing() {
-            None => Ok("an Open vSwitch of our own, since none answers at \
-                        `/run/openvswitch/db.sock`"
-                .to_owned()),
+            None => Ok(format!("an Open vSwitch of our own, since none answers at `{place}`")),
             Some(missing) => Err(format!(
-                "no Open vSwitch answers at `/run/openvswitch/db.sock`, and there is no {missing} \
-                 to start one"
+                "no Open vSwitch answers at `{place}`, and there is no {missing} to start one"
             )),
         };
     };
