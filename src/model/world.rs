@@ -190,6 +190,9 @@ pub struct Fabric {
     /// Names that bridges and ports of others have in the backend's database,
     /// with what each is.
     pub taken: BTreeMap<String, &'static str>,
+    /// Interfaces in the backend's database that are in ports of others with
+    /// another name, by which port.
+    pub in_ports: BTreeMap<String, String>,
     /// The backends whose switches could not be looked at, and why.
     pub unseen: BTreeMap<Backend, String>,
     /// Switches whose flows could not be read, and why.
@@ -204,11 +207,12 @@ pub struct Fabric {
 impl Fabric {
     /// Adds what another backend has of the lab.
     pub fn extend(&mut self, other: Self) {
-        let Self { switches, astray, leftovers, taken, unseen, blind, foreign, troubles } = other;
+        let Self { switches, astray, leftovers, taken, in_ports, unseen, blind, foreign, troubles } = other;
         self.switches.extend(switches);
         self.astray.extend(astray);
         self.leftovers.extend(leftovers);
         self.taken.extend(taken);
+        self.in_ports.extend(in_ports);
         self.unseen.extend(unseen);
         self.blind.extend(blind);
         self.foreign.extend(foreign);

@@ -300,6 +300,27 @@ fn taken_rows(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
     }
 }
 
+/// Links of ours in ports of others.
+fn in_ports(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
+    for port in wanted.ports.iter().filter(|p| wanted.switches[&p.switch].backend == Backend::Ovs) {
+        let names: Vec<&IfName> = match &port.kind {
+            PortKind::Bond { members, .. } => members.iter().collect(),
+            PortKind::Link | PortKind::Patch { .. } | PortKind::Tunnel { .. } => vec![&port.device],
+        };
+        for name in names {
+            let Some(theirs) = world.fabric.in_ports.get(name.as_str()) else { continue };
+            found.push(Refusal {
+                what: format!(
+                    "Open vSwitch has an interface `{name}` that is not ours, in port `{theirs}`; \
+                     switch `{}` would need that name",
+                    port.switch
+                ),
+                hint: format!("if nobody needs it, `ovs-vsctl del-port {theirs}`"),
+            });
+        }
+    }
+}
+
 /// Exports and QoS of others, where ours would take their place.
 fn replaced(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
     for foreign in &world.fabric.foreign {
@@ -344,6 +365,7 @@ pub fn refusals(
     let mut found = Vec::new();
     daemons(wanted, world, abilities, &mut found);
     replaced(wanted, world, &mut found);
+    in_ports(wanted, world, &mut found);
     switches(wanted, world, abilities, &mut found);
     taken_names(lab, wanted, world, &mut found);
     for (node, wanted) in &wanted.nodes {

@@ -1051,3 +1051,24 @@ pub(crate) fn a_bound_may_be_longer_than_time(world: &World) -> Verdict {
     said.says("none answers at `/nonexistent/db.sock`");
     Ok(())
 }
+
+/// n1 -- b.1.1 -- n2, whose link somebody put into a bond of theirs
+pub(crate) fn a_link_in_a_bond_of_others_is_refused_before(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    two_nodes(world);
+    let port = device(world, "two-nodes:n1:eth0");
+    world.sh(&format!(
+        "ip link add f0 type veth peer name f1
+         ovs-vsctl del-port {port} -- add-br theirs -- set bridge theirs datapath_type=netdev
+         ovs-vsctl --no-wait add-bond theirs bond0 {port} f0"
+    ));
+    let before = transactions(DATABASE);
+    let what = format!("an interface `{port}` that is not ours");
+    up(world).code(2).says(&what).says("del-port bond0");
+    world.ovsns("status").ok().says(&what);
+    assert_eq!(transactions(DATABASE), before, "it was tried");
+    world.run("ovs-vsctl del-port bond0");
+    up(world).ok();
+    all_is_well(world);
+    Ok(())
+}

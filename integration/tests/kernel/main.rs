@@ -356,6 +356,7 @@ fn main() -> ExitCode {
             a_qos_of_ours_on_several_ports_is_no_obstacle,
             ports_of_others_are_neither_awaited_nor_set,
             a_bound_may_be_longer_than_time,
+            a_link_in_a_bond_of_others_is_refused_before,
         ],
         tests![full_disk: under_the_machines_database, under_our_own_database],
         tests![examples over ovs: two_nodes, cable, router, multicast, tree],

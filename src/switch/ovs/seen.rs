@@ -196,7 +196,7 @@ impl Rows {
 
     /// The switches of `lab`, and what it has to know of others'.
     pub(super) fn fabric(&self, lab: &LabName, links: &Links, alive: bool) -> Fabric {
-        let mut fabric = Fabric::default();
+        let mut fabric = Fabric { in_ports: self.in_ports_of_others(), ..Fabric::default() };
         let look = Look { lab, links, settled: alive && self.caught_up };
         for bridge in &self.bridges {
             let device = IfName::new(&bridge.name);
@@ -267,6 +267,17 @@ impl Rows {
         let ports =
             ports.filter_map(|port| Some(Foreign::Qos { port: IfName::new(&port.name).ok()? }));
         exports.chain(ports).collect()
+    }
+
+    /// The links in ports of others that are called otherwise, such as bonds,
+    /// each with its port. No other interface can have its name.
+    fn in_ports_of_others(&self) -> BTreeMap<String, String> {
+        let theirs = self.ports.values().filter(|port| mark_of(&port.external_ids).is_none());
+        let interfaces = theirs.flat_map(|port| {
+            let interfaces = followed(&port.interfaces, &self.interfaces);
+            interfaces.map(|interface| (interface.name.clone(), port.name.clone()))
+        });
+        interfaces.filter(|(interface, port)| interface != port).collect()
     }
 
     /// Notes the names on a bridge that is not the lab's, and ports of the lab
