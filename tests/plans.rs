@@ -38,7 +38,7 @@ async fn made(lab: &Lab) -> World {
     let plan = up(lab, &World::default(), able()).expect("nothing in the way");
     perform(&machine, &plan).await;
     let memory = machine.memory();
-    World { host: memory.host.clone(), fabric: memory.fabric.clone(), uplinks: BTreeMap::new() }
+    World { host: memory.host.clone(), fabric: memory.fabric.clone(), ..World::default() }
 }
 
 async fn perform(machine: &ovsns::kernel::fake::FakeMachine, plan: &Plan) {
@@ -365,7 +365,7 @@ async fn a_switch_keeps_the_flow_of_its_own() {
     };
     let world = |machine: &ovsns::kernel::fake::FakeMachine| {
         let memory = machine.memory();
-        World { host: memory.host.clone(), fabric: memory.fabric.clone(), uplinks: BTreeMap::new() }
+        World { host: memory.host.clone(), fabric: memory.fabric.clone(), ..World::default() }
     };
     let nothing = [""; 0];
 

@@ -14,8 +14,8 @@ use ipnet::IpNet;
 
 use super::holds::{
     Address, Choice, Collector, DatapathChoice, DatapathId, Destination, Ends, Filled, Flag,
-    FlowText, Gateway, Holds, HostAddress, Key, Kilobits, List, Many, Map, Mtu, Object, Of, Parameter,
-    PortName, Prefix, Protocol, QueueNumber, Setting, Target, Text, VlanId, Whole, key,
+    FlowText, Gateway, Holds, HostAddress, Key, Kilobits, List, Many, Map, Mtu, Object, Of,
+    Parameter, PortName, Prefix, Protocol, QueueNumber, Setting, Target, Text, VlanId, Whole, key,
 };
 use super::mark::Mac;
 use super::names::{IfName, InterfaceName, LabName};

@@ -207,7 +207,8 @@ pub struct Fabric {
 impl Fabric {
     /// Adds what another backend has of the lab.
     pub fn extend(&mut self, other: Self) {
-        let Self { switches, astray, leftovers, taken, in_ports, unseen, blind, foreign, troubles } = other;
+        let Self { switches, astray, leftovers, taken, in_ports, unseen, blind, foreign, troubles } =
+            other;
         self.switches.extend(switches);
         self.astray.extend(astray);
         self.leftovers.extend(leftovers);
