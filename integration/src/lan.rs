@@ -120,7 +120,9 @@ impl World {
         // A batch takes rules of one family.
         self.run("ip -6 rule add from fd00:7::1 lookup 77 pref 1077");
         until("link-local addresses are usable", || {
-            self.run("ip -6 addr show tentative").stdout.is_empty()
+            let here = self.run("ip -6 addr show tentative").stdout;
+            let there = self.run(&format!("ip -n {ROUTER} -6 addr show tentative")).stdout;
+            here.is_empty() && there.is_empty()
         });
         Ok(())
     }

@@ -42,14 +42,20 @@ pub(crate) fn a_second_up_writes_nothing(world: &World) -> Verdict {
 
     world.settled();
     let before = world.inventory();
-    let monitors = world.monitors();
-    assert_eq!(monitors.len(), 1 + 4);
-    let (second, trace) = world.traced("up four.yaml");
-    second.ok().says("lab four is up: nothing to change");
-    assert_eq!(trace.writes, []);
-    for monitor in monitors {
-        assert_eq!(monitor.heard(world), [""; 0]);
+    // The kernel may tell late of what the first one did: once it is silent, it is.
+    let mut heard = Vec::new();
+    for _ in 0..3 {
+        let monitors = world.monitors();
+        assert_eq!(monitors.len(), 1 + 4);
+        let (again, trace) = world.traced("up four.yaml");
+        again.ok().says("lab four is up: nothing to change");
+        assert_eq!(trace.writes, []);
+        heard = monitors.into_iter().flat_map(|monitor| monitor.heard(world)).collect();
+        if heard.is_empty() {
+            break;
+        }
     }
+    assert_eq!(heard, [""; 0]);
     world.inventory().must_equal(&before);
     Ok(())
 }

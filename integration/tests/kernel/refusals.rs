@@ -150,7 +150,7 @@ pub(crate) fn bad_commands_touch_nothing(world: &World) -> Verdict {
         ("ping a b", "a"),
         ("ping a", "ping"),
         ("node add", "NODE"),
-        ("node rm n1", "n1"),
+        ("node rm n1", "there is no lab"),
         ("fly", "fly"),
         (&format!("up two.yaml --lab {too_long}"), "31"),
     ] {

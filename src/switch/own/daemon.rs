@@ -113,6 +113,8 @@ impl Daemon {
         let is_it = beside::is_daemon(pid) == Some(self.which) && beside::mark_of(pid).is_some();
         match process {
             Ok(process) if is_it => {
+                // Its keeper may have been killed between stopping and killing it.
+                let _ = pidfd_send_signal(process.pidfd.get_ref(), RustixSignal::CONT);
                 self.life = Life::Runs(process);
                 true
             }
