@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use netlink_packet_route::link::LinkAttribute;
 use ovsdb::Transaction;
 use ovsdb::vswitch::{Bridge, Interface, Mirror, OpenVswitch as Root, Port};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Counters, Learned, OpenFlow, Switch, SwitchError, Traffic};
 use crate::kernel::netlink::Netlink;
@@ -54,6 +54,10 @@ const SAYS_WITHIN: Duration = Duration::from_secs(1);
 /// How much longer than two forward delays a port may take to forward: as long
 /// as what was heard before is believed, where protocols are mixed.
 const FORWARDING_GRACE: Duration = Duration::from_secs(45);
+
+/// How many switches are asked at a time for what they do: the daemon takes up
+/// several questions each time round its loop, which is long with many switches.
+const ASKED_AT_ONCE: usize = 64;
 
 /// The longest forward delay there is (IEEE 802.1D, 8.10.2).
 const FORWARD_DELAY_S_MAX: u32 = 30;
@@ -815,6 +819,7 @@ impl Switch for OpenVswitch {
         let alive = !matches!(trouble, Some(OvsError::NotRunning { .. }));
         let mut fabric = rows.fabric(lab, &by_name(&links), alive);
         fabric.troubles.extend(trouble.as_ref().map(OvsError::to_string));
+        let mut forwarding = Vec::new();
         // A bridge that could not be made has none.
         for seen in fabric.switches.values_mut().filter(|seen| alive && seen.broken.is_none()) {
             let bridge = rows.bridge(&seen.spec.device);
@@ -832,8 +837,26 @@ impl Switch for OpenVswitch {
             }
             let is_made = bridge.is_some_and(|bridge| bridge.datapath_id.is_some());
             if is_made && trouble.is_none() && seen.spec.forwards_by_itself() {
-                let device = seen.spec.device.as_str();
-                seen.table_miss = openflow::table_miss(&vswitch.control, device).await?;
+                forwarding.push((seen.spec.name.clone(), seen.spec.device.clone()));
+            }
+        }
+        for some in forwarding.chunks(ASKED_AT_ONCE) {
+            let mut asked = JoinSet::new();
+            for (name, device) in some.iter().cloned() {
+                let control = vswitch.control.clone();
+                asked.spawn(async move {
+                    (name, openflow::table_miss(&control, device.as_str()).await)
+                });
+            }
+            while let Some(told) = asked.join_next().await {
+                let (name, told) = told.expect("it neither panics nor is aborted");
+                match (told, fabric.switches.get_mut(&name)) {
+                    (Ok(table_miss), Some(seen)) => seen.table_miss = table_miss,
+                    (Ok(_), None) => {}
+                    (Err(error), _) => {
+                        fabric.blind.insert(name, error.to_string());
+                    }
+                }
             }
         }
         self.troubled = trouble.is_some();
