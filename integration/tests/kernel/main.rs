@@ -262,10 +262,10 @@ fn main() -> ExitCode {
             policing_holds_its_rate.vm(),
         ],
         tests![settings:
-            learned_addresses_and_counters_are_the_switchs.vm(),
+            learned_addresses_and_counters_are_the_switchs,
             addresses_age_as_they_are_told_to,
             fail_mode_changes_while_it_runs,
-            changes_that_cannot_be_are_told_in_words.vm(),
+            changes_that_cannot_be_are_told_in_words,
             connections_to_controllers_are_as_told,
             status_shows_what_ports_are_told,
         ],
