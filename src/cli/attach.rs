@@ -75,7 +75,7 @@ pub(super) struct DetachArgs {
 pub(super) async fn attach(args: &AttachArgs) -> Result<Ending, CliError> {
     let nic = IfName::new(&args.nic)?;
     let mut engine = input::engine(&format!("ovsns attach {nic}")).await?;
-    let lab = running::lab_to_change(&mut engine, args.lab.as_deref()).await?;
+    let lab = running::lab_to_change(&engine.labs().await?, args.lab.as_deref())?;
     engine.wish(Wishes { confirm_s: args.confirm, ssh: ssh_peer() });
     if let Some(switch) = engine.attachments(&lab)?.nics.get(&nic).map(|a| a.switch.name.clone())
         && args.switch.as_ref().is_none_or(|wanted| wanted == switch.as_str())
@@ -97,19 +97,15 @@ pub(super) async fn attach(args: &AttachArgs) -> Result<Ending, CliError> {
         file["uplinks"][nic.as_str()] = json!({ "switch": switch, "force": args.force });
         Ok(())
     };
-    if args.dry_run {
-        let planned = running::edited(&mut engine, &lab, edit)?;
-        input::tell_backend(&mut engine, &planned).await?;
-        let done = engine.plan(&planned).await?;
-        warn(&done.moved.warnings);
-        let lines = [done.plan.lines(), done.moved.lines].concat();
-        show::line(&format!("lab {lab}: {} steps\n  {}", lines.len(), lines.join("\n  ")));
-        return Ok(Ending::Well);
-    }
     let planned = running::edited(&mut engine, &lab, edit)?;
     input::tell_backend(&mut engine, &planned).await?;
+    if args.dry_run {
+        let done = engine.plan(&planned).await?;
+        warn(&done.moved.warnings);
+        say_steps(&lab, &[done.plan.lines(), done.moved.lines].concat());
+        return Ok(Ending::Well);
+    }
     let mut meter = Meter::new(&format!("attach {nic}"));
-    let edit = |lab: &mut serde_json::Value| edit(lab);
     let done = running::apply(&mut engine, &lab, edit, &mut meter).await;
     drop(meter);
     let moved = done?.moved;
@@ -158,8 +154,7 @@ pub(super) async fn detach(args: &DetachArgs) -> Result<Ending, CliError> {
     let planned = running::edited(&mut engine, &lab, edit)?;
     if args.dry_run {
         let done = engine.plan(&planned).await?;
-        let lines = [done.moved.lines, done.plan.lines()].concat();
-        show::line(&format!("lab {lab}: {} steps\n  {}", lines.len(), lines.join("\n  ")));
+        say_steps(&lab, &[done.moved.lines, done.plan.lines()].concat());
         return Ok(Ending::Well);
     }
     let mut meter = Meter::new(&format!("detach {nic}"));
@@ -185,6 +180,10 @@ async fn lab_of(engine: &mut Engine, nic: &IfName) -> Result<Option<LabName>, Cl
         }
     }
     Ok(None)
+}
+
+fn say_steps(lab: &LabName, lines: &[String]) {
+    show::line(&format!("lab {lab}: {} steps\n  {}", lines.len(), lines.join("\n  ")));
 }
 
 pub(super) fn warn(warnings: &[String]) {

@@ -1,5 +1,6 @@
 //! What a command line names: a file or a shape, a lab, a node.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -125,10 +126,18 @@ pub(super) async fn tell_backend(engine: &mut Engine, lab: &Lab) -> Result<(), C
 
 /// The lab that was named, or the only one there is.
 pub(super) async fn one_lab(engine: &mut Engine, named: Option<&str>) -> Result<LabName, CliError> {
+    match named {
+        Some(named) => Ok(LabName::new(named)?),
+        None => one_of(&engine.labs().await?, None),
+    }
+}
+
+/// The same, of labs that were asked for already.
+pub(super) fn one_of(labs: &BTreeSet<LabName>, named: Option<&str>) -> Result<LabName, CliError> {
     if let Some(named) = named {
         return Ok(LabName::new(named)?);
     }
-    let labs: Vec<LabName> = engine.labs().await?.into_iter().collect();
+    let labs: Vec<LabName> = labs.iter().cloned().collect();
     match <[LabName; 1]>::try_from(labs) {
         Ok([lab]) => Ok(lab),
         Err(labs) => Err(which_lab(&labs)),

@@ -14,20 +14,17 @@ use crate::model::names::LabName;
 use crate::model::problem::Problems;
 use crate::model::topology::Lab;
 
-/// The lab that a thing is added to: the one that was named, the only one, or
-/// else `default`.
-pub(super) async fn lab_to_change(
-    engine: &mut Engine,
+/// The lab that a thing is added to, of all that there are: the one that was
+/// named, the only one, or else `default`.
+pub(super) fn lab_to_change(
+    labs: &BTreeSet<LabName>,
     named: Option<&str>,
 ) -> Result<LabName, CliError> {
-    if named.is_none() {
-        let labs = engine.labs().await?;
-        let default = LabName::default_lab();
-        if labs.is_empty() || (1 < labs.len() && labs.contains(&default)) {
-            return Ok(default);
-        }
+    let default = LabName::default_lab();
+    if named.is_none() && (labs.is_empty() || (1 < labs.len() && labs.contains(&default))) {
+        return Ok(default);
     }
-    input::one_lab(engine, named).await
+    input::one_of(labs, named)
 }
 
 /// Changes a lab that is there by its file, and says what that came to.
@@ -37,8 +34,8 @@ pub(super) async fn change(
     edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let mut engine = input::engine(command).await?;
-    let name = lab_to_change(&mut engine, named).await?;
     let labs = engine.labs().await?;
+    let name = lab_to_change(&labs, named)?;
     if !labs.contains(&name) {
         return Err(no_lab(&name, &labs));
     }
@@ -52,8 +49,9 @@ pub(super) async fn change_or_make(
     edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let mut engine = input::engine(command).await?;
-    let name = lab_to_change(&mut engine, named).await?;
-    if !engine.labs().await?.contains(&name) {
+    let labs = engine.labs().await?;
+    let name = lab_to_change(&labs, named)?;
+    if !labs.contains(&name) {
         show::talk(&format!("lab {name} is not there yet, and is made"));
     }
     change_in(&mut engine, &name, edit).await

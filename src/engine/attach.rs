@@ -26,7 +26,7 @@ use crate::model::topology::{Backend, Datapath, Lab, PortSettings, Uplink};
 use crate::model::world::{PortKind, PortSpec, Questions, SwitchSpec, World};
 use crate::plan::attach::preflight::Wish;
 use crate::plan::attach::{self, Attached, Home, NicStage, Preflight};
-use crate::plan::{Abilities, Refusal};
+use crate::plan::{Abilities, Refusal, Wanted};
 
 /// How long the local device of a switch may take to have the NIC's address.
 const FOLLOWS_WITHIN: Duration = Duration::from_secs(5);
@@ -97,13 +97,13 @@ impl Engine {
         progress: Progress<'_>,
     ) -> Result<Done, EngineError> {
         let attached = self.state.attachments(&lab.name)?;
-        let earlier = self.state.read(&lab.name)?.lab;
         let leaving = self.leaving(&attached, lab).await?;
         let missing = self.missing(lab, &attached, &leaving).await?;
         let mut moved = Moved::default();
         moved.warnings.extend(missing.iter().flat_map(|m| m.preflight.warnings.clone()));
         if !leaving.is_empty() {
-            let mut without = earlier.clone().unwrap_or_else(|| lab.clone());
+            let earlier = self.state.read(&lab.name)?.lab;
+            let mut without = earlier.unwrap_or_else(|| lab.clone());
             without.uplinks.retain(|nic, _| !leaving.contains(nic));
             let home = self.bring_home(held, &lab.name, leaving, Some(&without)).await?;
             moved.lines.extend(home);
@@ -128,10 +128,7 @@ impl Engine {
                 moved.lines.extend(stage.lines());
             }
         }
-        let wanted = self.wanted(lab).await?;
-        let world = self.observe(&questions(lab, &wanted)).await?;
-        let abilities = self.abilities(&wanted, &world).await?;
-        let settled = wanted.settled(&world, &abilities);
+        let (settled, world, abilities) = self.settled(lab).await?;
         for Missing { nic, uplink, preflight } in missing {
             moved.warnings.extend(preflight.warnings);
             let spec = settled.switches[&uplink.switch].clone();
@@ -185,6 +182,14 @@ impl Engine {
         Ok(missing.chain(pulled).collect())
     }
 
+    /// A lab worked out for this machine, and what that takes to know.
+    async fn settled(&mut self, lab: &Lab) -> Result<(Wanted, World, Vec<Abilities>), EngineError> {
+        let wanted = self.wanted(lab).await?;
+        let world = self.observe(&questions(lab, &wanted)).await?;
+        let abilities = self.abilities(&wanted, &world).await?;
+        Ok((wanted.settled(&world, &abilities), world, abilities))
+    }
+
     fn nics(&mut self) -> Result<&mut NicHands, EngineError> {
         let none = || KernelError::new("reach the machine's NICs", Errno::ENODEV);
         self.nics.as_mut().ok_or_else(|| none().into())
@@ -203,13 +208,7 @@ impl Engine {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let settled = {
-            let wanted = self.wanted(lab).await?;
-            let world = self.observe(&questions(lab, &wanted)).await?;
-            let abilities = self.abilities(&wanted, &world).await?;
-            (wanted.settled(&world, &abilities), world)
-        };
-        let (settled, world) = settled;
+        let (settled, world, _) = self.settled(lab).await?;
         let (mut missing, mut refusals) = (Vec::new(), Vec::new());
         for (name, uplink) in wanted {
             // Another lab may have it: then it has a master, or this does.
@@ -382,9 +381,7 @@ impl Engine {
         nic: &IfName,
         uplink: &Uplink,
     ) -> Result<Attached, EngineError> {
-        let wanted = self.wanted(lab).await?;
-        let world = self.observe(&questions(lab, &wanted)).await?;
-        let abilities = self.abilities(&wanted, &world).await?;
+        let (_, world, abilities) = self.settled(lab).await?;
         let seen = world.fabric.switches.get(&uplink.switch);
         let spec = seen.map(|seen| seen.spec.clone());
         let gone = || KernelError::new("find the switch", Errno::ENODEV);
@@ -595,7 +592,7 @@ impl Engine {
         for lab in self.state.labs()? {
             let attached = self.state.attachments(&lab)?;
             let Some(change) = attached.change else { continue };
-            if super::watchdog::lives(&self.state.watch(&lab)) {
+            if super::watchdog::wake(&self.state.watch(&lab)) {
                 continue;
             }
             let held = match self.state.lock(&lab, &self.command) {

@@ -90,15 +90,10 @@ impl Watchdog {
     }
 }
 
-/// Wakes the watchdog that listens at `path`, if there is one.
+/// Wakes the watchdog that listens at `path`. Says whether there is one.
 pub(super) fn wake(path: &Path) -> bool {
     let woken = UnixDatagram::unbound().and_then(|socket| socket.send_to(&[0], path));
     woken.is_ok()
-}
-
-/// Whether there is a watchdog that listens at `path`.
-pub(super) fn lives(path: &Path) -> bool {
-    wake(path)
 }
 
 /// Where it listens, for as long as it lives.

@@ -148,6 +148,9 @@ impl Default for SwitchSettings {
     }
 }
 
+/// The longest forward delay there is, in seconds (IEEE 802.1D, 8.10.2).
+pub const FORWARD_DELAY_S_MAX: u32 = 30;
+
 /// The forward delay under RSTP where nothing is said, in seconds.
 pub const RSTP_FORWARD_DELAY_S_DEFAULT: u32 = 15;
 

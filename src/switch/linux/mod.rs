@@ -29,7 +29,9 @@ use crate::kernel::worker::{Where, Worker};
 use crate::kernel::{KernelError, LinuxHost, tc};
 use crate::model::mark::{Mac, Mark, Thing};
 use crate::model::names::{IfName, LabName, SwitchName};
-use crate::model::topology::{Backend, Policing, PortSettings, SwitchSettings, Vlan};
+use crate::model::topology::{
+    Backend, FORWARD_DELAY_S_MAX, Policing, PortSettings, SwitchSettings, Vlan,
+};
 use crate::model::world::{Fabric, PortKind, PortSpec, SeenPort, SeenSwitch, SwitchSpec};
 use crate::plan::{Abilities, FabricStep, Need};
 
@@ -39,9 +41,6 @@ pub const PORTS_MAX: usize = 1023;
 
 /// How much longer than two forward delays a port may take to forward.
 const FORWARDING_GRACE: Duration = Duration::from_secs(20);
-
-/// The longest forward delay that the kernel takes (`BR_MAX_FORWARD_DELAY`).
-const FORWARD_DELAY_S_MAX: u32 = 30;
 
 /// Times in the bridge's attributes are in hundredths of a second (`USER_HZ`).
 const TICKS_PER_S: u32 = 100;

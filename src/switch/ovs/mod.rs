@@ -33,7 +33,7 @@ use crate::kernel::observe::{self, Link};
 use crate::kernel::worker::Worker;
 use crate::kernel::{KernelError, LinuxHost, tc};
 use crate::model::names::{IfName, LabName};
-use crate::model::topology::{Backend, Datapath, Lacp};
+use crate::model::topology::{Backend, Datapath, FORWARD_DELAY_S_MAX, Lacp};
 use crate::model::world::{Fabric, PortKind, SwitchSpec};
 use crate::plan::{Abilities, FabricStep, Need, Refusal};
 use error::Failed;
@@ -58,9 +58,6 @@ const FORWARDING_GRACE: Duration = Duration::from_secs(45);
 /// How many switches are asked at a time for what they do: the daemon takes up
 /// several questions each time round its loop, which is long with many switches.
 const ASKED_AT_ONCE: usize = 64;
-
-/// The longest forward delay there is (IEEE 802.1D, 8.10.2).
-const FORWARD_DELAY_S_MAX: u32 = 30;
 
 /// The greatest port number of OpenFlow 1.0, less the reserved ones.
 const PORTS_MAX: usize = 0xfeff;

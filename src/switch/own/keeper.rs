@@ -617,9 +617,12 @@ impl Keeper {
     /// Like `ip link delete ovs-netdev`.
     fn delete_taps(&mut self, mut taps: BTreeSet<IfName>) {
         taps.insert(IfName::new("ovs-netdev").expect("a good name"));
+        let netlink = match Netlink::new() {
+            Ok(netlink) => netlink,
+            Err(error) => return self.log.line(&error.to_string()),
+        };
         for tap in taps {
-            let deleted = Netlink::new().and_then(|netlink| netlink.delete_link(&tap));
-            match deleted {
+            match netlink.delete_link(&tap) {
                 Err(error) if error.errno != Errno::ENODEV => self.log.line(&error.to_string()),
                 Ok(()) | Err(_) => {}
             }
