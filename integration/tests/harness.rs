@@ -7,11 +7,14 @@ use world::{Skip, Tool, Verdict, World, tests, until};
 
 /// Set for this program to run the tests that must not pass.
 const BROKEN: &str = "WORLD_BROKEN";
+/// A file, empty before `fails_at_first` ran.
+const TRIED: &str = "WORLD_TRIED";
 
 fn main() -> ExitCode {
     if std::env::var_os(BROKEN).is_some() {
         return world::main(&[
             tests![panics, hangs @ 1, leaves_a_daemon, cannot_run, takes_a_second.vm()],
+            tests![fails_at_first],
         ]);
     }
     world::main(&[tests![
@@ -20,6 +23,7 @@ fn main() -> ExitCode {
         a_host_is_another_machine,
         broken_tests_do_not_pass,
         a_slow_machine_runs_fewer_tests_and_longer,
+        what_fails_beside_others_is_tried_alone_on_a_slow_machine,
         what_is_left_on_the_machine_is_told,
         an_inventory_sees_every_kind_of_change,
         a_trace_sees_every_kind_of_write,
@@ -95,6 +99,14 @@ fn takes_a_second(world: &World) -> Verdict {
     Ok(())
 }
 
+fn fails_at_first(_: &World) -> Verdict {
+    let Some(file) = std::env::var_os(TRIED) else { return Ok(()) };
+    let tried = std::fs::read(&file).expect("the file") != b"";
+    std::fs::write(&file, "once").expect("the file");
+    assert!(tried, "too slow");
+    Ok(())
+}
+
 fn broken_tests_do_not_pass(world: &World) -> Verdict {
     let run = world
         .start_command(myself().arg("--test-threads=1"))
@@ -103,10 +115,11 @@ fn broken_tests_do_not_pass(world: &World) -> Verdict {
         .says("as it should")
         .says("before the wait\nno end after 1 s")
         .says("ignored (no flux compensator)")
-        .says("test result: FAILED. 2 passed; 2 failed; 1 ignored");
+        .says("test result: FAILED. 3 passed; 2 failed; 1 ignored");
     let passed = run.stdout.lines().filter(|line| line.ends_with("... ok")).collect::<Vec<_>>();
     // A daemon dies with its world and holds nobody up.
-    assert!(passed[0].contains("leaves_a_daemon") && passed[1].contains("takes_a_second"));
+    let names = ["leaves_a_daemon", "takes_a_second", "fails_at_first"];
+    assert!(passed.iter().zip(names).all(|(line, name)| line.contains(name)), "{passed:?}");
     until("nothing of the inner worlds runs", || world.processes().is_empty());
     assert_eq!(world.namespaces(), [""; 0]);
     Ok(())
@@ -120,6 +133,26 @@ fn a_slow_machine_runs_fewer_tests_and_longer(world: &World) -> Verdict {
     };
     there(&[]).code(0).says("running 1 test").says("takes_a_second");
     there(&["hangs"]).code(101).says("no end after 2 s");
+    Ok(())
+}
+
+fn what_fails_beside_others_is_tried_alone_on_a_slow_machine(world: &World) -> Verdict {
+    let file = world.run("mktemp").stdout;
+    let there = |test: &str, vm: bool| {
+        std::fs::write(file.trim(), "").expect("the file");
+        let mut command = myself();
+        command.arg(test).env(TRIED, file.trim());
+        if vm {
+            command.env("OVSNS_VM", "6.1");
+        }
+        world.start_command(&mut command).finish()
+    };
+    let second = "---- at its second try, alone, passed";
+    there("fails_at_first", true).code(0).says(&format!("{second} fails_at_first; at the first:"));
+    there("fails_at_first", false).code(101).says("too slow");
+    let twice = there("panics", true).code(101).says("as it should");
+    assert!(!twice.stdout.contains(second), "{twice}");
+    std::fs::remove_file(file.trim()).expect("the file");
     Ok(())
 }
 

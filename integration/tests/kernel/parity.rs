@@ -1,7 +1,7 @@
 //! What a switch does alike on Open vSwitch and on a Linux bridge, shown by
 //! frames: each with its control, the same without the setting.
 
-use world::{Tool, Verdict, World, until, until_within};
+use world::{Tool, Verdict, World, patience, until, until_within};
 
 /// Who is learned.
 const STATION: &str = "02:00:5e:00:53:01";
@@ -168,6 +168,8 @@ pub(crate) fn silent_stations_are_forgotten_on_a_linux_bridge(world: &World) -> 
 }
 
 fn silent_stations_are_forgotten(world: &World, backend: &str, seconds: u64) {
+    // Long enough for a slow machine to look while it is known.
+    let seconds = seconds * u64::from(patience());
     let file = AGEING.replace("BACKEND", backend).replace("SECONDS", &seconds.to_string());
     world.file("age.yaml", &file);
     world.ovsns("up age.yaml").ok();
