@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::running;
 use super::settings::{self, Setting};
-use super::view::{LabView, ListArgs};
+use super::view::{BondView, LabView, LinkView, ListArgs};
 use super::{CliError, Ending};
 
 /// Add, remove, change or list links of a running lab
@@ -220,15 +220,29 @@ fn find(links: &[Json], a: &str, b: &str) -> Result<usize, CliError> {
     }
 }
 
+/// What is special about a link, in words.
+fn settings(link: &LinkView) -> String {
+    let words = &link.settings.words;
+    match &link.bond {
+        None => words.clone(),
+        Some(BondView { mode, lacp, members, agreed: _ }) => {
+            let bond = format!("bond of {members}, {mode}, lacp {lacp}");
+            [bond.as_str(), words].join(" ").trim_end().to_owned()
+        }
+    }
+}
+
 /// A row a link.
 pub(super) fn table(view: &LabView) -> Vec<Vec<String>> {
-    let mut rows = vec![["LINK", "", "STATE", "MTU"].map(str::to_owned).to_vec()];
+    let head = ["LINK", "", "STATE", "MTU", "SETTINGS"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     for link in &view.links {
         rows.push(vec![
             link.ends[0].clone(),
             link.ends[1].clone(),
             if link.up { "up" } else { "down" }.to_owned(),
             link.mtu.map_or("-".into(), |mtu| mtu.to_string()),
+            settings(link),
         ]);
     }
     rows

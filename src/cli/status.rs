@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::view::LabView;
+use super::view::{KindView, LabView};
 use super::{CliError, Ending, input, link, node, show, switch};
+use crate::model::topology::Export;
 
 /// Show one lab: what is there, and what differs from its file
 ///
@@ -52,6 +53,10 @@ fn text(view: &LabView) -> String {
         ("links", link::table(view)),
         ("uplinks", uplinks(view)),
         ("ports", ports(view)),
+        ("bonds", bonds(view)),
+        ("tunnels", tunnels(view)),
+        ("mirrors", mirrors(view)),
+        ("exports", exports(view)),
         ("routes", routes(view)),
         ("learned", learned(view)),
     ] {
@@ -104,7 +109,11 @@ fn openflow(view: &LabView) -> Vec<Vec<String>> {
         let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
         let mut controllers = openflow.controllers.iter().map(|controller| {
             let state = if controller.connected { "connected" } else { "not connected" };
-            format!("{} ({state})", controller.target)
+            let way = if openflow.in_band { ", in-band" } else { "" };
+            // One that is as good as all others has none.
+            let role = controller.role.as_deref().filter(|role| *role != "other");
+            let role = role.map(|role| format!(", {role}")).unwrap_or_default();
+            format!("{} ({state}{way}{role})", controller.target)
         });
         rows.push(vec![
             switch.name.clone(),
@@ -148,8 +157,110 @@ fn ports(view: &LabView) -> Vec<Vec<String>> {
                 amount(port.counters.rx_packets, port.counters.rx_bytes),
                 amount(port.counters.tx_packets, port.counters.tx_bytes),
                 port.counters.dropped.to_string(),
-                port.settings.clone(),
+                port.settings.words.clone(),
             ]);
+        }
+    }
+    rows
+}
+
+/// A row a cable of a bond.
+fn bonds(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["SWITCH", "BOND TO", "MODE", "LACP", "CABLE", "STATE"]);
+    for switch in &view.switches {
+        for port in &switch.ports {
+            let KindView::Bond { bond, cables } = &port.kind else { continue };
+            let lacp = match bond.agreed {
+                Some(true) => "agreed",
+                Some(false) => "not agreed",
+                None => bond.lacp.as_str(),
+            };
+            for cable in cables {
+                let state = match (cable.enabled, cable.active) {
+                    (None, _) => "not known",
+                    (Some(false), _) => "out of use",
+                    (Some(true), true) => "used",
+                    (Some(true), false) if bond.mode == "active-backup" => "spare",
+                    (Some(true), false) => "used",
+                };
+                rows.push(vec![
+                    switch.name.clone(),
+                    port.across.clone().unwrap_or_default(),
+                    bond.mode.clone(),
+                    lacp.to_owned(),
+                    cable.device.clone(),
+                    state.to_owned(),
+                ]);
+            }
+        }
+    }
+    rows
+}
+
+fn tunnels(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["SWITCH", "TUNNEL", "TYPE", "REMOTE", "LOCAL", "KEY"]);
+    for switch in &view.switches {
+        for port in &switch.ports {
+            let KindView::Tunnel { tunnel, remote, local, key, destination_port } = &port.kind
+            else {
+                continue;
+            };
+            rows.push(vec![
+                switch.name.clone(),
+                port.across.clone().unwrap_or_default(),
+                tunnel.clone(),
+                destination_port.map_or(remote.clone(), |port| format!("{remote} port {port}")),
+                local.clone().unwrap_or_else(|| "-".into()),
+                key.map_or("-".into(), |key| key.to_string()),
+            ]);
+        }
+    }
+    rows
+}
+
+fn mirrors(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["SWITCH", "MIRROR", "FROM", "TO", "VLANS", "OUTPUT"]);
+    for switch in &view.switches {
+        for mirror in &switch.mirrors {
+            let ports = |ports: &[String]| match (mirror.all, ports) {
+                (true, _) => "all".to_owned(),
+                (false, []) => "-".to_owned(),
+                (false, some) => some.join(" "),
+            };
+            let vlans: Vec<_> = mirror.vlans.iter().map(u16::to_string).collect();
+            rows.push(vec![
+                switch.name.clone(),
+                mirror.name.clone(),
+                ports(&mirror.from),
+                ports(&mirror.to),
+                if vlans.is_empty() { "all".to_owned() } else { vlans.join(",") },
+                mirror.output.clone(),
+            ]);
+        }
+        for name in &switch.foreign_mirrors {
+            let mut row = vec![switch.name.clone(), name.clone()];
+            row.resize(5, "-".into());
+            row.push("(not ours)".into());
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+/// A row a way in which a switch reports its flows.
+fn exports(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["SWITCH", "EXPORT", "TO", "SAMPLES"]);
+    for switch in &view.switches {
+        let Export { netflow, sflow, ipfix } = &switch.export;
+        let one_in = |every: Option<u32>| format!("one packet in {}", every.unwrap_or(400));
+        let exports = [
+            netflow.as_ref().map(|it| ("netflow", &it.targets, "every flow".to_owned())),
+            sflow.as_ref().map(|it| ("sflow", &it.targets, one_in(it.sampling))),
+            ipfix.as_ref().map(|it| ("ipfix", &it.targets, one_in(it.sampling))),
+        ];
+        for (kind, targets, samples) in exports.into_iter().flatten() {
+            let targets: Vec<_> = targets.iter().map(String::as_str).collect();
+            rows.push(vec![switch.name.clone(), kind.to_owned(), targets.join(" "), samples]);
         }
     }
     rows

@@ -1,20 +1,21 @@
 //! What is there, in the shape in which it is shown: by `status`, by the
 //! lists, as text and as JSON.
 
+mod switch;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+pub(super) use switch::{BondView, KindView, SettingsView, SwitchView};
 
 use super::{CliError, input, show};
 use crate::engine::attachments::Attachments;
 use crate::engine::{Engine, EngineError, Status};
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
-use crate::model::topology::{Policing, PortSettings, Shaping, Vlan};
-use crate::model::world::{KernelRoute, PortKind, SeenPort, SeenSwitch, World};
+use crate::model::world::{KernelRoute, World};
 use crate::plan::attach::Attached;
-use crate::plan::text;
-use crate::switch::{Counters, Standing, Traffic};
+use crate::switch::Traffic;
 
 /// What a list of the things of a lab takes.
 #[derive(Debug, clap::Args)]
@@ -63,98 +64,6 @@ pub(super) struct LabView {
     pub(super) nodes: Vec<NodeView>,
     pub(super) links: Vec<LinkView>,
     pub(super) uplinks: Vec<UplinkView>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct SwitchView {
-    pub(super) name: String,
-    pub(super) backend: String,
-    pub(super) device: String,
-    pub(super) mac: String,
-    pub(super) mtu: u32,
-    pub(super) up: bool,
-    /// Why it has to be made anew.
-    pub(super) broken: Option<String>,
-    pub(super) stp: bool,
-    pub(super) rstp: bool,
-    pub(super) forward_delay_s: Option<u32>,
-    pub(super) ageing_s: u32,
-    pub(super) multicast_snooping: bool,
-    pub(super) vlan_filtering: bool,
-    /// How Open vSwitch forwards: `system` or `netdev`.
-    pub(super) datapath: Option<String>,
-    /// Its part in OpenFlow, if it has one.
-    pub(super) openflow: Option<OpenFlowView>,
-    pub(super) ports: Vec<PortView>,
-    /// The forwarding table.
-    pub(super) learned: Vec<LearnedView>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct OpenFlowView {
-    /// `standalone` or `secure`.
-    pub(super) fail_mode: Option<String>,
-    /// Its number among switches, if it works.
-    pub(super) datapath_id: Option<String>,
-    /// The versions it speaks; empty for all.
-    pub(super) protocols: Vec<String>,
-    /// Its controllers, those that others gave it among them.
-    pub(super) controllers: Vec<ControllerView>,
-    /// How many flows of ours it has.
-    pub(super) flows: usize,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct ControllerView {
-    pub(super) target: String,
-    /// As the switch saw it some seconds ago.
-    pub(super) connected: bool,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct PortView {
-    pub(super) device: String,
-    /// What is at the other end, such as `n1:eth0`; nothing where the port is
-    /// somebody else's.
-    pub(super) across: Option<String>,
-    pub(super) isolated: bool,
-    pub(super) vlan: Option<u16>,
-    pub(super) trunks: Vec<u16>,
-    pub(super) native: Option<u16>,
-    pub(super) qinq: Option<QinqView>,
-    pub(super) policing: Option<Policing>,
-    pub(super) shaping: Option<Shaping>,
-    /// All of these in words.
-    #[serde(skip)]
-    pub(super) settings: String,
-    /// Why it does not work, although all is set as it should be.
-    pub(super) broken: Option<String>,
-    pub(super) counters: CountersView,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct QinqView {
-    /// The outer VLAN.
-    pub(super) vlan: u16,
-    /// The inner ones that pass; empty for all.
-    pub(super) customers: Vec<u16>,
-}
-
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(super) struct CountersView {
-    pub(super) rx_packets: u64,
-    pub(super) rx_bytes: u64,
-    pub(super) tx_packets: u64,
-    pub(super) tx_bytes: u64,
-    pub(super) dropped: u64,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct LearnedView {
-    pub(super) mac: String,
-    pub(super) port: String,
-    pub(super) across: Option<String>,
-    pub(super) vlan: Option<u16>,
 }
 
 #[derive(Debug, Serialize)]
@@ -207,6 +116,11 @@ pub(super) struct LinkView {
     pub(super) mtu: Option<u32>,
     /// Whether both ends are up and have carrier.
     pub(super) up: bool,
+    /// The cables that pass for it, if it is more than one.
+    pub(super) bond: Option<BondView>,
+    /// What its ports on switches do with frames.
+    #[serde(flatten)]
+    pub(super) settings: SettingsView,
 }
 
 impl LabView {
@@ -223,11 +137,11 @@ impl LabView {
                     standing = Some(openflow.standing(&seen.spec).await.map_err(failed)?);
                 }
             }
-            switches.push(switch_view(&status.world, seen, &traffic, standing));
+            switches.push(SwitchView::new(&status.world, seen, &traffic, standing));
         }
         let uplinks = uplinks(engine, lab)?;
         let nodes = nodes(lab, &status.world);
-        let links = links(&status.world, &nodes);
+        let links = links(&status.world, &nodes, &switches);
         Ok(Self {
             lab: lab.to_string(),
             state: state(&status),
@@ -282,93 +196,6 @@ fn across(world: &World, device: &IfName) -> Option<String> {
             None => port,
         }),
         Thing::Node(_) | Thing::Switch(_) | Thing::Interface(..) => None,
-    }
-}
-
-fn switch_view(
-    world: &World,
-    seen: &SeenSwitch,
-    traffic: &Traffic,
-    standing: Option<Standing>,
-) -> SwitchView {
-    let spec = &seen.spec;
-    let ports = seen.ports.iter().map(|(device, port)| {
-        let counters = traffic.counters.get(device).copied().unwrap_or_default();
-        port_view(device, across(world, device), port, counters)
-    });
-    let learned = traffic.learned.iter().map(|entry| LearnedView {
-        mac: entry.mac.to_string(),
-        port: entry.port.to_string(),
-        across: across(world, &entry.port),
-        vlan: entry.vlan,
-    });
-    SwitchView {
-        name: spec.name.to_string(),
-        backend: spec.backend.to_string(),
-        device: spec.device.to_string(),
-        mac: spec.mac.to_string(),
-        mtu: spec.mtu,
-        up: seen.up,
-        broken: seen.broken.clone(),
-        stp: spec.settings.stp,
-        rstp: spec.settings.rstp,
-        forward_delay_s: spec.settings.forward_delay_s,
-        ageing_s: spec.settings.ageing_s,
-        multicast_snooping: spec.settings.multicast_snooping,
-        vlan_filtering: spec.vlan_filtering,
-        datapath: spec.datapath.map(|datapath| datapath.to_string()),
-        openflow: standing.map(|standing| openflow_view(seen, standing)),
-        ports: ports.collect(),
-        learned: learned.collect(),
-    }
-}
-
-fn openflow_view(seen: &SeenSwitch, standing: Standing) -> OpenFlowView {
-    let openflow = &seen.spec.settings.openflow;
-    let controllers = standing.controllers.into_iter();
-    OpenFlowView {
-        fail_mode: openflow.fail_mode.map(|mode| mode.to_string()),
-        datapath_id: standing.datapath_id,
-        protocols: openflow.protocols.iter().cloned().collect(),
-        controllers: controllers
-            .map(|(target, connected)| ControllerView { target, connected })
-            .collect(),
-        flows: seen.flows.len(),
-    }
-}
-
-fn port_view(
-    device: &IfName,
-    across: Option<String>,
-    port: &SeenPort,
-    counters: Counters,
-) -> PortView {
-    let Counters { rx_packets, rx_bytes, tx_packets, tx_bytes, dropped } = counters;
-    let PortSettings { isolated, vlan, policing, shaping } = &port.settings;
-    let (vlan, trunks, native, qinq) = match vlan {
-        None => (None, Vec::new(), None, None),
-        Some(Vlan::Access(id)) => (Some(*id), Vec::new(), None, None),
-        Some(Vlan::Trunk { vlans, native }) => {
-            (None, vlans.iter().copied().collect(), *native, None)
-        }
-        Some(Vlan::Tunnel { vlan, customers }) => {
-            let customers = customers.iter().copied().collect();
-            (None, Vec::new(), None, Some(QinqView { vlan: *vlan, customers }))
-        }
-    };
-    PortView {
-        device: device.to_string(),
-        across,
-        isolated: *isolated,
-        vlan,
-        trunks,
-        native,
-        qinq,
-        policing: *policing,
-        shaping: shaping.clone(),
-        settings: text::settings(&port.settings).trim_start().to_owned(),
-        broken: port.broken.clone(),
-        counters: CountersView { rx_packets, rx_bytes, tx_packets, tx_bytes, dropped },
     }
 }
 
@@ -431,8 +258,10 @@ fn route_view(route: &KernelRoute) -> RouteView {
 
 /// Links as their ends tell of them: interfaces with what is across, and
 /// trunks by their ports.
-fn links(world: &World, nodes: &[NodeView]) -> Vec<LinkView> {
+fn links(world: &World, nodes: &[NodeView], switches: &[SwitchView]) -> Vec<LinkView> {
     let mut links = Vec::new();
+    let ports = || switches.iter().flat_map(|switch| &switch.ports);
+    let ports: BTreeMap<_, _> = ports().map(|port| (port.across.as_deref(), port)).collect();
     for node in nodes {
         for interface in &node.interfaces {
             let here = format!("{}:{}", node.name, interface.name);
@@ -442,95 +271,34 @@ fn links(world: &World, nodes: &[NodeView]) -> Vec<LinkView> {
                 continue;
             }
             let up = interface.up && interface.carrier;
-            links.push(LinkView { ends: [here, to.clone()], mtu: Some(interface.mtu), up });
+            let port = ports.get(&Some(here.as_str()));
+            let settings = port.map(|port| port.settings.clone()).unwrap_or_default();
+            let (ends, mtu) = ([here, to.clone()], Some(interface.mtu));
+            links.push(LinkView { ends, mtu, up, bond: None, settings });
         }
     }
-    for seen in world.fabric.switches.values() {
-        let here = seen.spec.name.to_string();
-        for (device, port) in &seen.ports {
-            let Some(across) = across(world, device) else { continue };
-            if across.contains(':') || across < here {
+    for switch in switches {
+        for port in &switch.ports {
+            let Some(across) = &port.across else { continue };
+            if across.contains([':', ' ']) || *across < switch.name {
                 continue;
             }
-            let link = |device: &IfName| world.host.ports.get(device);
-            let is_up = |device: &IfName| link(device).is_some_and(|it| it.up && it.carrier);
-            let mtu = |device: &IfName| Some(link(device)?.mtu);
-            let (mtu, up) = match &port.kind {
-                PortKind::Link => (mtu(device), is_up(device)),
-                PortKind::Bond { members, .. } => {
-                    (members.iter().filter_map(mtu).min(), members.iter().any(is_up))
+            let link = |device: &str| world.host.ports.get(&IfName::new(device).ok()?);
+            let is_up = |device: &str| link(device).is_some_and(|it| it.up && it.carrier);
+            let mtu = |device: &str| Some(link(device)?.mtu);
+            let (mtu, up, bond) = match &port.kind {
+                KindView::Link => (mtu(&port.device), is_up(&port.device), None),
+                KindView::Bond { bond, cables } => {
+                    let mut devices = cables.iter().map(|cable| cable.device.as_str());
+                    let least = devices.clone().filter_map(mtu).min();
+                    (least, devices.any(is_up), Some(bond.clone()))
                 }
-                PortKind::Patch { .. } => (None, seen.up && port.broken.is_none()),
-                PortKind::Tunnel { .. } => continue,
+                KindView::Patch { .. } => (None, switch.up && port.broken.is_none(), None),
+                KindView::Tunnel { .. } => continue,
             };
-            links.push(LinkView { ends: [here.clone(), across], mtu, up });
+            let (ends, settings) = ([switch.name.clone(), across.clone()], port.settings.clone());
+            links.push(LinkView { ends, mtu, up, bond, settings });
         }
     }
     links
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::model::topology::Queue;
-
-    #[test]
-    fn settings_of_ports() {
-        let none = PortSettings::default;
-        check(none(), "", json!({}));
-        check(
-            PortSettings { isolated: true, vlan: Some(Vlan::Access(7)), ..none() },
-            "isolated vlan 7",
-            json!({ "isolated": true, "vlan": 7 }),
-        );
-        let trunk = Vlan::Trunk { vlans: BTreeSet::from([7, 8]), native: Some(8) };
-        check(
-            PortSettings { vlan: Some(trunk), ..none() },
-            "trunks 7,8 native 8",
-            json!({ "trunks": [7, 8], "native": 8 }),
-        );
-        let qinq = Vlan::Tunnel { vlan: 100, customers: BTreeSet::from([7, 8]) };
-        check(
-            PortSettings { vlan: Some(qinq), ..none() },
-            "qinq 100 for 7,8",
-            json!({ "qinq": { "vlan": 100, "customers": [7, 8] } }),
-        );
-        let policing = Some(Policing { rate_kbps: 1000, burst_kb: 800 });
-        let queue = Queue { min_kbps: Some(500), max_kbps: None };
-        let shaping = Some(Shaping { rate_kbps: 2000, queues: BTreeMap::from([(1, queue)]) });
-        check(
-            PortSettings { policing, shaping, ..none() },
-            "policed to 1000 kbit/s (burst 800 kbit) shaped to 2000 kbit/s (queues 1)",
-            json!({
-                "policing": { "rate_kbps": 1000, "burst_kb": 800 },
-                "shaping": {
-                    "rate_kbps": 2000,
-                    "queues": { "1": { "min_kbps": 500, "max_kbps": null } },
-                },
-            }),
-        );
-
-        /// `json` is what differs from an ordinary port.
-        #[track_caller]
-        fn check(settings: PortSettings, words: &str, json: serde_json::Value) {
-            let device = IfName::new("v0").expect("a good name");
-            let view = |settings: PortSettings| {
-                let (kind, mark) = (PortKind::Link, String::new());
-                let port = SeenPort { kind, settings, number: None, mark, broken: None };
-                port_view(&device, None, &port, Counters::default())
-            };
-            let seen = view(settings);
-            assert_eq!(seen.settings, words);
-            let fields = |view| serde_json::to_value(view).expect("JSON");
-            let mut expected = fields(view(PortSettings::default()));
-            for (key, value) in json.as_object().expect("an object") {
-                expected[key] = value.clone();
-            }
-            assert_eq!(fields(seen), expected);
-        }
-    }
 }

@@ -217,6 +217,6 @@ impl Switch for FakeSwitch {
         let seen = memory.fabric.switches.get(&switch.name);
         let ports = seen.into_iter().flat_map(|seen| seen.ports.keys().cloned());
         let counters = ports.map(|port| (port, Counters::default())).collect();
-        Ok(Traffic { learned: Vec::new(), counters })
+        Ok(Traffic { counters, ..Traffic::default() })
     }
 }

@@ -123,8 +123,18 @@ pub struct Flow {
 pub struct Standing {
     /// Its number among switches, if it works.
     pub datapath_id: Option<String>,
-    /// Whether each is connected, by where it is. Some seconds old.
-    pub controllers: BTreeMap<String, bool>,
+    /// How it stands to each, by where that is. Some seconds old.
+    pub controllers: BTreeMap<String, Contact>,
+}
+
+/// How a switch stands to one controller.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contact {
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Its part beside others, if it is connected: `other` (as good as all),
+    /// `master` or `slave` (`OFPCR_ROLE_*`).
+    pub role: Option<String>,
 }
 
 /// What a switch has learned and counted.
@@ -134,6 +144,26 @@ pub struct Traffic {
     pub learned: Vec<Learned>,
     /// Counters by port, since the port was made.
     pub counters: BTreeMap<IfName, Counters>,
+    /// What its bonds do, by port.
+    pub bonds: BTreeMap<IfName, Bonding>,
+}
+
+/// What a bond does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bonding {
+    /// Whether both ends agreed by LACP; `None` where they do not speak it.
+    pub agreed: Option<bool>,
+    /// Its links.
+    pub members: BTreeMap<IfName, Member>,
+}
+
+/// What a bond does with a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Whether frames may take it.
+    pub enabled: bool,
+    /// Whether it is the one that takes all, or what cannot be spread.
+    pub active: bool,
 }
 
 /// An entry of the forwarding table.

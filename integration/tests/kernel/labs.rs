@@ -80,6 +80,89 @@ pub(crate) fn list_and_status_match_the_kernel(world: &World) -> Verdict {
     Ok(())
 }
 
+/// n1, n2 -- s1 = s2 -- n3, and what else there is on Open vSwitch
+const ALL_OF_IT: &str = "
+name: all
+switches:
+  s1:
+    backend: ovs
+    in_band: true
+    controllers: ['ptcp:6653:127.0.0.1']
+    fail_mode: standalone
+    mirrors: { span: { from: [n1], output: n2 } }
+    sflow: { targets: ['127.0.0.1:6343'], sampling: 64 }
+  s2: { backend: ovs }
+nodes: { n1: , n2: , n3: }
+links:
+  - { endpoints: [n1, s1], vlan: 10 }
+  - { endpoints: [n2, s1] }
+  - { endpoints: [n3, s2], isolated: true }
+  - { endpoints: [s1, s2], bond: { members: 2, mode: active-backup } }
+";
+
+/// n1, n2 -- s1 = s2 -- n3
+pub(crate) fn status_shows_what_open_vswitch_has(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    world.file("all.yaml", ALL_OF_IT);
+    world.ovsns("up all.yaml").ok();
+    let switch = || world.ovsns("status --json").ok().json()["switches"][0].take();
+    let port = |switch: &Value, across: &str| {
+        let ports = switch["ports"].as_array().expect("ports").iter();
+        ports.clone().find(|port| port["across"] == across).expect("the port").clone()
+    };
+    let s1 = switch();
+    assert_eq!(s1["openflow"]["in_band"], true);
+    assert_eq!(s1["export"]["sflow"]["sampling"], 64);
+    let mirror = &s1["mirrors"][0];
+    assert_eq!((&mirror["name"], &mirror["from"][0]), (&"span".into(), &"n1:eth0".into()));
+    assert_eq!((&mirror["output"], &s1["foreign_mirrors"][0]), (&"n2:eth0".into(), &Value::Null));
+    assert_eq!(
+        (&port(&s1, "n1:eth0")["kind"], &port(&s1, "n1:eth0")["vlan"]),
+        (&"link".into(), &10.into())
+    );
+
+    // A bond as the switch has it: the used cable fails, and the other is used.
+    let device = world.ovs_port("all", "s1~s2#0");
+    let active = || {
+        let shown = world.appctl(&format!("bond/show {device}"));
+        let line = shown.lines().find(|line| line.starts_with("active member mac:"));
+        let name = line.and_then(|line| line.split(['(', ')']).nth(1)).unwrap_or_default();
+        name.to_owned()
+    };
+    let cables = |switch: &Value| {
+        let bond = port(switch, "s2");
+        assert_eq!((&bond["kind"], &bond["agreed"]), (&"bond".into(), &true.into()), "{bond}");
+        bond["cables"].as_array().expect("cables").clone()
+    };
+    let used = active();
+    for cable in cables(&s1) {
+        let is_used = cable["device"] == used.as_str();
+        assert_eq!((&cable["active"], &cable["enabled"]), (&is_used.into(), &true.into()));
+    }
+    world.ovsns("status").says("spare").says("span").says("one packet in 64").says("in-band");
+    world.run(&format!("ip link set {used} down"));
+    until("the other cable is used", || !["", &used].contains(&active().as_str()));
+    for cable in cables(&switch()) {
+        let failed = cable["device"] == used.as_str();
+        assert_eq!((&cable["active"], &cable["enabled"]), (&(!failed).into(), &(!failed).into()));
+    }
+    world.ovsns("status").says("out of use");
+    world.run(&format!("ip link set {used} up"));
+
+    // Mirrors of others show as such.
+    let bridge = world.setting("", "all:s1", "ifname");
+    let bridge = bridge.as_str().expect("a name");
+    world.vsctl(&format!("-- --id=@m create Mirror name=theirs -- add Bridge {bridge} mirrors @m"));
+    assert_eq!(switch()["foreign_mirrors"][0], "theirs");
+    world.ovsns("status").says("theirs");
+
+    let links = world.ovsns("link list --json").ok().json();
+    let bonds = links.as_array().expect("links").iter().filter(|link| !link["bond"].is_null());
+    assert_eq!(bonds.map(|link| &link["bond"]["members"]).collect::<Vec<_>>(), [2]);
+    world.ovsns("link list").says("vlan 10").says("isolated").says("bond of 2, active-backup");
+    Ok(())
+}
+
 /// n1, n2, n3 -- s1; n1 -- n4
 pub(crate) fn counters_and_learned_addresses_are_the_kernels(world: &World) -> Verdict {
     world.file("four.yaml", FOUR_NODES);

@@ -286,6 +286,7 @@ fn main() -> ExitCode {
         tests![labs:
             two_labs_side_by_side,
             list_and_status_match_the_kernel.vm(),
+            status_shows_what_open_vswitch_has,
             counters_and_learned_addresses_are_the_kernels.vm(),
             lists_match_the_kernel,
             two_commands_on_one_lab,

@@ -907,6 +907,12 @@ impl Switch for OpenVswitch {
                 traffic.counters.extend(now.map(|counters| (name.clone(), *counters)));
             }
         }
+        for (name, _) in fabric.iter().filter(|(_, port)| 1 < port.links.len()) {
+            // As above: one that is gone by now has no state.
+            let said = tools::answer(&vswitch.control, "bond/show", &[name.as_str()]).await;
+            let bond = said.ok().and_then(Result::ok).map(|said| tools::read_bond(&said));
+            traffic.bonds.extend(bond.map(|bond| (name.clone(), bond)));
+        }
         let asked = tools::answer(&vswitch.control, "fdb/show", &[switch.device.as_str()]).await;
         let learned = match asked {
             Ok(Ok(learned)) => learned,

@@ -8,7 +8,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use tokio::process::Command;
 
-use super::super::{Flow, OpenFlow, Standing, SwitchError};
+use super::super::{Contact, Flow, OpenFlow, Standing, SwitchError};
 use super::OpenVswitch;
 use super::error::OvsError;
 use super::seek::Vswitch;
@@ -303,8 +303,11 @@ impl OpenFlow for OpenVswitch {
         let Some(bridge) = rows.bridge(&switch.device) else { return Ok(Standing::default()) };
         // What was connected when the switch died is in the database for ever.
         let alive = vswitch.is_alive();
-        let controllers = followed(&bridge.controller, &rows.controllers)
-            .map(|controller| (controller.target.clone(), alive && controller.is_connected));
+        let controllers = followed(&bridge.controller, &rows.controllers).map(|controller| {
+            let connected = alive && controller.is_connected;
+            let role = controller.role.clone().filter(|_| connected);
+            (controller.target.clone(), Contact { connected, role })
+        });
         let datapath_id = bridge.datapath_id.clone();
         Ok(Standing { datapath_id, controllers: controllers.collect() })
     }

@@ -14,7 +14,8 @@ use tokio::process::Command;
 
 use super::error::{OvsError, chain};
 use crate::model::mark::Mac;
-use crate::switch::Counters;
+use crate::model::names::IfName;
+use crate::switch::{Bonding, Counters, Member};
 
 /// How long a program or a control command may take.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -194,6 +195,26 @@ pub(super) fn read_ports(text: &str) -> BTreeMap<u16, Counters> {
     ports
 }
 
+/// Reads the answer to `bond/show PORT`: `lacp_status: negotiated`, and for each
+/// link `member NAME: enabled`, below which may stand `active member`.
+pub(super) fn read_bond(text: &str) -> Bonding {
+    let (mut bonding, mut last) = (Bonding::default(), None);
+    for line in text.lines().map(str::trim) {
+        if let Some(status) = line.strip_prefix("lacp_status: ") {
+            bonding.agreed = (status != "off").then_some(status == "negotiated");
+        } else if let Some((name, state)) =
+            line.strip_prefix("member ").and_then(|rest| rest.rsplit_once(": "))
+        {
+            last = IfName::new(name).ok();
+            let member = Member { enabled: state == "enabled", active: false };
+            bonding.members.extend(last.clone().map(|name| (name, member)));
+        } else if let ("active member", Some(name)) = (line, &last) {
+            bonding.members.entry(name.clone()).or_default().active = true;
+        }
+    }
+    bonding
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +237,23 @@ mod tests {
         };
         let expected = [(1, counters((4, 336), (6, 512), 3)), (2, counters((2, 140), (3, 141), 0))];
         assert_eq!(read_ports(text), BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn bonds() {
+        let text = "---- s1s20 ----\nbond_mode: active-backup\nlacp_status: negotiated\n\
+                    active member mac: 32:ba:79:8a:44:39(a.1)\n\n\
+                    member a.1: enabled\n  active member\n  may_enable: true\n\n\
+                    member a.2: disabled\n  may_enable: false\n";
+        let member = |name, enabled, active| {
+            (IfName::new(name).expect("a good name"), Member { enabled, active })
+        };
+        let members = BTreeMap::from([member("a.1", true, true), member("a.2", false, false)]);
+        assert_eq!(read_bond(text), Bonding { agreed: Some(true), members: members.clone() });
+        let configured = text.replace("negotiated", "configured");
+        assert_eq!(read_bond(&configured).agreed, Some(false));
+        let off = text.replace("negotiated", "off");
+        assert_eq!(read_bond(&off), Bonding { agreed: None, members });
     }
 
     #[test]
