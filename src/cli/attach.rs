@@ -75,7 +75,9 @@ pub(super) struct DetachArgs {
 pub(super) async fn attach(args: &AttachArgs) -> Result<Ending, CliError> {
     let nic = IfName::new(&args.nic)?;
     let mut engine = input::engine(&format!("ovsns attach {nic}")).await?;
-    let lab = running::lab_to_change(&engine.labs().await?, args.lab.as_deref())?;
+    let labs = engine.labs().await?;
+    let lab = running::lab_to_change(&labs, args.lab.as_deref())?;
+    running::is_known(&engine, &labs, &lab)?;
     engine.wish(Wishes { confirm_s: args.confirm, ssh: ssh_peer() });
     if let Some(switch) = engine.attachments(&lab)?.nics.get(&nic).map(|a| a.switch.name.clone())
         && args.switch.as_ref().is_none_or(|wanted| wanted == switch.as_str())

@@ -14,7 +14,7 @@ use crate::model::mark::{Mark, Thing};
 use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::ports::{NoPort, Ports};
 use crate::model::topology::Lab;
-use crate::model::world::{Questions, SeenSwitch, World};
+use crate::model::world::{FlowSpec, Questions, SeenSwitch, World};
 use crate::plan::{self, Wanted};
 use crate::switch::{Flow, OpenFlow};
 
@@ -111,6 +111,17 @@ async fn add(args: &AddArgs) -> Result<(), CliError> {
     // Written in another way, it is the same flow.
     let is_there = replaced.iter().any(|(_, form)| *form == new);
     let replaced: Vec<String> = replaced.iter().map(|(text, _)| text.clone()).collect();
+    if replaced.is_empty()
+        && let Some(theirs) = place.taken(&lab, &new).await?
+    {
+        let bridge = &place.seen()?.spec.device;
+        let matches = theirs.split("actions=").next().unwrap_or_default();
+        let matches = matches.trim_end_matches([',', ' ']);
+        return Err(CliError::usage(
+            format!("switch `{}` has a flow of others with that match: `{theirs}`", place.switch),
+            format!("if it may go: `ovs-ofctl --strict del-flows {bridge} '{matches}'`"),
+        ));
+    }
     let switch = place.switch.clone();
     place
         .change(|file| {
@@ -326,12 +337,7 @@ impl Place {
 
     fn lab_as_remembered(&self) -> Result<Lab, CliError> {
         let state = self.engine.state().read(&self.lab).map_err(EngineError::from)?;
-        state.lab.ok_or_else(|| {
-            CliError::usage(
-                format!("what lab `{}` is to be is not remembered any more", self.lab),
-                "`ovsns up` with its file first",
-            )
-        })
+        state.lab.ok_or_else(|| running::not_remembered(&self.lab))
     }
 
     /// How a flow reads, and those that the lab gives to the switch.
@@ -361,6 +367,27 @@ impl Place {
         })?;
         let there = lab.switches[&self.switch].flows.iter().cloned().zip(forms);
         Ok((form, there.filter_map(|(text, form)| Some((text, form.ok()?))).collect()))
+    }
+
+    /// The flow of others that one of this form would take the place of.
+    async fn taken(&mut self, lab: &Lab, new: &Form) -> Result<Option<String>, CliError> {
+        let seen = self.seen()?;
+        let (spec, own) = (seen.spec.clone(), seen.table_miss.clone());
+        let flows = self.openflow()?.flows(&spec, false).await;
+        let flows = flows.map_err(EngineError::ObserveSwitches)?;
+        // That by which it forwards by itself is there to be replaced.
+        let is_own = |flow: &Flow| flow.text == FlowSpec::OWN && own.is_some();
+        let theirs = flows.into_iter().filter(|flow| !flow.ours && !is_own(flow));
+        let theirs: Vec<String> = theirs.map(|flow| flow.text).collect();
+        let wanted = Wanted::new(lab, spec.backend);
+        let numbers = wanted.numbers(&spec, &self.world);
+        let texts = flow::numbered(theirs.iter().map(String::as_str), &numbers);
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let forms = self.openflow()?.read(&spec.settings.openflow.protocols, &texts).await;
+        let forms = forms.map_err(EngineError::ObserveSwitches)?;
+        let same =
+            |form: &Result<Form, String>| form.as_ref().is_ok_and(|it| it.matches == new.matches);
+        Ok(forms.iter().position(same).map(|at| theirs[at].clone()))
     }
 
     async fn change(

@@ -1,5 +1,5 @@
-//! `ovsns keep-ovs`, which no help page lists: the process behind an Open
-//! vSwitch of our own, and a way to talk to it at night.
+//! `ovsns keep-ovs`: the process behind an Open vSwitch of our own, and a way
+//! to talk to it at night.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::switch::own::{Facts, Left, Own, Report, Running, StartOptions, State}
 /// `--stop`, and with `OVS_RUNDIR` set to the directory that they name, the
 /// tools of Open vSwitch talk to it.
 #[derive(Debug, clap::Args)]
-#[command(hide = true, after_help = "Example: ovsns keep-ovs --show")]
+#[command(after_help = "Example: ovsns keep-ovs --show")]
 pub(super) struct Args {
     #[command(flatten)]
     what: What,

@@ -39,6 +39,7 @@ pub(super) async fn change(
     if !labs.contains(&name) {
         return Err(no_lab(&name, &labs));
     }
+    is_known(&engine, &labs, &name)?;
     change_in(&mut engine, &name, edit).await
 }
 
@@ -54,7 +55,29 @@ pub(super) async fn change_or_make(
     if !labs.contains(&name) {
         show::talk(&format!("lab {name} is not there yet, and is made"));
     }
+    is_known(&engine, &labs, &name)?;
     change_in(&mut engine, &name, edit).await
+}
+
+/// Whether it is known what a lab is to be, if it is there. One whose file is
+/// lost would lose all that a change does not name.
+pub(super) fn is_known(
+    engine: &Engine,
+    labs: &BTreeSet<LabName>,
+    name: &LabName,
+) -> Result<(), CliError> {
+    let known = || engine.state().read(name).map(|state| state.lab.is_some());
+    if !labs.contains(name) || known().map_err(EngineError::from)? {
+        return Ok(());
+    }
+    Err(not_remembered(name))
+}
+
+pub(super) fn not_remembered(name: &LabName) -> CliError {
+    CliError::usage(
+        format!("what lab `{name}` is to be is not remembered any more"),
+        "`ovsns up` with its file first, or `ovsns down` to remove what is there",
+    )
 }
 
 fn no_lab(name: &LabName, labs: &BTreeSet<LabName>) -> CliError {

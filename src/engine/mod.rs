@@ -553,7 +553,9 @@ impl Engine {
                 // It went away since it was listed.
                 Err(EngineError::NoLab(_)) => {}
                 // One that cannot go keeps no other.
-                Err(error @ EngineError::NotRemoved { .. }) => refused = refused.or(Some(error)),
+                Err(error @ (EngineError::NotRemoved { .. } | EngineError::Unseen { .. })) => {
+                    refused = refused.or(Some(error));
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -88,8 +88,8 @@ pub fn check(text: &str) -> Result<(), BadFlow> {
         let hint = "write it as `ovs-ofctl add-flow` takes it";
         return bad(format!("the flow {shown} has no `actions=`"), Some(hint));
     }
-    // Inside an action it is another flow's, which is to be learned.
-    if outside_parentheses(text).contains("cookie=") {
+    // In an action it is another flow's, which is to be learned.
+    if fields(text).any(|(key, _)| key == "cookie") {
         let hint = "leave it out; the cookie is how ovsns knows its flows again";
         return bad(format!("the flow {shown} has a cookie"), Some(hint));
     }
@@ -197,19 +197,6 @@ pub fn with_output(text: &str, is_port: impl Fn(&str) -> bool) -> String {
 /// Whether a text says what is to be done with packets, and not only which.
 pub fn has_actions(text: &str) -> bool {
     text.contains("actions=") || text.contains("action=")
-}
-
-fn outside_parentheses(text: &str) -> String {
-    let mut depth = 0_u32;
-    let outside = text.chars().filter(|c| {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth == 0
-    });
-    outside.collect()
 }
 
 /// Whether a word is the name of a port where one stands, and not a number or
@@ -504,6 +491,8 @@ mod tests {
         check("actions=clone(meter=1)", "the flow `actions=clone(meter=1)` needs a meter");
         check("in_port=n1", "the flow `in_port=n1` has no `actions=`");
         check("cookie=7,actions=drop", "the flow `cookie=7,actions=drop` has a cookie");
+        check("ip, cookie:7 actions=drop", "the flow `ip, cookie:7 actions=drop` has a cookie");
+        check("cookie(7),actions=drop", "the flow `cookie(7),actions=drop` has a cookie");
         check("actions=drop # all", "the flow `actions=drop # all` has a `#` in it");
         check(
             "actions=drop\nactions=drop",

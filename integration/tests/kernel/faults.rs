@@ -909,6 +909,26 @@ pub(crate) fn flows_that_cannot_be_read_block_nothing(world: &World) -> Verdict 
     Ok(())
 }
 
+/// n1 -- b.1.1 -- n2, twice, and the one cannot be seen
+pub(crate) fn gc_removes_what_it_can_see(world: &World) -> Verdict {
+    let mut ovs = world.open_vswitch(&[])?;
+    world.ovsns("up --topo single,1 --backend ovs").ok();
+    world.ovsns("down").ok();
+    let before = world.inventory();
+    for (lab, backend) in [("blind", "ovs"), ("seen", "linux")] {
+        world.file("lab.yaml", &TWO_NODES.replace("name: two-nodes", &format!("name: {lab}")));
+        world.ovsns(&format!("up lab.yaml --backend {backend}")).ok();
+    }
+    world.run("rm -r /run/ovsns");
+    ovs.kill_server();
+    world.ovsns("gc").code(1).says("lab `blind` has ovs switches that cannot be seen");
+    assert_eq!(world.namespaces(), ["blind.n1", "blind.n2"]);
+    ovs.start_server();
+    world.ovsns("gc").ok().says("removed lab blind");
+    world.inventory().must_equal(&before);
+    Ok(())
+}
+
 /// n1 -- b.1.1 -- n2 in the database of a switch that never made it
 pub(crate) fn what_only_the_database_has_is_not_forgotten(world: &World) -> Verdict {
     let mut ovs = world.open_vswitch(&[])?;

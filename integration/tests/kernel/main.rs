@@ -352,6 +352,7 @@ fn main() -> ExitCode {
             a_namespace_deleted_during_a_change,
             daemons_that_say_nothing_keep_nobody,
             flows_that_cannot_be_read_block_nothing,
+            gc_removes_what_it_can_see,
             what_only_the_database_has_is_not_forgotten,
             exports_and_qos_of_others_are_kept,
             a_qos_of_ours_on_several_ports_is_no_obstacle,

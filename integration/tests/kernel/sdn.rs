@@ -189,7 +189,16 @@ pub(crate) fn flows_come_and_go_by_name(world: &World) -> Verdict {
     assert_eq!(count(), 1, "{}", flows(world, &bridge));
 
     // A flow of somebody else.
-    world.run(&format!("ovs-ofctl add-flow {bridge} cookie=7,priority=9,in_port=1,actions=normal"));
+    world.run(&format!(
+        "ovs-ofctl add-flow {bridge} cookie=7,priority=9,in_port={number},actions=normal"
+    ));
+    let theirs = || flows(world, &bridge).matches("cookie=0x7,").count();
+    world
+        .ovsns(&format!("flow add s1 priority=0x9,in_port={number},actions=drop"))
+        .code(2)
+        .says("a flow of others with that match: `priority=9,in_port=")
+        .says(&format!("ovs-ofctl --strict del-flows {bridge} 'priority=9,in_port="));
+    assert_eq!((theirs(), count()), (1, 1), "{}", flows(world, &bridge));
     for (words, said) in [
         ("icmp,in_port=n1", "has another priority"),
         ("priority=10,icmp,in_port=n2", "no flow of ours"),

@@ -27,7 +27,7 @@ pub(crate) fn tunnels_join_two_hosts(world: &World) -> Verdict {
         hosts.west.pings("far.n1", "10.0.0.2");
         cable.line_with(said);
         for host in hosts.both() {
-            host.ovsns("status").ok().says("lab far: up").says("t0");
+            host.ovsns("status").ok().says("lab far: up").says("t0").says(kind);
             host.ovsns("up far.yaml").ok().says("nothing to change");
         }
         hosts.apart_without_it();
