@@ -214,6 +214,7 @@ links: [{{ endpoints: [n1:eth0, s1] }}]
     for to in ["198.18.6.254", "198.18.6.1", "fd00:6::fe", "fd00:6::1"] {
         world.pings("up.n1", to);
     }
+    world.settled();
     let attached = world.inventory();
     world.ovsns("up up.yaml").ok().says("nothing to change");
     world.inventory().must_equal(&attached);
@@ -313,6 +314,7 @@ pub(crate) fn a_dry_run_says_all_and_does_nothing(world: &World) -> Verdict {
     }
     Host::look(world).must_be(&before);
     world.ovsns("attach eth0").ok();
+    world.settled();
     let attached = world.inventory();
     let said = world.ovsns("detach eth0 --dry-run").ok();
     assert!(said.stdout.contains("addresses on eth0: 198.18.6.1/24"), "{said}");

@@ -706,6 +706,7 @@ pub(crate) fn names_in_the_database_that_others_have(world: &World) -> Verdict {
     let (bridge, port) = (device(world, "two-nodes:b.1.1"), device(world, "two-nodes:n1:eth0"));
     // Who takes the mark off says that it is not ours.
     world.run(&format!("ovs-vsctl remove bridge {bridge} external_ids ovsns"));
+    nothing_is_tentative(world);
     let before = world.inventory();
     let what = format!("a bridge `{bridge}` that is not ours");
     up(world).code(2).says(&what).says(&format!("del-br {bridge}"));

@@ -411,6 +411,7 @@ pub(crate) fn every_state_file_lost(world: &World) -> Verdict {
     world.ovsns("status two-nodes").ok().says("n1").says("b.1.1");
     world.ovsns("exec n1 -- true").ok();
     // What is not named would go: nothing is known of it.
+    world.settled();
     let whole = world.inventory();
     for words in ["node add n3 --link b.1.1", "switch add s9", "link rm n1 b.1.1", "node rm n1"] {
         world.ovsns(words).code(2).says("not remembered any more").says("`ovsns up`");

@@ -437,6 +437,7 @@ pub(crate) fn a_trace_says_which_way_a_packet_takes(world: &World) -> Verdict {
 pub(crate) fn a_linux_bridge_has_no_flows(world: &World) -> Verdict {
     world.file("lab.yaml", &lab("").replace("backend: ovs,", ""));
     world.ovsns("up lab.yaml").ok();
+    world.settled();
     let before = world.inventory();
     for command in [
         "flow add s1 in_port=n1,actions=drop",

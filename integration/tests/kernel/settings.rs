@@ -246,6 +246,7 @@ pub(crate) fn changes_that_cannot_be_are_told_in_words(world: &World) -> Verdict
     up(world, "");
     world.ovsns("switch set s1 mirrors.m.from=[s2] mirrors.m.output=n2").ok();
     world.ovsns("flow add s1 in_port=n1,tcp,actions=drop").ok();
+    world.settled();
     let made = world.inventory();
     let check = |words: &str, says: &[&str]| {
         let mut said = world.ovsns(words).code(2);
