@@ -133,6 +133,7 @@ async fn what_others_have_on_a_switch_keeps_it() {
         settings: PortSettings::default(),
         number: None,
         mark: String::new(),
+        lent: None,
         broken: None,
     };
     seen.ports.insert("mine".parse().expect("a device's name"), theirs);

@@ -21,7 +21,7 @@ use crate::kernel::KernelError;
 use crate::kernel::nic::NicHands;
 use crate::model::mark::Mark;
 use crate::model::names::{IfName, LabName};
-use crate::model::nic::{Nic, NicAddress, NicLink};
+use crate::model::nic::{LentMark, Nic, NicAddress, NicLink};
 use crate::model::topology::{Backend, Datapath, Lab, PortSettings, Uplink};
 use crate::model::world::{PortKind, PortSpec, Questions, SwitchSpec, World};
 use crate::plan::attach::preflight::Wish;
@@ -190,7 +190,7 @@ impl Engine {
         Ok((wanted.settled(&world, &abilities), world, abilities))
     }
 
-    fn nics(&mut self) -> Result<&mut NicHands, EngineError> {
+    pub(super) fn nics(&mut self) -> Result<&mut NicHands, EngineError> {
         let none = || KernelError::new("reach the machine's NICs", Errno::ENODEV);
         self.nics.as_mut().ok_or_else(|| none().into())
     }
@@ -588,7 +588,7 @@ impl Engine {
 
     /// Takes back what was cut off together with its watchdog.
     pub async fn recover(&mut self) -> Result<Vec<String>, EngineError> {
-        let mut told = Vec::new();
+        let mut told = self.recall().await?;
         for lab in self.state.labs()? {
             let attached = self.state.attachments(&lab)?;
             let Some(change) = attached.change else { continue };
@@ -624,7 +624,7 @@ fn is_plugged(world: &World, nic: &IfName) -> bool {
     }
 }
 
-fn in_userspace(spec: &SwitchSpec) -> bool {
+pub(super) fn in_userspace(spec: &SwitchSpec) -> bool {
     spec.backend == Backend::Ovs && spec.datapath != Some(Datapath::System)
 }
 
@@ -635,19 +635,25 @@ fn copes(abilities: &[Abilities]) -> bool {
 
 fn attachment(lab: &LabName, nic: Nic, local: Nic, switch: SwitchSpec, copes: bool) -> Attached {
     let userspace = in_userspace(&switch);
-    let port = PortSpec {
+    let port = port_of(lab, &nic.link.name, &switch);
+    Attached { nic, local, port, userspace, whole_checksums: userspace && !copes, switch }
+}
+
+/// The port that a NIC of a lab is, or becomes.
+pub(super) fn port_of(lab: &LabName, nic: &IfName, switch: &SwitchSpec) -> PortSpec {
+    let mark = LentMark { nic: nic.clone(), lab: lab.clone(), boot: super::state::boot_id() };
+    let mark = mark.to_string();
+    debug_assert!(Mark::parse(&mark).is_none(), "nobody takes the NIC for a thing of ours");
+    PortSpec {
         switch: switch.name.clone(),
         bridge: switch.device.clone(),
-        device: nic.link.name.clone(),
+        device: nic.clone(),
         kind: PortKind::Link,
         settings: PortSettings::default(),
         filtering: switch.vlan_filtering,
         number: None,
-        // Not the mark of a thing of the lab's: the NIC is lent.
-        mark: format!("ovsns attach={} lab={lab} boot={}", nic.link.name, super::state::boot_id()),
-    };
-    debug_assert!(Mark::parse(&port.mark).is_none(), "nobody takes the NIC for a thing of ours");
-    Attached { nic, local, port, userspace, whole_checksums: userspace && !copes, switch }
+        mark,
+    }
 }
 
 /// The local device of a switch that is not there yet, for the words of a plan.

@@ -147,6 +147,13 @@ impl State {
         Ok(read.filter(|attached| attached.boot == boot_id()).unwrap_or_default())
     }
 
+    /// Whether NICs of `lab` were attached in an earlier life of the machine, as
+    /// far as is remembered.
+    pub fn is_of_before(&self, lab: &LabName) -> Result<bool, StateError> {
+        let read: Option<Attachments> = read_json(&self.of(lab).join(ATTACHED))?;
+        Ok(read.is_some_and(|attached| attached.boot != boot_id()))
+    }
+
     /// Where the watchdog of `lab` can be woken.
     pub fn watch(&self, lab: &LabName) -> PathBuf {
         self.of(lab).join(WATCH)

@@ -661,6 +661,7 @@ uplinks: { eth1: { switch: s1, force: true }, enp3s0: { switch: s2 } }
             let files = std::fs::read_dir(folder).expect("there are examples");
             let paths = files.map(|file| file.expect("readable").path());
             paths
+                .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
                 .map(|path| {
                     let stem = path.file_stem().expect("a name").to_str().expect("UTF-8");
                     (stem.to_owned(), std::fs::read(&path).expect("readable"))

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::mark::Mac;
-use super::names::IfName;
+use super::names::{IfName, LabName};
 
 /// A NIC, or the local interface of a switch, with all that hangs on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,34 @@ pub struct NicLink {
     pub generates: Option<u8>,
     /// Whether it leaves checksums to its hardware, if that could be asked.
     pub checksums: Option<bool>,
+}
+
+/// The mark of a NIC's port in a database that outlives the machine's running.
+/// It is not that of a thing of the lab's: the NIC is lent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LentMark {
+    /// The NIC.
+    pub nic: IfName,
+    /// The lab that it is attached to.
+    pub lab: LabName,
+    /// In which life of the machine (`/proc/sys/kernel/random/boot_id`).
+    pub boot: String,
+}
+
+impl fmt::Display for LentMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ovsns attach={} lab={} boot={}", self.nic, self.lab, self.boot)
+    }
+}
+
+impl LentMark {
+    /// Reads a mark; `None` if it is not one of these to the letter.
+    pub fn parse(mark: &str) -> Option<Self> {
+        let (nic, rest) = mark.strip_prefix("ovsns attach=")?.split_once(" lab=")?;
+        let (lab, boot) = rest.split_once(" boot=")?;
+        let (nic, lab) = (IfName::new(nic).ok()?, LabName::new(lab).ok()?);
+        Some(Self { nic, lab, boot: boot.to_owned() })
+    }
 }
 
 /// What a device is enslaved to.

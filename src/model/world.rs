@@ -305,6 +305,9 @@ pub struct SeenPort {
     /// The mark on it; empty for other people's, and where the link's own
     /// mark is enough.
     pub mark: String,
+    /// In which life of the machine a NIC was attached here, where the backend
+    /// keeps that.
+    pub lent: Option<String>,
     /// Why it does not work, although all is set as it should be: the link was
     /// made again behind the switch's back, or the switch could not take it.
     pub broken: Option<String>,

@@ -151,6 +151,7 @@ fn plug(memory: &mut Memory, port: &PortSpec) -> Result<(), Errno> {
             settings: port.settings.clone(),
             number: port.number,
             mark: port.mark.clone(),
+            lent: None,
             broken: None,
         };
         seen.ports.insert(port.device.clone(), seen_port);

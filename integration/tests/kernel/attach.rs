@@ -161,6 +161,84 @@ pub(crate) fn into_the_machines_open_vswitch_and_home(world: &World) -> Verdict 
     there_and_back(world, "ovs")
 }
 
+/// The machine is started again, and its Open vSwitch takes the NIC into a
+/// bridge as before; what is below /run is gone, and the host's addresses are
+/// on the NIC, as they always are after a start.
+///
+/// router:lan0 -- eth0
+pub(crate) fn a_reboot_takes_the_nic_off_again(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    world.needs("nft")?;
+    world.lan()?;
+    world.ovsns("attach eth0 --backend ovs").ok();
+    let local = local(world);
+    world.sh("echo 01234567-89ab-cdef-0123-456789abcdef >boot_id
+        mount --bind boot_id /proc/sys/kernel/random/boot_id
+        rm -r /run/ovsns
+        nft flush ruleset");
+    world.run(&format!("ip link set {local} down"));
+    world.run(&format!("ip addr flush dev {local}"));
+    for address in world::lan::ADDRESSES {
+        world.run(&format!("ip addr add {address} dev eth0 nodad"));
+    }
+    assert!(world.vsctl(&format!("list-ports {local}")).contains("eth0"));
+
+    // Whichever command is the first.
+    let said = world.ovsns("list").ok();
+    said.says("`eth0` was a port of switch `eth0` before this machine was started");
+    assert_eq!(world.vsctl(&format!("list-ports {local}")).trim(), "");
+    answers(world);
+    let again = world.ovsns("list").ok();
+    assert!(!again.stderr.contains("before this machine"), "{again}");
+    // And what is left is a lab like any other whose file is lost.
+    world.ovsns("attach eth0 --backend ovs").code(2).says("not remembered any more");
+    world.ovsns("gc").ok().says("removed lab default");
+    world.ovsns("attach eth0 --backend ovs").ok();
+    world.ovsns("detach eth0").ok();
+    assert_eq!(addresses(world, "eth0").len(), 4);
+    answers(world);
+    Ok(())
+}
+
+/// router:lan0 -- eth0, and what was written down is lost
+fn forgotten(world: &World, backend: &str) -> Verdict {
+    // Whether an address was tried for duplicates once, nobody knows any more.
+    let look = || {
+        let lines =
+            ["addr show dev eth0", "route show table all", "rule", "neigh show nud permanent"];
+        let show = |line| {
+            let left = "s/_lft [0-9]*sec/_lft some/g";
+            let family = |v| world.sh(&format!("ip {v} -o {line} | sed '{left}'")).stdout;
+            (family("-4") + &family("-6")).replace(" nodad", "")
+        };
+        lines.map(show)
+    };
+    host(world)?;
+    let before = look();
+    for way_home in ["detach eth0", "down --all", "gc"] {
+        world.ovsns(&format!("attach eth0 --backend {backend}")).ok();
+        world.run("rm -r /run/ovsns/labs");
+        answers(world);
+        assert!(addresses(world, "eth0").is_empty());
+        world.ovsns("status default").ok().says("its state is lost").says("NIC eth0");
+        world.ovsns(way_home).ok();
+        answers(world);
+        assert_eq!(world.ovsns("list --json").ok().json(), Value::Array(Vec::new()));
+        world.settled();
+        assert_eq!(look(), before, "(left: now)");
+    }
+    Ok(())
+}
+
+pub(crate) fn a_forgotten_nic_goes_home_from_a_bridge(world: &World) -> Verdict {
+    forgotten(world, "linux")
+}
+
+pub(crate) fn a_forgotten_nic_goes_home_from_open_vswitch(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    forgotten(world, "ovs")
+}
+
 /// What came in between goes home, too.
 ///
 /// router:lan0 -- eth0

@@ -520,7 +520,7 @@ impl Switch for LinuxBridge {
             }
             // The link itself carries the mark.
             let (kind, mark) = (PortKind::Link, String::new());
-            let port = SeenPort { kind, settings, number: None, mark, broken: None };
+            let port = SeenPort { kind, settings, number: None, mark, lent: None, broken: None };
             seen.ports.insert(device, port);
         }
         for (name, seen) in &mut fabric.switches {

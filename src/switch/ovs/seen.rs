@@ -15,6 +15,7 @@ use ovsdb::{Entry, ReadError, Ref, Replica, Table, Uuid};
 use crate::kernel::observe::Link;
 use crate::model::mark::{Mac, Mark, Thing};
 use crate::model::names::{IfName, LabName};
+use crate::model::nic::LentMark;
 use crate::model::topology::{
     self, Backend, BondMode, Datapath, Export, FailMode, Lacp, OpenFlow, Policing, PortSettings,
     Shaping, SwitchSettings, TunnelKind, Vlan,
@@ -420,6 +421,10 @@ impl Rows {
                 .filter(|mark| mark.lab == *look.lab)
                 .map(|mark| mark.to_string())
                 .unwrap_or_default(),
+            lent: port.external_ids.get(MARK).and_then(|mark| {
+                let mark = LentMark::parse(mark)?;
+                (mark.lab == *look.lab && mark.nic.as_str() == port.name).then_some(mark.boot)
+            }),
             broken: interfaces.iter().find_map(|interface| broken(port, interface, look)),
         }
     }
