@@ -422,3 +422,32 @@ fn a_crowd_does_not_ask_for_routers() {
     let asks = "sysctls: { net.ipv6.conf.eth0.router_solicitations: 3 }";
     assert_eq!(quiet(100, asks), (100, false));
 }
+
+/// Leases are begun when the ports are there, and end before their links go; as
+/// long as a NIC is still to come there is nobody to ask.
+#[tokio::test]
+async fn addresses_that_others_give() {
+    let text = "
+switches: { s: {} }
+nodes: { n: { interfaces: { eth0: { addresses: [dhcp, slaac] } } } }
+links: [ { endpoints: [n, s] } ]
+";
+    let given = lab(text);
+    let plan = up(&given, &World::default(), able()).expect("nothing in the way");
+    insta::assert_snapshot!(plan.lines().join("\n"));
+    let world = made(&given).await;
+    let plan = up(&given, &world, able()).expect("nothing in the way");
+    assert_eq!(plan, Plan::nothing(&given.name));
+    let fixed = lab(&text.replace("dhcp, slaac", "10.0.0.1/24"));
+    let plan = up(&fixed, &world, able()).expect("nothing in the way");
+    assert_eq!(
+        plan.lines(),
+        ["- lease of n:eth0", "+ address 10.0.0.1/24 on n:eth0"],
+        "a router's address is the kernel's"
+    );
+    let uplink = lab(&format!("{text}uplinks: {{ eth9: {{ switch: s }} }}"));
+    let plan = up(&uplink, &World::default(), able()).expect("nothing in the way");
+    assert!(!plan.lines().iter().any(|line| line.contains("lease") || line.contains("router")));
+    let down = plan::down(&given.name, &world, &[able()]).expect("nothing in the way");
+    assert_eq!(down.lines()[0], "- lease of n:eth0");
+}

@@ -25,13 +25,15 @@
 //! its deadline, `private` makes that process's world, `witness` is what a test
 //! does there, `inventory` writes down all there is, `trace` reads system calls,
 //! `monitor` hears every change, `capture` every frame, `host` is a second
-//! machine, `lan` makes the world a host with a NIC, `terminal` is a person at a
+//! machine, `lan` makes the world a host with a NIC, `leases` has somebody there
+//! give addresses, `terminal` is a person at a
 //! keyboard, `tools` are small programs that run in nodes.
 
 mod capture;
 mod host;
 mod inventory;
 pub mod lan;
+mod leases;
 mod monitor;
 pub mod ovs;
 mod private;

@@ -10,6 +10,7 @@ mod exec;
 mod flow;
 mod gc;
 mod input;
+mod keep_leases;
 mod keep_nic;
 mod keep_ovs;
 mod link;
@@ -80,6 +81,7 @@ enum Command {
     Schema(schema::Args),
     KeepOvs(keep_ovs::Args),
     KeepNic(keep_nic::Args),
+    KeepLeases(keep_leases::Args),
 }
 
 /// How a command that did not fail ended.
@@ -100,6 +102,7 @@ pub fn run() -> ExitCode {
     // A command that becomes another must not have threads of its own.
     let result = match &cli.command {
         Command::KeepOvs(args) => keep_ovs::keep(args).unwrap_or_else(|| in_runtime(&cli.command)),
+        Command::KeepLeases(args) => keep_leases::keep(args),
         Command::Exec(args) => exec::run(args),
         Command::Shell(args) => exec::shell(args),
         Command::Schema(args) => schema::run(args),
@@ -135,7 +138,7 @@ fn in_runtime(command: &Command) -> Result<Ending, CliError> {
             Command::Gc(args) => gc::run(args).await,
             Command::KeepOvs(args) => keep_ovs::run(args).await,
             Command::KeepNic(args) => keep_nic::run(args).await,
-            Command::Exec(_) | Command::Shell(_) | Command::Schema(_) => {
+            Command::KeepLeases(_) | Command::Exec(_) | Command::Shell(_) | Command::Schema(_) => {
                 unreachable!("run without a runtime")
             }
         }

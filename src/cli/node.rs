@@ -28,7 +28,7 @@ pub(super) struct AddArgs {
     /// Join it to this switch, or to an interface of a node; repeatable
     #[arg(long = "link", value_name = "END")]
     links: Vec<String>,
-    /// An address of its first interface [default: the next free ones]; repeatable
+    /// An address of its first interface [default: the next free ones]; `dhcp` and `slaac` ask for one; repeatable
     #[arg(long = "address", value_name = "ADDRESS/LENGTH", requires = "links")]
     addresses: Vec<String>,
     /// Forward packets: the node is a router
@@ -119,6 +119,9 @@ pub(super) fn table(view: &LabView) -> Vec<Vec<String>> {
         }
         for interface in &node.interfaces {
             let mut addresses = interface.addresses.clone();
+            addresses.extend(interface.dynamic_addresses.iter().map(|given| {
+                format!("{} ({}, {} s left)", given.address, given.by, given.valid_s)
+            }));
             addresses.extend(interface.foreign_addresses.iter().map(|a| format!("{a} (not ours)")));
             rows.push(vec![
                 node.name.clone(),

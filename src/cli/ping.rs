@@ -156,7 +156,8 @@ fn questions_between(a: (&NodeName, &SeenNode), b: (&NodeName, &SeenNode)) -> Ve
 fn address_of(to: &SeenNode, from: &SeenNode, v4: bool) -> Option<IpAddr> {
     let of = |node: &SeenNode| -> Vec<IpNet> {
         let all = node.addresses.values().chain(node.foreign_addresses.values());
-        all.flatten().filter(|net| net.addr().is_ipv4() == v4).copied().collect()
+        let dynamic = node.dynamic.values().flat_map(|addresses| addresses.keys());
+        all.flatten().chain(dynamic).filter(|net| net.addr().is_ipv4() == v4).copied().collect()
     };
     let (to, from) = (of(to), of(from));
     // A node that has none of this family cannot ask.

@@ -13,7 +13,7 @@ use crate::engine::attachments::Attachments;
 use crate::engine::{Engine, EngineError, Status};
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
-use crate::model::world::{KernelRoute, World};
+use crate::model::world::{KernelRoute, SeenLease, SeenNode, World};
 use crate::plan::attach::Attached;
 use crate::switch::Traffic;
 
@@ -84,10 +84,32 @@ pub(super) struct InterfaceView {
     pub(super) carrier: bool,
     /// With our mark.
     pub(super) addresses: Vec<String>,
+    /// Given for a time.
+    pub(super) dynamic_addresses: Vec<DynamicView>,
+    /// The lease that is kept for it.
+    pub(super) lease: Option<LeaseView>,
     /// Added by others.
     pub(super) foreign_addresses: Vec<String>,
     /// The switch or interface at the other end.
     pub(super) to: Option<String>,
+}
+
+/// An address that an interface has for a time.
+#[derive(Debug, Serialize)]
+pub(super) struct DynamicView {
+    pub(super) address: String,
+    /// What gave it: `dhcp`, `slaac`.
+    pub(super) by: String,
+    /// For how many more seconds it is valid.
+    pub(super) valid_s: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct LeaseView {
+    /// None as long as no server has given one.
+    pub(super) address: Option<String>,
+    pub(super) server: Option<String>,
+    pub(super) dns: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -232,6 +254,8 @@ fn nodes(lab: &LabName, world: &World) -> Vec<NodeView> {
                 up: link.up,
                 carrier: link.carrier,
                 addresses: texts(seen.addresses.get(device)),
+                dynamic_addresses: dynamic(seen, device),
+                lease: world.host.leases.get(&(name.clone(), device.clone())).map(lease_view),
                 foreign_addresses: texts(seen.foreign_addresses.get(device)),
                 to,
             }
@@ -244,6 +268,24 @@ fn nodes(lab: &LabName, world: &World) -> Vec<NodeView> {
         }
     };
     world.host.nodes.iter().map(node).collect()
+}
+
+fn dynamic(seen: &SeenNode, device: &IfName) -> Vec<DynamicView> {
+    let all = seen.dynamic.get(device).into_iter().flatten();
+    let view = all.map(|(address, seen)| DynamicView {
+        address: address.to_string(),
+        by: seen.by.to_string(),
+        valid_s: seen.valid_s,
+    });
+    view.collect()
+}
+
+fn lease_view(lease: &SeenLease) -> LeaseView {
+    LeaseView {
+        address: lease.address.map(|address| address.to_string()),
+        server: lease.server.map(|server| server.to_string()),
+        dns: lease.dns.iter().map(ToString::to_string).collect(),
+    }
 }
 
 fn route_view(route: &KernelRoute) -> RouteView {

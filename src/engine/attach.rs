@@ -347,7 +347,7 @@ impl Engine {
         moved: &mut Moved,
         progress: Progress<'_>,
     ) -> Result<Done, EngineError> {
-        let done = self.make(held, lab, progress).await?;
+        let mut done = self.make(held, lab, progress).await?;
         for Missing { nic, uplink, .. } in missing {
             let routers = self.routers(nic).await?;
             let this = self.look_before(lab, nic, uplink).await?;
@@ -361,6 +361,12 @@ impl Engine {
             }
             let proved = self.prove(&this, &routers).await?;
             proved.map_err(|source| EngineError::Unproved { nic: nic.clone(), source })?;
+        }
+        // Now there is somebody who gives nodes their addresses.
+        let mut interfaces = lab.nodes.values().flat_map(|node| node.interfaces.values());
+        if interfaces.any(|interface| !interface.dynamic.is_empty()) {
+            let asked = self.make(held, lab, progress).await?;
+            done.plan.stages.extend(asked.plan.stages);
         }
         Ok(done)
     }

@@ -434,6 +434,8 @@ impl Engine {
     ) -> Result<Plan, EngineError> {
         let nics: BTreeSet<IfName> = self.state.attachments(lab)?.nics.into_keys().collect();
         if !nics.is_empty() {
+            // As long as there is a way to who gave them.
+            self.end_leases(lab).await?;
             self.bring_home(held, lab, nics, None).await?;
         }
         self.take_down(held, lab, progress).await
@@ -472,6 +474,16 @@ impl Engine {
             Some(source) => EngineError::Left { lab, left, source },
             None => EngineError::NotKept { lab, lines: left },
         })
+    }
+
+    /// Gives back what leases the nodes have. One that cannot be is no reason to
+    /// keep a lab.
+    async fn end_leases(&mut self, lab: &LabName) -> Result<(), EngineError> {
+        let world = self.observe(&Questions::whose(lab)).await?;
+        let steps = plan::dynamic::end_all(&world);
+        let plan = Plan { lab: lab.clone(), stages: vec![Stage::Host(steps)] };
+        let _ = self.apply_all(&plan, &mut |_, _| {}).await;
+        Ok(())
     }
 
     async fn plan_down(&mut self, lab: &LabName) -> Result<Plan, EngineError> {
@@ -686,7 +698,7 @@ impl Engine {
 
 /// What has to be known to compare the world with `lab`.
 fn questions(lab: &Lab, wanted: &Wanted) -> Questions {
-    let sysctls = lab
+    let sysctls = wanted
         .nodes
         .iter()
         .filter(|(_, node)| !node.sysctls.is_empty())

@@ -36,6 +36,10 @@ impl KernelError {
             Errno::EMFILE | Errno::ENFILE => "raise the limit of open files: `ulimit -n 65536`",
             Errno::ENOSPC => "make room: a table or a file system is full (`df -h /run`)",
             Errno::EROFS => "make it writable: `mount -o remount,rw` the file system named above",
+            Errno::ENODATA => {
+                "see who gives addresses there, and that a NIC in `uplinks:` leads to that network; \
+                 or write the addresses yourself"
+            }
             Errno::EOPNOTSUPP => "`ovsns doctor` says what this kernel can do",
             _ => return None,
         })
@@ -71,6 +75,7 @@ fn words(errno: Errno) -> String {
         Errno::ENFILE => "too many files are open on this machine".into(),
         Errno::ENOSPC => "there is no room left".into(),
         Errno::EROFS => "the file system is read-only".into(),
+        Errno::ENODATA => "nobody answered".into(),
         Errno::EXFULL => "the bridge has no port left (1023 at most)".into(),
         other => other.desc().to_lowercase(),
     }

@@ -8,12 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 use nix::errno::Errno;
 
 use super::{Host, KernelError, StepError};
 use crate::model::mark::{Mark, netns};
 use crate::model::names::{IfName, LabName, NodeName};
-use crate::model::world::{Fabric, HostView, Questions, SeenDevice, SeenNode};
+use crate::model::topology::Dynamic;
+use crate::model::world::{
+    Fabric, HostView, Questions, SeenDevice, SeenDynamic, SeenLease, SeenNode,
+};
 use crate::plan::{Place, Step, Veth, VethEnd};
 
 /// What two fakes, a host and its switches, know together.
@@ -96,6 +100,7 @@ impl Memory {
             node.addresses.remove(device);
             node.checksums.remove(device);
             node.foreign_addresses.remove(device);
+            node.dynamic.remove(device);
             node.routes.retain(|route| route.device != *device);
         }
         if let Some((far, far_device)) = self.across.remove(&(at.clone(), device.clone())) {
@@ -178,6 +183,33 @@ impl Memory {
                 if there.is_empty() {
                     node.addresses.remove(device);
                 }
+            }
+            Step::HoldLease { node, device } => {
+                self.device(&Place::Node(node.clone()), device)?;
+                self.host.leases.insert((node.clone(), device.clone()), SeenLease::default());
+            }
+            Step::EndLease { node, device } => {
+                let lease = self.host.leases.remove(&(node.clone(), device.clone()));
+                let address = lease.and_then(|lease| lease.address);
+                if let (Some(address), Ok(node)) = (address, self.node(node)) {
+                    node.dynamic.entry(device.clone()).or_default().remove(&address);
+                    node.dynamic.retain(|_, addresses| !addresses.is_empty());
+                }
+            }
+            Step::AwaitAddress { node, device, by } => {
+                let address: IpNet = match by {
+                    Dynamic::Dhcp => "198.18.0.100/24",
+                    Dynamic::Slaac => "2001:db8::100/64",
+                }
+                .parse()
+                .map_err(|_| Errno::EINVAL)?;
+                if *by == Dynamic::Dhcp {
+                    let lease = self.host.leases.get_mut(&(node.clone(), device.clone()));
+                    lease.ok_or(Errno::ESRCH)?.address = Some(address);
+                }
+                let seen = SeenDynamic { by: *by, valid_s: 120, tentative: false };
+                let dynamic = &mut self.node(node)?.dynamic;
+                dynamic.entry(device.clone()).or_default().insert(address, seen);
             }
             Step::AddRoute { node, route } => {
                 if !self.node(node)?.routes.insert(route.clone()) {

@@ -23,12 +23,14 @@ use nix::errno::Errno;
 use super::Host;
 use super::error::{KernelError, StepError};
 use super::ethtool::Ethtool;
+use super::leases;
 use super::netlink::Netlink;
 use super::netns;
 use super::observe;
 use super::worker::{Where, Worker};
 use crate::model::mark::{Mark, Thing, netns as netns_name};
 use crate::model::names::{IfName, LabName, NodeName};
+use crate::model::topology::Dynamic;
 use crate::model::world::{HostView, KernelRoute, Questions};
 use crate::plan::{LinkState, Place, Step, Veth, VethEnd};
 
@@ -125,6 +127,16 @@ impl LinuxHost {
                 let message = address_message(netlink.index_of(device.as_str())?, *address);
                 let asked = || format!("take the address `{address}` off `{node}:{device}`");
                 netlink.change(RouteNetlinkMessage::DelAddress(message), asked)
+            }
+            Step::HoldLease { node, device } => leases::hold(lab, node, device).await,
+            Step::EndLease { node, device } => leases::end(lab, node, device).await,
+            Step::AwaitAddress { node, device, by: Dynamic::Dhcp } => {
+                leases::await_lease(lab, node, device).await
+            }
+            Step::AwaitAddress { node, device, by: Dynamic::Slaac } => {
+                let netns = netns_name(lab, node);
+                leases::await_router(&self.worker, &netns, &format!("{node}:{device}"), device)
+                    .await
             }
             Step::AddRoute { node, route } => {
                 let netlink = self.netlink_in(&netns_name(lab, node)).await?;

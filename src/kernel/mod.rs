@@ -11,6 +11,7 @@ pub mod fake;
 pub mod genl;
 pub mod host;
 pub mod inside;
+pub mod leases;
 pub mod netlink;
 pub mod netns;
 mod nft;

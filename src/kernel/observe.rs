@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol,
+};
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop,
 };
@@ -20,11 +22,13 @@ use nix::errno::Errno;
 use super::error::KernelError;
 use super::ethtool::Ethtool;
 use super::host::{LinuxHost, PROTOCOL};
+use super::leases;
 use super::netlink::Netlink;
 use super::netns;
 use crate::model::mark::{GROUP_BIT, Mac, Mark, Thing, birth_mac, group, netns as netns_name};
 use crate::model::names::{IfName, LabName, NodeName};
-use crate::model::world::{HostView, KernelRoute, Questions, SeenDevice, SeenNode};
+use crate::model::topology::Dynamic;
+use crate::model::world::{HostView, KernelRoute, Questions, SeenDevice, SeenDynamic, SeenNode};
 
 /// How long nodes may take to use the addresses that they were given.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
@@ -263,6 +267,7 @@ pub(super) async fn lab(
             Some(None) | None => drop(view.taken.namespaces.insert(name)),
         }
     }
+    view.leases = leases::list(lab).await?;
     view.unknown_sysctls = unknown_sysctls(questions);
     Ok(view)
 }
@@ -375,15 +380,19 @@ fn addresses(
         let RouteNetlinkMessage::NewAddress(message) = message else { continue };
         let Some(device) = names.get(&message.header.index) else { continue };
         let (mut peer, mut local, mut ours) = (None, None, false);
-        let mut tentative = false;
+        let (mut tentative, mut valid_s, mut by_router) = (false, u32::MAX, true);
         for attribute in &message.attributes {
             match attribute {
                 AddressAttribute::Flags(flags) => {
                     tentative = flags.contains(AddressFlags::Tentative);
                 }
+                AddressAttribute::CacheInfo(times) => valid_s = times.ifa_valid,
                 AddressAttribute::Address(address) => peer = Some(*address),
                 AddressAttribute::Local(address) => local = Some(*address),
-                AddressAttribute::Protocol(protocol) => ours = u8::from(*protocol) == PROTOCOL,
+                AddressAttribute::Protocol(protocol) => {
+                    ours = u8::from(*protocol) == PROTOCOL;
+                    by_router = *protocol == AddressProtocol::RouterAnnouncement;
+                }
                 _ => {}
             }
         }
@@ -391,6 +400,19 @@ fn addresses(
         let Some(net) = net else { continue };
         // The kernel gives every interface one of these by itself.
         if matches!(net, IpNet::V6(v6) if v6.addr().is_unicast_link_local()) && !ours {
+            continue;
+        }
+        // A router's are for a time, and so are leased ones; before Linux 5.18 that
+        // is all that tells them.
+        let by = match net {
+            _ if valid_s == u32::MAX => None,
+            IpNet::V4(_) if ours => Some(Dynamic::Dhcp),
+            IpNet::V6(_) if by_router => Some(Dynamic::Slaac),
+            IpNet::V4(_) | IpNet::V6(_) => None,
+        };
+        if let Some(by) = by {
+            let seen = seen.dynamic.entry(device.clone()).or_default();
+            seen.insert(net, SeenDynamic { by, valid_s, tentative });
             continue;
         }
         // Also an address that is not tried for duplicates is tentative until a
@@ -413,6 +435,12 @@ fn routes(
     for message in netlink.dump(&all, "list routes")? {
         let RouteNetlinkMessage::NewRoute(message) = message else { continue };
         let ours = message.header.protocol == RouteProtocol::Other(PROTOCOL);
+        // One that came with a lease says from which address it leaves, and goes
+        // with that.
+        let is_leased = |a: &RouteAttribute| matches!(a, RouteAttribute::PrefSource(_));
+        if ours && message.attributes.iter().any(is_leased) {
+            continue;
+        }
         let Some(route) = read_route(&message, names) else { continue };
         let set = if ours { &mut seen.routes } else { &mut seen.foreign_routes };
         set.insert(route);

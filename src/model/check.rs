@@ -25,7 +25,7 @@ use super::spec::{
     RouteSpec, ShapingSpec, SwitchSpec, TunnelSpec,
 };
 use super::topology::{
-    Bond, BondMode, End, FailMode, Interface, Lab, Lacp, Link, Mirror, Node, Policing,
+    Bond, BondMode, Dynamic, End, FailMode, Interface, Lab, Lacp, Link, Mirror, Node, Policing,
     PortSettings, Queue, RSTP_FORWARD_DELAY_S_DEFAULT, Route, Shaping, Switch, SwitchSettings,
     Tunnel, TunnelKind, Uplink, Vlan, max_age_s,
 };
@@ -473,6 +473,12 @@ impl<'s> Draft<'s, '_> {
         for node in &self.nodes {
             for (name, interface) in &node.interfaces {
                 let mtu = self.mtu(interface);
+                let slaac = interface.dynamic().find(|word| word.value == Dynamic::Slaac);
+                if let Some(At { at, .. }) = slaac.filter(|_| mtu < IPV6_MTU_MIN) {
+                    self.found
+                        .add(*at, format!("`slaac` on a link with an MTU of {mtu}"))
+                        .hint(format!("IPv6 needs an `mtu` of {IPV6_MTU_MIN} at least"));
+                }
                 for At { at, value: net } in interface.explicit().into_iter().flatten() {
                     let ip = net.addr();
                     if ip.is_ipv6() && mtu < IPV6_MTU_MIN && told.insert(*at) {
@@ -609,7 +615,8 @@ impl<'s> Draft<'s, '_> {
         for node in &self.nodes {
             let interface = |(name, interface): (&InterfaceName, &InterfaceDraft)| {
                 let mac = interface.spec.and_then(|spec| spec.mac).map(|mac| mac.value);
-                (name.clone(), Interface { mac, addresses: interface.addresses.clone() })
+                let dynamic = interface.dynamic().map(|word| word.value).collect();
+                (name.clone(), Interface { mac, addresses: interface.addresses.clone(), dynamic })
             };
             let built = Node {
                 interfaces: node.interfaces.iter().map(interface).collect(),
@@ -1087,6 +1094,11 @@ impl<'s> NodeDraft<'s> {
 impl<'s> InterfaceDraft<'s> {
     fn new(at: Position, spec: Option<&'s InterfaceSpec>) -> Self {
         Self { at, spec, link: None, addresses: BTreeSet::new() }
+    }
+
+    /// What else gives it addresses.
+    fn dynamic(&self) -> impl Iterator<Item = &'s At<Dynamic>> + use<'s> {
+        self.spec.into_iter().flat_map(|spec| &spec.dynamic)
     }
 
     /// The addresses that the file gives it, if it says anything of them.

@@ -252,8 +252,10 @@ fn of_node(node: &Node) -> Json {
 }
 
 fn of_interface(interface: &Interface) -> Json {
-    let Interface { mac, addresses } = interface;
-    let mut file = json!({ "addresses": addresses });
+    let Interface { mac, addresses, dynamic } = interface;
+    let addresses = addresses.iter().map(ToString::to_string);
+    let words = dynamic.iter().map(ToString::to_string);
+    let mut file = json!({ "addresses": addresses.chain(words).collect::<Vec<_>>() });
     put(&mut file, "mac", mac.as_ref());
     file
 }
@@ -325,8 +327,10 @@ mod tests {
     fn shown(lab: &Lab) -> String {
         let mut lines = Vec::new();
         for (name, node) in &lab.nodes {
-            for (interface, Interface { addresses, .. }) in &node.interfaces {
-                let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            for (interface, Interface { addresses, dynamic, .. }) in &node.interfaces {
+                let words = dynamic.iter().map(ToString::to_string);
+                let addresses: Vec<_> =
+                    addresses.iter().map(ToString::to_string).chain(words).collect();
                 lines.push(format!("{name}:{interface} {}", addresses.join(" ")));
             }
         }

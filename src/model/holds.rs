@@ -18,7 +18,7 @@ use super::names::{BadName, IfName, InterfaceName, LabName};
 use super::nearest::nearest;
 use super::problem::{At, Found, quoted};
 use super::ranges::Pattern;
-use super::topology::{Backend, BondMode, Datapath, FailMode, Lacp, TunnelKind};
+use super::topology::{Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, TunnelKind};
 use super::yaml::{Entry, Kind, Tree};
 
 /// A kind of value.
@@ -788,6 +788,34 @@ impl Written for Address {
             return Err(Wrong::new(message));
         }
         Ok(Self(net))
+    }
+}
+
+/// An address, or a word for who gives one.
+pub(super) enum AddressOrWord {
+    Address(Address),
+    Word(Dynamic),
+}
+
+impl Written for AddressOrWord {
+    const WORDS: &'static str = "an address, `dhcp` or `slaac`";
+    fn schema() -> Json {
+        let words = Dynamic::ALL.map(|word| format!("^{word}$")).join("|");
+        text_schema(&format!("{CIDR}|{words}"), &["10.0.0.1/24", "fd00::1/64", "dhcp", "slaac"])
+    }
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if let Some(word) = Dynamic::ALL.into_iter().find(|word| word.to_string() == text) {
+            return Ok(Self::Word(word));
+        }
+        if text.starts_with(|c: char| c.is_ascii_alphabetic()) && !text.contains([':', '.', '/']) {
+            let words = Dynamic::ALL.map(|word| word.to_string());
+            let near = nearest(text, words.iter().map(String::as_str));
+            let meant = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let message = format!("{} is neither `dhcp` nor `slaac` nor an address", quoted(text));
+            return Err(Wrong::new(message + &meant)
+                .hint("write an address like `10.0.0.1/24` or `fd00::1/64`"));
+        }
+        Address::parse(text).map(Self::Address)
     }
 }
 

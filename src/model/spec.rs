@@ -13,16 +13,18 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::holds::{
-    Address, Choice, Collector, DatapathChoice, DatapathId, Destination, Ends, Filled, Flag,
-    FlowText, Gateway, Holds, HostAddress, Key, Kilobits, List, Many, Map, Mtu, Object, Of,
-    Parameter, PortName, Prefix, Protocol, QueueNumber, Setting, Target, Text, VlanId, Whole, key,
+    Address, AddressOrWord, Choice, Collector, DatapathChoice, DatapathId, Destination, Ends,
+    Filled, Flag, FlowText, Gateway, Holds, HostAddress, Key, Kilobits, List, Many, Map, Mtu,
+    Object, Of, Parameter, PortName, Prefix, Protocol, QueueNumber, Setting, Target, Text, VlanId,
+    Whole, key,
 };
 use super::mark::Mac;
 use super::names::{IfName, InterfaceName, LabName};
 use super::problem::At;
 use super::ranges::Pattern;
 use super::topology::{
-    Backend, BondMode, Datapath, FailMode, Ipfix, Lacp, NetFlow, Sflow, SwitchSettings, TunnelKind,
+    Backend, BondMode, Datapath, Dynamic, FailMode, Ipfix, Lacp, NetFlow, Sflow, SwitchSettings,
+    TunnelKind,
 };
 
 /// The whole file.
@@ -599,6 +601,7 @@ impl Object for NodeSpec {
 pub(super) struct InterfaceSpec {
     /// `None`: let it be given some.
     pub(super) addresses: Option<Vec<At<IpNet>>>,
+    pub(super) dynamic: Vec<At<Dynamic>>,
     pub(super) mac: Option<At<Mac>>,
 }
 
@@ -606,15 +609,18 @@ impl Object for InterfaceSpec {
     const NAME: &'static str = "interface";
     const HELP: &'static str = "An interface of a node.";
     const KEYS: &'static [Key<Self>] = &[
-        key!("addresses": List<Text<Address>>,
-        "Its addresses with their prefix lengths; without it, the next free ones of the lab's \
-         prefixes; `[]` for none.",
+        key!("addresses": List<Text<AddressOrWord>>,
+        "Its addresses with their prefix lengths; `dhcp` for one of IPv4 from a DHCP server, \
+         `slaac` for those of IPv6 that a router advertises; without it, the next free ones of the \
+         lab's prefixes; `[]` for none.",
         |interface, addresses| {
-            let net = |address: At<Address>| At { at: address.at, value: address.value.0 };
-            interface
-                .addresses
-                .get_or_insert_default()
-                .extend(addresses.value.into_iter().map(net));
+            let nets = interface.addresses.get_or_insert_default();
+            for At { at, value } in addresses.value {
+                match value {
+                    AddressOrWord::Address(Address(value)) => nets.push(At { at, value }),
+                    AddressOrWord::Word(value) => interface.dynamic.push(At { at, value }),
+                }
+            }
         }),
         key!("mac": Text<Mac>,
             "Its MAC address; without it, one that stays the same at every run.",

@@ -325,6 +325,33 @@ pub struct Interface {
     pub mac: Option<Mac>,
     /// Its addresses, host part and prefix length.
     pub addresses: BTreeSet<IpNet>,
+    /// What else gives it some.
+    #[serde(default)]
+    pub dynamic: BTreeSet<Dynamic>,
+}
+
+/// What gives an interface addresses while it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dynamic {
+    /// A DHCP server, of IPv4 (RFC 2131).
+    Dhcp,
+    /// A router's advertisements, of IPv6 (RFC 4862).
+    Slaac,
+}
+
+impl Dynamic {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Dhcp, Self::Slaac];
+}
+
+impl fmt::Display for Dynamic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dhcp => "dhcp",
+            Self::Slaac => "slaac",
+        })
+    }
 }
 
 /// A static route of a node (`ip-route(8)`).

@@ -5,7 +5,7 @@
 //! of the latter only the names, so that no plan can be tempted.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::mark::Mac;
 use super::names::{IfName, LabName, NodeName, SwitchName};
 use super::topology::{
-    Backend, BondMode, Datapath, FailMode, Lacp, PortSettings, SwitchSettings, TunnelKind,
+    Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, PortSettings, SwitchSettings, TunnelKind,
 };
 
 /// Everything that one plan has to know.
@@ -55,8 +55,16 @@ impl World {
 
     /// Whether nothing of the lab is there.
     pub fn is_empty(&self) -> bool {
-        let HostView { nodes, stubs, ports, locals, unsettled: _, taken: _, unknown_sysctls: _ } =
-            &self.host;
+        let HostView {
+            nodes,
+            stubs,
+            ports,
+            locals,
+            unsettled: _,
+            leases: _,
+            taken: _,
+            unknown_sysctls: _,
+        } = &self.host;
         nodes.is_empty()
             && stubs.is_empty()
             && ports.is_empty()
@@ -74,6 +82,8 @@ pub struct HostView {
     pub nodes: BTreeMap<NodeName, SeenNode>,
     /// Nodes with an address of ours that has carrier and cannot be used yet.
     pub unsettled: BTreeSet<NodeName>,
+    /// Interfaces that somebody of ours keeps a lease for.
+    pub leases: BTreeMap<(NodeName, IfName), SeenLease>,
     /// Names of nodes that were cut off before a namespace was behind them.
     pub stubs: BTreeSet<NodeName>,
     /// The lab's links in the machine's own namespace (the ends at switches),
@@ -111,7 +121,9 @@ pub struct SeenNode {
     pub unsettled: bool,
     /// Addresses of others on our devices.
     pub foreign_addresses: BTreeMap<IfName, BTreeSet<IpNet>>,
-    /// Routes with our mark.
+    /// Addresses that our devices have for a time, by what gave them.
+    pub dynamic: BTreeMap<IfName, BTreeMap<IpNet, SeenDynamic>>,
+    /// Routes with our mark, less those that came with a lease and go with it.
     pub routes: BTreeSet<KernelRoute>,
     /// Routes of others in the main table.
     pub foreign_routes: BTreeSet<KernelRoute>,
@@ -119,6 +131,28 @@ pub struct SeenNode {
     pub sysctls: BTreeMap<String, String>,
     /// Whether our devices leave checksums to hardware, if that was asked for.
     pub checksums: BTreeMap<IfName, bool>,
+}
+
+/// An address that is there for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenDynamic {
+    /// What gave it.
+    pub by: Dynamic,
+    /// For how many more seconds it is valid.
+    pub valid_s: u32,
+    /// Whether it cannot be used yet.
+    pub tentative: bool,
+}
+
+/// A lease that is kept for an interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenLease {
+    /// The address; `None` as long as no server has given one.
+    pub address: Option<IpNet>,
+    /// The server that gave it.
+    pub server: Option<Ipv4Addr>,
+    /// The name servers that it told of.
+    pub dns: Vec<Ipv4Addr>,
 }
 
 /// A link that is there.

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
+use super::dynamic;
 use super::refuse::{Abilities, Refusal, in_place_of_own, refusals};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
 use super::wanted::{Wanted, WantedNode};
@@ -55,6 +56,8 @@ pub fn up(
     stages.extend(fabric(lab, wanted, world, &links, abilities));
     let gone = nodes_there(world).filter(|node| !wanted.nodes.contains_key(node));
     stages.push(Stage::Host(gone.map(|n| Step::DeleteNode { node: n.clone() }).collect()));
+    // Nobody answers before the ports are there.
+    stages.insert(stages.len() - 1, Stage::Host(dynamic::ask(wanted, world, &links)));
     stages.retain(|stage| !stage.is_empty());
     Ok(Plan { lab: lab.clone(), stages })
 }
@@ -72,7 +75,7 @@ pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Result<Pla
     let swept = |backend: &Backend| {
         abilities.iter().any(|able| able.backend == *backend && able.swept_with_links)
     };
-    let mut stages = Vec::new();
+    let mut stages = vec![Stage::Host(dynamic::end_all(world))];
     let mut devices: Vec<IfName> = world.host.ports.keys().cloned().collect();
     // The taps of userspace bridges, also of one whose database was lost. A
     // local device in the kernel's datapath goes with its bridge alone.
@@ -126,7 +129,7 @@ struct SeenEnd<'a> {
 
 /// Which wanted links are there, and which ends that are there belong to no
 /// link as it is wanted.
-struct LinkDiff<'a> {
+pub(super) struct LinkDiff<'a> {
     missing: Vec<&'a Veth>,
     present: Vec<&'a Veth>,
     stray: Vec<Vec<SeenEnd<'a>>>,
@@ -154,7 +157,7 @@ impl<'a> LinkDiff<'a> {
     }
 
     /// Whether a device will be deleted before anything is built.
-    fn is_stray(&self, at: &Place, device: &IfName) -> bool {
+    pub(super) fn is_stray(&self, at: &Place, device: &IfName) -> bool {
         self.stray.iter().flatten().any(|end| end.at == *at && end.device == device)
     }
 }
@@ -264,7 +267,7 @@ fn others_on_switches_that_go<'a>(
 
 /// Takes away the links that are not wanted, with what hangs on them.
 fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
-    let (mut stripped, mut deleted) = (Vec::new(), Vec::new());
+    let (mut stripped, mut deleted) = (dynamic::end(wanted, world, links), Vec::new());
     for ends in &links.stray {
         for end in ends {
             if let Place::Node(node) = &end.at {

@@ -8,6 +8,7 @@
 
 pub mod attach;
 pub mod diff;
+pub mod dynamic;
 pub mod refuse;
 pub mod step;
 pub mod text;

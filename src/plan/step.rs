@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName, NodeName};
-use crate::model::topology::Backend;
+use crate::model::topology::{Backend, Dynamic};
 use crate::model::world::{FlowSpec, KernelRoute, Leftover, MirrorSpec, PortSpec, SwitchSpec};
 
 /// All that one command does to one lab, in order.
@@ -106,6 +106,30 @@ pub enum Step {
         device: IfName,
         /// The address with its prefix length.
         address: IpNet,
+    },
+    /// Has a lease of an address kept for an interface: asked for, renewed, and
+    /// asked for again if it is lost.
+    HoldLease {
+        /// The node.
+        node: NodeName,
+        /// The device.
+        device: IfName,
+    },
+    /// Gives a lease back, and its address goes.
+    EndLease {
+        /// The node.
+        node: NodeName,
+        /// The device.
+        device: IfName,
+    },
+    /// Waits until an interface was given an address.
+    AwaitAddress {
+        /// The node.
+        node: NodeName,
+        /// The device.
+        device: IfName,
+        /// By whom.
+        by: Dynamic,
     },
     /// Adds a route to a node's main table.
     AddRoute {

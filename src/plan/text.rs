@@ -8,7 +8,7 @@ use std::fmt;
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step};
 use crate::model::mark::netns;
 use crate::model::names::{IfName, LabName};
-use crate::model::topology::{Backend, OpenFlow, PortSettings, Vlan};
+use crate::model::topology::{Backend, Dynamic, OpenFlow, PortSettings, Vlan};
 use crate::model::world::{KernelRoute, Leftover, MirrorSpec, PortKind, PortSpec, SwitchSpec};
 
 impl Plan {
@@ -52,6 +52,17 @@ impl Step {
             }
             Self::DeleteAddress { node, device, address } => {
                 format!("- address {address} on {node}:{device}")
+            }
+            Self::HoldLease { node, device } => {
+                format!("+ lease for {node}:{device}, by DHCP")
+            }
+            Self::EndLease { node, device } => format!("- lease of {node}:{device}"),
+            Self::AwaitAddress { node, device, by } => {
+                let who = match by {
+                    Dynamic::Dhcp => "a DHCP server",
+                    Dynamic::Slaac => "a router",
+                };
+                format!("~ {node}:{device} gets an address from {who}")
             }
             Self::AddRoute { node, route } => format!("+ route in {node}: {}", Words(route)),
             Self::DeleteRoute { node, route } => format!("- route in {node}: {}", Words(route)),

@@ -40,6 +40,12 @@ impl Step {
                 device: device.clone(),
                 address: *address,
             }]),
+            Self::HoldLease { node, device } => {
+                Some(vec![Self::EndLease { node: node.clone(), device: device.clone() }])
+            }
+            Self::EndLease { node, device } => {
+                Some(vec![Self::HoldLease { node: node.clone(), device: device.clone() }])
+            }
             Self::AddRoute { node, route } => {
                 Some(vec![Self::DeleteRoute { node: node.clone(), route: route.clone() }])
             }
@@ -64,6 +70,7 @@ impl Step {
             // node, another name with its link, and half a link was broken.
             Self::SetSysctl { before: None, .. }
             | Self::AddAltname { .. }
+            | Self::AwaitAddress { .. }
             | Self::DeleteEnd { .. } => Some(Vec::new()),
             Self::DeleteNode { .. } | Self::SweepLinks { .. } => None,
         }
@@ -151,6 +158,10 @@ fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
         | Step::DeleteVeth(_)
         | Step::DeleteEnd { .. }
         | Step::SweepLinks { .. }
+        // Whoever keeps a lease is in the node, and would keep it.
+        | Step::HoldLease { .. }
+        | Step::EndLease { .. }
+        | Step::AwaitAddress { .. }
         | Step::SetLink { at: Place::Host, .. }
         | Step::AddAltname { at: Place::Host, .. }
         | Step::DeleteAddress { .. }

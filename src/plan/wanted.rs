@@ -12,8 +12,8 @@ use crate::model::mark::{Mac, Mark, Thing, birth_mac, device_inside, flow_cookie
 use crate::model::names::{IfName, InterfaceName, NodeName, SwitchName};
 use crate::model::ports::Ports;
 use crate::model::topology::{
-    Backend, BondMode, Datapath, End, FailMode, Interface, Lab, Link, Mirror, Node, PortSettings,
-    RSTP_FORWARD_DELAY_S_DEFAULT, Route, Tunnel, Vlan,
+    Backend, BondMode, Datapath, Dynamic, End, FailMode, Interface, Lab, Link, Mirror, Node,
+    PortSettings, RSTP_FORWARD_DELAY_S_DEFAULT, Route, Tunnel, Vlan,
 };
 use crate::model::world::{
     FlowSpec, KernelRoute, MirrorSpec, PortKind, PortSpec, SwitchSpec, World,
@@ -37,6 +37,9 @@ pub struct Wanted {
     pub mirrors: Vec<MirrorSpec>,
     /// Flows.
     pub flows: Vec<FlowSpec>,
+    /// NICs of the machine: before they are attached, nobody on their networks
+    /// can be asked for an address.
+    pub uplinks: BTreeSet<IfName>,
 }
 
 /// A node, worked out.
@@ -44,6 +47,8 @@ pub struct Wanted {
 pub struct WantedNode {
     /// Addresses by device.
     pub addresses: BTreeMap<IfName, BTreeSet<IpNet>>,
+    /// What else gives addresses, by device.
+    pub dynamic: BTreeMap<IfName, BTreeSet<Dynamic>>,
     /// Routes, each with its device.
     pub routes: BTreeSet<KernelRoute>,
     /// Kernel parameters.
@@ -88,7 +93,8 @@ impl Wanted {
             spec.flows.iter().map(flow).collect::<Vec<_>>()
         });
         let (mirrors, flows) = (mirrors.collect(), flows.collect());
-        Self { nodes, links, switches, ports, mirrors, flows }
+        let uplinks = lab.uplinks.keys().cloned().collect();
+        Self { nodes, links, switches, ports, mirrors, flows, uplinks }
     }
 
     /// The same with what depends on the machine: a switch that has a NIC has
@@ -537,7 +543,9 @@ fn crowded(lab: &Lab) -> BTreeSet<&NodeName> {
 /// node that has all its IPv6 addresses from the file has nothing to ask.
 fn solicits(node: &Node) -> bool {
     let says = |key: &String| key.ends_with(".router_solicitations");
-    let settled = |i: &Interface| i.addresses.iter().any(|net| net.addr().is_ipv6());
+    let settled = |i: &Interface| {
+        i.addresses.iter().any(|net| net.addr().is_ipv6()) && !i.dynamic.contains(&Dynamic::Slaac)
+    };
     node.sysctls.keys().any(says) || !node.interfaces.values().all(settled)
 }
 
@@ -548,6 +556,12 @@ fn node(lab: &Lab, name: &NodeName, node: &Node, crowded: &BTreeSet<&NodeName>) 
             .interfaces
             .iter()
             .map(|(interface, wanted)| (device(interface), wanted.addresses.clone()))
+            .collect(),
+        dynamic: node
+            .interfaces
+            .iter()
+            .filter(|(_, wanted)| !wanted.dynamic.is_empty())
+            .map(|(interface, wanted)| (device(interface), wanted.dynamic.clone()))
             .collect(),
         routes: node
             .routes
@@ -564,10 +578,25 @@ fn node(lab: &Lab, name: &NodeName, node: &Node, crowded: &BTreeSet<&NodeName>) 
                 })
             })
             .collect(),
-        sysctls: node.sysctls.clone(),
+        sysctls: sysctls(node, device),
         solicits: !crowded.contains(name) || solicits(node),
         own_checksums: BTreeSet::new(),
     }
+}
+
+/// Kernel parameters of a node: those of the file, and that interfaces which are
+/// to get addresses from a router hear it. A node that forwards does not, unless
+/// it is told to (`accept_ra` in the kernel's `ip-sysctl`).
+fn sysctls(node: &Node, device: impl Fn(&InterfaceName) -> IfName) -> BTreeMap<String, String> {
+    let mut sysctls = node.sysctls.clone();
+    let hears = |i: &&InterfaceName| node.interfaces[*i].dynamic.contains(&Dynamic::Slaac);
+    for interface in node.interfaces.keys().filter(hears) {
+        for (key, value) in [("accept_ra", "2"), ("autoconf", "1")] {
+            let key = format!("net.ipv6.conf.{}.{key}", device(interface));
+            sysctls.entry(key).or_insert_with(|| value.to_owned());
+        }
+    }
+    sysctls
 }
 
 /// The interface on whose link the next router of `route` is. The checks of

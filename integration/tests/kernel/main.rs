@@ -16,6 +16,7 @@ mod files;
 mod full_disk;
 mod joined;
 mod labs;
+mod leases;
 mod mirrors;
 mod nodes;
 mod offload;
@@ -112,6 +113,17 @@ fn main() -> ExitCode {
             killed_at_every_request_on_open_vswitch @ 900,
             all_killed_at_every_request_on_open_vswitch @ 900,
         ],
+        tests![leases:
+            a_node_has_a_lease,
+            a_killed_keeper_is_missed,
+            a_lease_is_renewed,
+            a_lease_runs_out.long() @ 300,
+            nobody_answers,
+            a_lease_ends_with_its_interface,
+            a_router_gives_addresses,
+            no_router_answers,
+        ],
+        tests![leases over ovs: a_node_has_a_lease, a_router_gives_addresses],
         tests![strangers:
             commands_inside_a_node_are_refused,
             a_link_moved_out_of_our_group_goes_too,

@@ -1,0 +1,285 @@
+//! Addresses that others give: to nodes by DHCP and by a router's
+//! advertisements, and to the host whose NIC is attached.
+//!
+//! The world itself is the host (`World::lan`): `router:lan0 -- eth0`, and in
+//! `router` are a real dnsmasq and a real radvd.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use world::lan::ROUTER;
+use world::{Verdict, World, until, until_within};
+
+/// n -- s -- eth0 -- router
+const LAB: &str = "
+name: l
+switches: { s: {} }
+nodes: { n: { interfaces: { eth0: { addresses: [dhcp] } } } }
+links: [ { endpoints: [n, s] } ]
+uplinks: { eth0: { switch: s } }
+";
+
+/// The processes that keep leases.
+fn keepers(world: &World) -> Vec<u32> {
+    let all = world.processes().into_iter();
+    all.filter(|(_, command)| command.contains("keep-leases")).map(|(pid, _)| pid).collect()
+}
+
+/// The address of a device that is for a time, with the seconds that are left.
+fn leased(world: &World, namespace: &str, device: &str, family: &str) -> Option<(String, u64)> {
+    let at = if namespace.is_empty() { String::new() } else { format!("-n {namespace} ") };
+    let links = world.json(&format!("ip {at}-j address show dev {device} scope global"));
+    let all = links[0]["addr_info"].as_array()?;
+    let of_family = |a: &&serde_json::Value| a["family"] == family && a["dynamic"] == true;
+    let found = all.iter().find(of_family)?;
+    let address = format!("{}/{}", found["local"].as_str()?, found["prefixlen"]);
+    Some((address, found["valid_life_time"].as_u64()?))
+}
+
+fn node_address(world: &World) -> String {
+    leased(world, "l.n", "eth0", "inet").expect("an address by DHCP").0
+}
+
+/// A node asks the DHCP server behind the NIC, and reaches it and the host.
+///
+/// n -- s -- eth0 -- router
+pub(crate) fn a_node_has_a_lease(world: &World) -> Verdict {
+    world.lan()?;
+    let _server = world.dhcp_server(&[])?;
+    let before = world.inventory();
+    world.file("lab.yaml", LAB);
+    world.ovsns("up lab.yaml").ok();
+
+    let address = node_address(world);
+    assert!(address.starts_with("198.18.6.1") && address.ends_with("/24"), "{address}");
+    let (_, left) = leased(world, "l.n", "eth0", "inet").expect("an address");
+    assert!((100..=120).contains(&left), "{left}");
+    world.run("ip -n l.n -d address show dev eth0").says(&format!("inet {address}"));
+    world
+        .run("ip -n l.n route show default")
+        .says("via 198.18.6.254")
+        .says("proto 111")
+        .says(&format!("src {}", address.trim_end_matches("/24")));
+    world.pings("l.n", "198.18.6.254");
+    world.pings("l.n", "198.18.6.1");
+    // By the default route.
+    world.pings("l.n", "203.0.113.1");
+    world.pings(ROUTER, address.trim_end_matches("/24"));
+
+    world.ovsns("up lab.yaml").ok().says("nothing to change");
+    world.ovsns("status l").ok().says(&format!("{address} (dhcp, "));
+    let status = world.ovsns("status l --json").ok().json();
+    assert_eq!(status["drift"], serde_json::json!([]));
+    let interface = &status["nodes"][0]["interfaces"][0];
+    assert_eq!(interface["lease"]["server"], "198.18.6.254");
+    assert_eq!(interface["lease"]["dns"], serde_json::json!(["198.18.6.253"]));
+    assert_eq!(interface["foreign_addresses"], serde_json::json!([]));
+
+    world.ovsns("down l").ok();
+    assert!(keepers(world).is_empty());
+    // It was given back, while there was a way to the server.
+    until("the lease is given back", || {
+        std::fs::read_to_string("leases").expect("the server's notes").trim().is_empty()
+    });
+    world.inventory().must_equal(&before);
+    Ok(())
+}
+
+/// Who keeps a lease is killed: it is missed, and its successor asks for the same
+/// address.
+///
+/// n -- s -- eth0 -- router
+pub(crate) fn a_killed_keeper_is_missed(world: &World) -> Verdict {
+    world.lan()?;
+    let _server = world.dhcp_server(&[])?;
+    world.file("lab.yaml", LAB);
+    world.ovsns("up lab.yaml").ok();
+    let address = node_address(world);
+    let [keeper] = keepers(world)[..] else { panic!("one keeper") };
+    let pid = Pid::from_raw(keeper.try_into().expect("a process"));
+    kill(pid, Signal::SIGKILL).expect("the keeper is there");
+    until("the keeper is gone", || keepers(world).is_empty());
+    world.ovsns("status l").ok().says("drifted").says("+ lease for n:eth0, by DHCP");
+    assert_eq!(node_address(world), address);
+    world.ovsns("up lab.yaml").ok();
+    assert_eq!(node_address(world), address);
+    assert_eq!(keepers(world).len(), 1);
+    world.ovsns("up lab.yaml").ok().says("nothing to change");
+    // What somebody takes off is put back.
+    world.run(&format!("ip -n l.n address del {address} dev eth0"));
+    world.ovsns("status l").ok().says("~ n:eth0 gets an address from a DHCP server");
+    world.ovsns("up lab.yaml").ok();
+    assert_eq!(node_address(world), address);
+    world.run("ip -n l.n route show default").says("via 198.18.6.254");
+    world.ovsns("down l").ok();
+    assert!(keepers(world).is_empty());
+    Ok(())
+}
+
+/// A lease of two minutes that is to be renewed every 4 s is.
+///
+/// n -- s -- eth0 -- router
+pub(crate) fn a_lease_is_renewed(world: &World) -> Verdict {
+    world.lan()?;
+    let _server = world.dhcp_server(&["--dhcp-option-force=58,4i"])?;
+    world.file("lab.yaml", LAB);
+    world.ovsns("up lab.yaml").ok();
+    let address = node_address(world);
+    for _ in 0..2 {
+        let mut least = u64::MAX;
+        until_within(20, "the lease is renewed", || {
+            let Some((now, left)) = leased(world, "l.n", "eth0", "inet") else { return false };
+            assert_eq!(now, address);
+            least = least.min(left);
+            least < left
+        });
+        assert!((112..=117).contains(&least), "renewed with {least} s left");
+    }
+    Ok(())
+}
+
+/// The server is gone for longer than the lease: the address goes, and is there
+/// again when the server is.
+///
+/// n -- s -- eth0 -- router
+pub(crate) fn a_lease_runs_out(world: &World) -> Verdict {
+    world.lan()?;
+    let server = world.dhcp_server(&[])?;
+    world.file("lab.yaml", LAB);
+    world.ovsns("up lab.yaml").ok();
+    server.signal(Signal::SIGTERM);
+    server.finish();
+    until_within(140, "the address is gone", || leased(world, "l.n", "eth0", "inet").is_none());
+    until("its routes are gone", || world.run("ip -n l.n route show default").stdout.is_empty());
+    until("it is told", || {
+        let status = world.ovsns("status l").ok();
+        status.stdout.contains("~ n:eth0 gets an address from a DHCP server")
+    });
+    assert_eq!(keepers(world).len(), 1);
+    let _server = world.dhcp_server(&[])?;
+    world.ovsns("up lab.yaml").ok();
+    world.pings("l.n", "198.18.6.254");
+    world.ovsns("down l").ok();
+    assert!(keepers(world).is_empty());
+    Ok(())
+}
+
+/// Nobody answers: all is taken back, the NIC too, and it is said why.
+///
+/// n -- s -- eth0 -- router
+pub(crate) fn nobody_answers(world: &World) -> Verdict {
+    world.lan()?;
+    let before = world.inventory();
+    world.file("lab.yaml", LAB);
+    let failed = world.ovsns("up lab.yaml").code(1);
+    assert!(
+        failed.stderr.contains("by DHCP for `n:eth0` within 20 s: nobody answered"),
+        "{failed}"
+    );
+    assert!(failed.stderr.contains("hint: "), "{failed}");
+    assert!(keepers(world).is_empty());
+    world.inventory().must_equal(&before);
+    world.pings(ROUTER, "198.18.6.1");
+    Ok(())
+}
+
+/// A lease begins and ends with what a lab is to be, and with what becomes of
+/// nodes behind our back.
+///
+/// n -- s -- eth0 -- router
+pub(crate) fn a_lease_ends_with_its_interface(world: &World) -> Verdict {
+    world.lan()?;
+    let _server = world.dhcp_server(&[])?;
+    world.file("lab.yaml", LAB);
+    world.file("static.yaml", &LAB.replace("[dhcp]", "[198.18.6.9/24]"));
+    world.ovsns("up static.yaml").ok();
+    assert!(keepers(world).is_empty());
+    world.ovsns("up lab.yaml").ok();
+    let address = node_address(world);
+    assert_eq!(world.addresses("l.n", "eth0"), [address.as_str()]);
+    world.ovsns("up static.yaml").ok();
+    assert_eq!(world.addresses("l.n", "eth0"), ["198.18.6.9/24"]);
+    assert_eq!(world.run("ip -n l.n route show default").stdout, "");
+    assert!(keepers(world).is_empty());
+    // Another address beside it.
+    world.file("both.yaml", &LAB.replace("[dhcp]", "[dhcp, 198.18.7.9/24]"));
+    world.ovsns("up both.yaml").ok();
+    assert_eq!(world.addresses("l.n", "eth0").len(), 2);
+    world.ovsns("up both.yaml").ok().says("nothing to change");
+    // One more by command, and away.
+    world.ovsns("node add m --link s --address dhcp").ok();
+    assert!(leased(world, "l.m", "eth0", "inet").is_some());
+    assert_eq!(keepers(world).len(), 1);
+    world.ovsns("node rm m").ok();
+    assert_eq!(keepers(world).len(), 1);
+    // The link goes under it, the keeper goes with the last.
+    world.run("ip -n l.n link del eth0");
+    until("the keeper ends", || keepers(world).is_empty());
+    world.ovsns("up both.yaml").ok();
+    assert_eq!(world.addresses("l.n", "eth0").len(), 2);
+    // And where only the name goes, nobody keeps the namespace.
+    world.run("ip netns del l.n");
+    until_within(20, "the keeper ends", || keepers(world).is_empty());
+    world.ovsns("up both.yaml").ok();
+    assert_eq!(world.addresses("l.n", "eth0").len(), 2);
+    world.ovsns("down l").ok();
+    assert!(keepers(world).is_empty());
+    Ok(())
+}
+
+/// A router gives a node its address, whatever else the node is: also one that
+/// forwards, and one of which nobody would ask by itself.
+///
+/// n, f -- s -- eth0 -- router
+pub(crate) fn a_router_gives_addresses(world: &World) -> Verdict {
+    world.lan()?;
+    world.run("sysctl -qw net.ipv6.conf.eth0.accept_ra=0");
+    let _router = world.advertisements()?;
+    world.file(
+        "lab.yaml",
+        "
+name: l
+switches: { s: {} }
+nodes:
+  n: { interfaces: { eth0: { addresses: [slaac, fd00:6::99/64] } } }
+  f: { interfaces: { eth0: { addresses: [slaac] } }, forwarding: true }
+links: [ { endpoints: [n, s] }, { endpoints: [f, s] } ]
+uplinks: { eth0: { switch: s } }
+",
+    );
+    world.ovsns("up lab.yaml").ok();
+    for node in ["l.n", "l.f"] {
+        let (address, left) = leased(world, node, "eth0", "inet6").expect("an address");
+        assert!(address.starts_with("2001:db8:6:"), "{address}");
+        assert!((3500..=3600).contains(&left), "{left}");
+        world.run(&format!("ip -n {node} -6 route show default")).says("proto ra");
+        world.pings(node, "2001:db8::1");
+        world.pings(node, "fd00:6::fe");
+    }
+    world.ovsns("up lab.yaml").ok().says("nothing to change");
+    let status = world.ovsns("status l").ok().says("(slaac, ");
+    assert!(!status.stdout.contains("not ours"), "{status}");
+    // One that was taken away is asked for.
+    let (address, _) = leased(world, "l.f", "eth0", "inet6").expect("an address");
+    world.run(&format!("ip -n l.f address del {address} dev eth0"));
+    world.ovsns("up lab.yaml").ok();
+    assert_eq!(leased(world, "l.f", "eth0", "inet6").map(|a| a.0), Some(address));
+    world.ovsns("down l").ok();
+    Ok(())
+}
+
+/// No router: it is said, and taken back.
+///
+/// n -- s -- eth0 -- router
+pub(crate) fn no_router_answers(world: &World) -> Verdict {
+    world.lan()?;
+    let before = world.inventory();
+    world.file("lab.yaml", &LAB.replace("dhcp", "slaac"));
+    let failed = world.ovsns("up lab.yaml").code(1);
+    assert!(
+        failed.stderr.contains("from a router for `n:eth0` within 15 s: nobody answered"),
+        "{failed}"
+    );
+    assert!(failed.stderr.contains("hint: "), "{failed}");
+    world.inventory().must_equal(&before);
+    Ok(())
+}
