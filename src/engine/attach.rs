@@ -361,6 +361,7 @@ impl Engine {
             }
             let proved = self.prove(&this, &routers).await?;
             proved.map_err(|source| EngineError::Unproved { nic: nic.clone(), source })?;
+            self.nics()?.hear_routers(&this.local.link.name).await?;
         }
         // Now there is somebody who gives nodes their addresses.
         let mut interfaces = lab.nodes.values().flat_map(|node| node.interfaces.values());
@@ -561,6 +562,7 @@ impl Engine {
                 failed.get_or_insert(cause);
             }
         }
+        self.nics()?.hear_routers(nic).await?;
         match failed {
             None => Ok(lines),
             Some(source) => Err(EngineError::NotDetached { nic: nic.clone(), source }),

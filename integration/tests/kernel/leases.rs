@@ -283,3 +283,86 @@ pub(crate) fn no_router_answers(world: &World) -> Verdict {
     world.inventory().must_equal(&before);
     Ok(())
 }
+
+/// The local device of the switch that was made for `eth0`.
+fn local(world: &World) -> String {
+    let links = world.json("ip -j link show");
+    let mark = |link: &&serde_json::Value| link["ifalias"] == "ovsns lab=default switch=eth0";
+    let link = links.as_array().expect("links").iter().find(mark).expect("a switch `eth0`");
+    link["ifname"].as_str().expect("a name").to_owned()
+}
+
+/// Awaits that an address of the host is given more time.
+#[track_caller]
+fn is_renewed(world: &World, device: &str, family: &str, address: &str) {
+    let mut least = u64::MAX;
+    until_within(20, "the address is renewed", || {
+        let (now, left) = leased(world, "", device, family).expect("an address");
+        assert_eq!(now, address);
+        least = least.min(left);
+        least < left
+    });
+}
+
+/// What a device has by routers, without the seconds.
+fn by_routers(world: &World, device: &str) -> Vec<String> {
+    let routes = world.run(&format!("ip -6 route show dev {device}")).stdout;
+    let words = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "expires");
+        let seconds = at.map(|at| at + 1);
+        let kept = words.iter().enumerate().filter(|(place, _)| Some(*place) != seconds);
+        kept.map(|(_, word)| *word).collect::<Vec<_>>().join(" ")
+    };
+    let mut routes: Vec<String> = routes.lines().map(words).collect();
+    routes.sort();
+    routes
+}
+
+/// A host whose IPv6 address and default route a router gives: both go on being
+/// renewed where they are then, and after they came home.
+///
+/// router:lan0 -- eth0
+fn a_host_of_routers(world: &World, backend: &str) -> Verdict {
+    world.lan()?;
+    let _router = world.advertisements()?;
+    world.run("ip -6 route del default via fd00:6::fe");
+    until("there is an address", || leased(world, "", "eth0", "inet6").is_some());
+    world.settled();
+    let (address, _) = leased(world, "", "eth0", "inet6").expect("an address");
+    let addresses = world.addresses("", "eth0");
+    let routes = by_routers(world, "eth0");
+    assert!(routes.iter().any(|r| r.starts_with("default via fe80:") && r.contains("proto ra")));
+
+    let talk = world.talk();
+    world.ovsns(&format!("attach eth0 --backend {backend}")).ok();
+    let toll = talk.end();
+    println!("attach: {toll:?}");
+    assert!(toll.gap_ms.is_some_and(|gap| gap < 900.0), "{toll:?}");
+    let local = local(world);
+    assert_eq!(world.addresses("", &local), addresses);
+    assert_eq!(by_routers(world, &local), routes);
+    is_renewed(world, &local, "inet6", &address);
+    world.pings(ROUTER, address.trim_end_matches("/64"));
+
+    let talk = world.talk();
+    world.ovsns("detach eth0").ok();
+    let toll = talk.end();
+    println!("detach: {toll:?}");
+    assert!(toll.gap_ms.is_some_and(|gap| gap < 900.0), "{toll:?}");
+    assert_eq!(world.addresses("", "eth0"), addresses);
+    assert_eq!(by_routers(world, "eth0"), routes);
+    is_renewed(world, "eth0", "inet6", &address);
+    Ok(())
+}
+
+/// router:lan0 -- eth0
+pub(crate) fn a_host_of_routers_on_a_bridge(world: &World) -> Verdict {
+    a_host_of_routers(world, "linux")
+}
+
+/// router:lan0 -- eth0
+pub(crate) fn a_host_of_routers_on_open_vswitch(world: &World) -> Verdict {
+    world.needs("ovs-vswitchd")?;
+    a_host_of_routers(world, "ovs")
+}

@@ -122,6 +122,8 @@ fn main() -> ExitCode {
             a_lease_ends_with_its_interface,
             a_router_gives_addresses,
             no_router_answers,
+            a_host_of_routers_on_a_bridge,
+            a_host_of_routers_on_open_vswitch,
         ],
         tests![leases over ovs: a_node_has_a_lease, a_router_gives_addresses],
         tests![strangers:

@@ -38,7 +38,7 @@ use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::world::SeenLease;
 use wire::{Ask, Line, Tell, Whose};
 
-pub(super) use solicit::await_router;
+pub(super) use solicit::{Asking, await_router};
 
 /// How long a keeper may take to be there, or to answer what it knows.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

@@ -46,9 +46,8 @@ pub(crate) async fn await_router(
     let (netlink, socket) =
         worker.inside(Where::In(netns::open(netns)?), || Ok((Netlink::new()?, open()?))).await??;
     let index = netlink.index_of(device.as_str())?;
-    let routers = SocketAddr::V6(SocketAddrV6::new(ROUTERS, 0, 0, index));
+    let mut asking = Asking { socket, index, next: Instant::now() };
     let start = Instant::now();
-    let mut next = start;
     let mut heard = false;
     loop {
         match address(&netlink, index)? {
@@ -69,11 +68,32 @@ pub(crate) async fn await_router(
                 }
             });
         }
-        // Refused as long as the link-local address is being tried.
-        if next <= Instant::now() && socket.send_to(&SOLICITATION, routers).await.is_ok() {
-            next = Instant::now() + ASKED_EVERY;
-        }
+        asking.ask().await;
         tokio::time::sleep(LOOKED_EVERY).await;
+    }
+}
+
+/// Who asks the routers behind a device.
+pub(crate) struct Asking {
+    socket: UdpSocket,
+    index: u32,
+    next: Instant,
+}
+
+impl Asking {
+    /// Asks in the namespace of the calling thread.
+    pub(crate) fn new(index: u32) -> Result<Self, KernelError> {
+        Ok(Self { socket: open()?, index, next: Instant::now() })
+    }
+
+    /// Asks, if it is time.
+    pub(crate) async fn ask(&mut self) {
+        let routers = SocketAddr::V6(SocketAddrV6::new(ROUTERS, 0, 0, self.index));
+        // Refused as long as the link-local address is being tried.
+        if self.next <= Instant::now() && self.socket.send_to(&SOLICITATION, routers).await.is_ok()
+        {
+            self.next = Instant::now() + ASKED_EVERY;
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
 use nix::errno::Errno;
 
-use super::{facts, probe, read, wire};
+use super::{facts, probe, read, routers, wire};
 use crate::kernel::error::{KernelError, StepError};
 use crate::kernel::ethtool::Ethtool;
 use crate::kernel::netlink::Netlink;
@@ -80,6 +80,15 @@ impl NicHands {
         neighbours: &BTreeSet<IpAddr>,
     ) -> Result<BTreeSet<IpAddr>, KernelError> {
         probe::probe(&self.netlink, device, neighbours).await
+    }
+
+    /// Has the kernel take routes from routers behind a device again, in the place
+    /// of those that were moved there. A router that is silent is no failure: what
+    /// was moved has the time that it had.
+    ///
+    /// Like `rdisc6 DEVICE`.
+    pub async fn hear_routers(&self, device: &IfName) -> Result<(), KernelError> {
+        routers::hear(&self.netlink, device).await
     }
 
     /// Why an address cannot be used by a program, if it cannot.
@@ -232,10 +241,11 @@ impl NicHands {
         // back: he looks.
         self.add_all(entered(&self.netlink, from, to, load)?)?;
         let old = self.netlink.index_of(from.as_str())?;
+        let heard = routers::are_heard(from);
         let mut deletes: Vec<(Raw, u16)> = load
             .routes
             .iter()
-            .filter(|route| !is_replaced(route))
+            .filter(|route| !is_replaced(route) || (heard && routers::is_advertised(route)))
             .map(|route| {
                 let bytes = wire::route_for(route, old, old);
                 (Raw { kind: wire::RTM_DELROUTE, bytes }, NLM_F_ACK)
@@ -288,7 +298,8 @@ fn entered(
     // The networks first: a router is looked for in them.
     let (through, near): (Vec<&NicRoute>, Vec<&NicRoute>) =
         load.routes.iter().partition(|route| !route.via.is_empty());
-    let route = |route: &&NicRoute| (added(route, old, new), route.to_string());
+    let heard = routers::are_heard(from);
+    let route = |route: &&NicRoute| (added(route, old, new, heard), route.to_string());
     adds.extend(near.iter().map(route));
     adds.extend(load.hops.iter().map(|hop| {
         let bytes = wire::hop_for(hop, new);
@@ -319,8 +330,11 @@ fn is_replaced(route: &NicRoute) -> bool {
     route.to.addr().is_ipv6() && !route.via.is_empty()
 }
 
-fn added(route: &NicRoute, old: u32, new: u32) -> (Raw, u16) {
-    let bytes = wire::route_for(route, old, new);
+fn added(route: &NicRoute, old: u32, new: u32, heard: bool) -> (Raw, u16) {
+    let mut bytes = wire::route_for(route, old, new);
+    if heard && routers::is_advertised(route) {
+        bytes = wire::with_metric(&bytes, routers::aside(route));
+    }
     let how = if is_replaced(route) { NLM_F_REPLACE } else { NLM_F_APPEND };
     (Raw { kind: wire::RTM_NEWROUTE, bytes }, NLM_F_ACK | NLM_F_CREATE | how)
 }

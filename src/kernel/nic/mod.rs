@@ -11,6 +11,7 @@ mod facts;
 mod hands;
 mod probe;
 mod read;
+mod routers;
 mod wire;
 
 pub use hands::NicHands;

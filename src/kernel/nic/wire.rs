@@ -284,6 +284,13 @@ pub(super) fn route_for(route: &NicRoute, from: u32, to: u32) -> Vec<u8> {
     parts.bytes()
 }
 
+/// The same route with another metric.
+pub(super) fn with_metric(bytes: &[u8], metric: u32) -> Vec<u8> {
+    let mut parts = Parts::of(bytes, ROUTE_HEADER).expect("made just before");
+    parts.set(RTA_PRIORITY, metric.to_ne_bytes().to_vec());
+    parts.bytes()
+}
+
 // ---- nexthop objects ----
 
 /// A nexthop object that leaves by the device with that index.
