@@ -179,7 +179,7 @@ impl LabView {
 }
 
 fn uplinks(engine: &Engine, lab: &LabName) -> Result<Vec<UplinkView>, EngineError> {
-    let Attachments { nics, change, boot: _ } = engine.attachments(lab)?;
+    let Attachments { nics, change, boot: _, clients: _ } = engine.attachments(lab)?;
     let change = change.filter(|change| change.proved);
     let view = |(nic, attached): (&IfName, &Attached)| UplinkView {
         nic: nic.to_string(),

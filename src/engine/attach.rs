@@ -108,6 +108,11 @@ impl Engine {
             let home = self.bring_home(held, &lab.name, leaving, Some(&without)).await?;
             moved.lines.extend(home);
         }
+        let attached = self.state.attachments(&lab.name)?;
+        for this in attached.nics.values() {
+            // Who did may have been killed.
+            self.keep_host_lease(&lab.name, &attached, this).await?;
+        }
         if missing.is_empty() {
             let done = self.make(held, lab, progress).await?;
             return Ok(Done { moved, ..done });
@@ -350,6 +355,7 @@ impl Engine {
         let mut done = self.make(held, lab, progress).await?;
         for Missing { nic, uplink, .. } in missing {
             let routers = self.routers(nic).await?;
+            self.hold_clients(held, attached, nic)?;
             let this = self.look_before(lab, nic, uplink).await?;
             attached.nics.insert(nic.clone(), this.clone());
             held.write_attachments(attached)?;
@@ -362,6 +368,7 @@ impl Engine {
             let proved = self.prove(&this, &routers).await?;
             proved.map_err(|source| EngineError::Unproved { nic: nic.clone(), source })?;
             self.nics()?.hear_routers(&this.local.link.name).await?;
+            self.keep_host_lease(&lab.name, attached, &this).await?;
         }
         // Now there is somebody who gives nodes their addresses.
         let mut interfaces = lab.nodes.values().flat_map(|node| node.interfaces.values());
@@ -481,7 +488,9 @@ impl Engine {
         held.write_attachments(&attached)?;
         let mut lines = Vec::new();
         for nic in nics {
+            self.leave_host_lease(lab, &attached, &attached.nics[&nic]).await?;
             lines.extend(self.bring_one_home(&attached.nics[&nic], Home::Detach).await?);
+            self.release_clients(&mut attached, &nic)?;
             attached.nics.remove(&nic);
             held.write_attachments(&attached)?;
         }
@@ -507,8 +516,10 @@ impl Engine {
         let Some(change) = attached.change.clone() else { return Ok(()) };
         for nic in &change.nics {
             if let Some(this) = attached.nics.get(nic) {
+                self.leave_host_lease(lab, &attached, this).await?;
                 self.bring_one_home(this, change.why.into()).await?;
             }
+            self.release_clients(&mut attached, nic)?;
             attached.nics.remove(nic);
             held.write_attachments(&attached)?;
         }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::names::IfName;
+use crate::model::nic::Client;
 use crate::model::topology::Lab;
 use crate::plan::attach::{Attached, Home};
 
@@ -19,6 +20,9 @@ pub struct Attachments {
     pub boot: String,
     /// Those whose change has begun, by name.
     pub nics: BTreeMap<IfName, Attached>,
+    /// DHCP clients that are held as long as their NIC is a port.
+    #[serde(default)]
+    pub clients: BTreeMap<IfName, Vec<Client>>,
     /// What is not decided yet.
     pub change: Option<Change>,
 }

@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod attach;
 pub mod attachments;
+mod host_leases;
 mod recall;
 pub mod state;
 pub mod watchdog;

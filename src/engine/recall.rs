@@ -75,6 +75,11 @@ impl Engine {
                     Lent::Now => {
                         let this = self.as_it_is(&lab, nic, switch)?;
                         attached.nics.insert(nic.clone(), this);
+                        // Those that are held are to go on, too.
+                        let clients = self.nics()?.clients(nic);
+                        if !clients.is_empty() {
+                            attached.clients.insert(nic.clone(), clients);
+                        }
                     }
                 }
             }

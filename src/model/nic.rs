@@ -110,6 +110,18 @@ pub struct Master {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Told(pub Vec<u8>);
 
+/// A process that keeps the lease of a NIC's address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// The program.
+    pub program: String,
+    /// The process.
+    pub process: u32,
+    /// When it was started, in the kernel's ticks: it is no other process that
+    /// has its number since.
+    pub started: u64,
+}
+
 /// An address of a NIC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NicAddress {

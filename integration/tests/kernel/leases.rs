@@ -366,3 +366,137 @@ pub(crate) fn a_host_of_routers_on_open_vswitch(world: &World) -> Verdict {
     world.needs("ovs-vswitchd")?;
     a_host_of_routers(world, "ovs")
 }
+
+/// How each client is started for `eth0`, in the foreground.
+const CLIENTS: [(&str, &str); 3] = [
+    ("dhclient", "dhclient -4 -d -lf /var/lib/dhcp/test.leases -pf /run/dhclient.pid eth0"),
+    ("udhcpc", "udhcpc -f -i eth0 -s /etc/udhcpc/default.script"),
+    ("dhcpcd", "dhcpcd -4 -B --noarp eth0"),
+];
+
+/// The state of a process, as `ps` has it: `T` is stopped.
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+/// A host with a client of its own: that is held while the NIC is a port, the
+/// lease is renewed all the same, and the client goes on when it is home.
+///
+/// router:lan0 -- eth0
+fn a_host_with_a_lease(world: &World, program: &str, backend: &str) -> Verdict {
+    world.needs(program)?;
+    world.lan()?;
+    let (_, line) = CLIENTS.into_iter().find(|(name, _)| *name == program).expect("a known one");
+    world.own_etc();
+    world
+        .sh("for d in /var/lib/dhcp /var/lib/dhcpcd; do mkdir -p $d; mount -t tmpfs none $d; done");
+    // All that it has of IPv4 comes from the server.
+    world.sh("ip -4 addr flush dev eth0; ip -4 rule del pref 1077");
+    let _server = world.dhcp_server(&["--dhcp-option-force=58,4i"])?;
+    let mut client = world.start(line);
+    let v4 = |device: &str| {
+        let all = world.addresses("", device);
+        all.into_iter().find(|address| address.starts_with("198.18.6."))
+    };
+    until("there is a lease", || {
+        let route = world.run("ip -4 route show default").stdout;
+        v4("eth0").is_some() && !route.is_empty()
+    });
+    world.settled();
+    let address = v4("eth0").expect("an address");
+    let plain = address.trim_end_matches("/24").to_owned();
+    let route = world.run("ip -4 route show default").stdout;
+    let timed = leased(world, "", "eth0", "inet").is_some();
+
+    let ping = world.pinging(ROUTER, &plain);
+    world
+        .ovsns(&format!("attach eth0 --backend {backend}"))
+        .ok()
+        .says("its lease renewed in its place");
+    let local = local(world);
+    assert!(is_stopped(client.id()), "{program} runs");
+    assert_eq!(v4(&local), Some(address.clone()));
+    if timed {
+        is_renewed(world, &local, "inet", &address);
+        is_renewed(world, &local, "inet", &address);
+    }
+    assert_eq!(v4("eth0"), None, "nobody gave it back meanwhile");
+    assert_eq!(keepers(world).len(), 1);
+
+    world.ovsns("detach eth0").ok();
+    assert!(keepers(world).is_empty());
+    assert!(client.runs() && !is_stopped(client.id()), "{program} goes on");
+    assert_eq!(v4("eth0"), Some(address.clone()));
+    if timed {
+        is_renewed(world, "eth0", "inet", &address);
+    }
+    assert_eq!(v4("eth0"), Some(address));
+    assert_eq!(world.run("ip -4 route show default").stdout, route);
+    let lost = ping.lost();
+    println!("lost: {lost}");
+    assert!(lost < world::Pinging::A_SECOND, "{lost}");
+    Ok(())
+}
+
+/// router:lan0 -- eth0
+pub(crate) fn dhclient_on_a_bridge(world: &World) -> Verdict {
+    a_host_with_a_lease(world, "dhclient", "linux")
+}
+
+/// router:lan0 -- eth0
+pub(crate) fn dhclient_on_open_vswitch(world: &World) -> Verdict {
+    world.needs("ovs-vswitchd")?;
+    a_host_with_a_lease(world, "dhclient", "ovs")
+}
+
+/// router:lan0 -- eth0
+pub(crate) fn udhcpc_on_a_bridge(world: &World) -> Verdict {
+    a_host_with_a_lease(world, "udhcpc", "linux")
+}
+
+/// router:lan0 -- eth0
+pub(crate) fn dhcpcd_on_open_vswitch(world: &World) -> Verdict {
+    world.needs("ovs-vswitchd")?;
+    a_host_with_a_lease(world, "dhcpcd", "ovs")
+}
+
+/// Nobody confirms: the NIC comes home, and the client goes on there.
+///
+/// router:lan0 -- eth0
+pub(crate) fn an_unconfirmed_host_has_its_client_again(world: &World) -> Verdict {
+    world.needs("udhcpc")?;
+    world.lan()?;
+    world.own_etc();
+    let _server = world.dhcp_server(&[])?;
+    let mut client = world.start(CLIENTS[1].1);
+    let leased =
+        || world.addresses("", "eth0").iter().any(|a| a.starts_with("198.18.6.1") && a.len() > 13);
+    until("there is a lease", leased);
+    world.ovsns("attach eth0 --backend linux --confirm 1").ok();
+    assert!(is_stopped(client.id()));
+    until_within(20, "it is taken back", || !is_stopped(client.id()));
+    until("nobody of ours is left", || keepers(world).is_empty());
+    assert!(client.runs());
+    until("the NIC is home", leased);
+    Ok(())
+}
+
+/// dhcpcd takes the end of a port for the end of its NIC.
+///
+/// router:lan0 -- eth0
+pub(crate) fn dhcpcd_on_a_bridge_is_refused(world: &World) -> Verdict {
+    world.needs("dhcpcd")?;
+    world.lan()?;
+    world.own_etc();
+    world.sh("mkdir -p /var/lib/dhcpcd; mount -t tmpfs none /var/lib/dhcpcd");
+    let _server = world.dhcp_server(&[])?;
+    let client = world.start(CLIENTS[2].1);
+    until("there is a lease", || leased(world, "", "eth0", "inet").is_some());
+    let before = world.inventory();
+    let refused = world.ovsns("attach eth0 --backend linux").code(2);
+    assert!(refused.stderr.contains("dhcpcd keeps the lease of `eth0`"), "{refused}");
+    assert!(!is_stopped(client.id()));
+    world.inventory().must_equal(&before);
+    Ok(())
+}

@@ -124,6 +124,12 @@ fn main() -> ExitCode {
             no_router_answers,
             a_host_of_routers_on_a_bridge,
             a_host_of_routers_on_open_vswitch,
+            dhclient_on_a_bridge,
+            dhclient_on_open_vswitch,
+            udhcpc_on_a_bridge,
+            dhcpcd_on_open_vswitch,
+            an_unconfirmed_host_has_its_client_again,
+            dhcpcd_on_a_bridge_is_refused,
         ],
         tests![leases over ovs: a_node_has_a_lease, a_router_gives_addresses],
         tests![strangers:

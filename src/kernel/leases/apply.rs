@@ -28,6 +28,7 @@ const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
+const IFA_RT_PRIORITY: u16 = 9;
 const IFA_PROTO: u16 = 11;
 const IFA_F_PERMANENT: u32 = 0x80;
 // linux/rtnetlink.h
@@ -180,6 +181,34 @@ pub(super) fn unbind(netlink: &Netlink, device: u32, address: Ipv4Net) -> Result
         Err(error) if matches!(error.errno, Errno::EADDRNOTAVAIL | Errno::ENODEV) => Ok(()),
         other => other.map(drop),
     }
+}
+
+/// Gives an address that is there for a time the time of `terms`; one that is there
+/// for ever has its client to see to it.
+///
+/// Like `ip address change ADDRESS dev DEVICE valid_lft S preferred_lft S`.
+pub(super) fn prolong(netlink: &Netlink, device: u32, terms: &Terms) -> Result<(), KernelError> {
+    let any = Raw::new(RTM_GETADDR, &[AF_INET as u8, 0, 0, 0, 0, 0, 0, 0], &[]);
+    let asked = || format!("give the address `{}` more time", terms.address);
+    let all = netlink.raw_dump(&any, "list addresses")?;
+    let octets = terms.address.addr().octets();
+    let there = all.iter().find_map(|message| {
+        let attributes = message.bytes.get(8..)?;
+        let here = number_at(&message.bytes, 4) == Some(device);
+        (here && find(attributes, &[IFA_LOCAL]) == Some(&octets)).then_some(attributes)
+    });
+    let there = there.ok_or_else(|| KernelError::new(asked(), Errno::EADDRNOTAVAIL))?;
+    let flags = find(there, &[IFA_FLAGS]).and_then(|flags| number_at(flags, 0)).unwrap_or_default();
+    if flags & IFA_F_PERMANENT != 0 {
+        return Ok(());
+    }
+    let times = [terms.valid_s, terms.valid_s, 0, 0].map(u32::to_ne_bytes).concat();
+    let mut attributes = vec![attribute(IFA_LOCAL, &octets), attribute(IFA_CACHEINFO, &times)];
+    for kept in [IFA_ADDRESS, IFA_FLAGS, IFA_RT_PRIORITY, IFA_PROTO] {
+        attributes.extend(find(there, &[kept]).map(|value| attribute(kept, value)));
+    }
+    let message = Raw::new(RTM_NEWADDR, &header(terms.address, device), &attributes);
+    netlink.raw(message, NLM_F_REPLACE, asked).map(drop)
 }
 
 /// The address that a device has from a lease of ours, if it has one: with our

@@ -26,6 +26,7 @@ use super::super::netlink::Netlink;
 use super::super::netns;
 use super::super::observe;
 use super::apply::{self, Terms};
+use super::wire::OfAnother;
 use crate::model::names::IfName;
 use crate::model::world::SeenLease;
 
@@ -56,8 +57,11 @@ pub(super) struct Standing {
 
 /// What it works with.
 pub(super) struct Work {
-    pub(super) netns: String,
+    /// None for where the process is.
+    pub(super) netns: Option<String>,
     pub(super) device: IfName,
+    /// What is only renewed, in the place of its client.
+    pub(super) of_another: Option<OfAnother>,
     pub(super) orders: UnboundedReceiver<Order>,
     pub(super) standing: watch::Sender<Standing>,
 }
@@ -104,6 +108,7 @@ struct Client {
     netlink: Netlink,
     links: UdpSocket,
     index: u32,
+    config: DhcpV4Config,
     dhcp: DhcpV4Client,
     bound: Option<Bound>,
 }
@@ -125,10 +130,10 @@ enum Turn {
 impl Client {
     /// Goes into the namespace, for good.
     async fn enter(work: Work) -> Result<Self, KernelError> {
-        let file = netns::open(&work.netns)?;
-        setns(file.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| {
-            KernelError::new(format!("enter namespace `{}`", work.netns), errno)
-        })?;
+        if let Some(name) = &work.netns {
+            let fail = |errno| KernelError::new(format!("enter namespace `{name}`"), errno);
+            setns(netns::open(name)?.as_fd(), CloneFlags::CLONE_NEWNET).map_err(fail)?;
+        }
         let netlink = Netlink::new()?;
         let links = watch_links().map_err(|error| KernelError::from_io("watch links", &error))?;
         let all = observe::links(&netlink)?;
@@ -139,20 +144,34 @@ impl Client {
         config.set_iface_index(link.index);
         let mac = config.set_iface_mac_raw(&link.seen.mac.0);
         let _ = mac.map_err(|_| KernelError::new("read an Ethernet address", Errno::EINVAL))?;
-        // What a keeper before this one got is asked for again.
-        let left = apply::bound(&netlink, link.index)?;
-        let begun = DhcpV4Client::init(config, left.map(remembered)).await;
+        let left = match &work.of_another {
+            Some(other) => {
+                if let Some((kind, id)) = other.client_id.split_first() {
+                    config.set_client_id(*kind, id);
+                }
+                Some(other.address)
+            }
+            // What a keeper before this one got is asked for again.
+            None => apply::bound(&netlink, link.index)?,
+        };
+        let begun = DhcpV4Client::init(config.clone(), left.map(remembered)).await;
         let dhcp = begun.map_err(|_| KernelError::new("begin with DHCP", Errno::EINVAL))?;
         if let Some(address) = left {
             work.standing.send_modify(|standing| standing.lease.address = Some(address.into()));
         }
-        Ok(Self { work, netlink, links, index: link.index, dhcp, bound: None })
+        Ok(Self { work, netlink, links, index: link.index, config, dhcp, bound: None })
     }
 
     async fn live(mut self) {
         loop {
             match self.turn().await {
+                Turn::Dhcp(Ok(DhcpV4State::Done(lease))) if self.work.of_another.is_some() => {
+                    self.prolong(*lease);
+                }
                 Turn::Dhcp(Ok(DhcpV4State::Done(lease))) => self.bind(*lease),
+                Turn::Dhcp(Ok(DhcpV4State::Renewing)) if self.work.of_another.is_some() => {
+                    self.ask_again().await;
+                }
                 Turn::Dhcp(Ok(DhcpV4State::InitReboot)) => self.lost(),
                 Turn::Dhcp(Ok(_)) => {}
                 Turn::Dhcp(Err(_)) => {
@@ -168,7 +187,7 @@ impl Client {
     /// Waits for what comes next. The orders that change nothing about the
     /// protocol are seen to meanwhile: what it waits for is not asked for anew.
     async fn turn(&mut self) -> Turn {
-        let Self { work, netlink, links, index, dhcp, bound } = self;
+        let Self { work, netlink, links, index, dhcp, bound, config: _ } = self;
         let mut dhcp = pin!(dhcp.run());
         let mut named = interval(NAMED_EVERY);
         let mut said = [0; 4096];
@@ -192,7 +211,7 @@ impl Client {
                     }
                 }
                 _ = named.tick() => {
-                    if !has_name(&work.netns) {
+                    if work.netns.as_deref().is_some_and(|name| !has_name(name)) {
                         return Turn::Gone;
                     }
                 }
@@ -223,8 +242,35 @@ impl Client {
         self.bound = Some(Bound { lease, terms, until });
     }
 
+    /// Gives another client's address the time that the server gives it. One that
+    /// the server gives in its place is not taken: it would be news to everybody.
+    fn prolong(&mut self, lease: DhcpV4Lease) {
+        let terms = Terms::of(&lease);
+        let same =
+            self.work.of_another.as_ref().is_some_and(|other| other.address == terms.address);
+        let done = same && apply::prolong(&self.netlink, self.index, &terms).is_ok();
+        let lease_seen = if done { terms.seen() } else { SeenLease::default() };
+        self.work.standing.send_replace(Standing { lease: lease_seen, offered: !done });
+        let until = Instant::now() + Duration::from_secs(terms.valid_s.into());
+        self.bound = Some(Bound { lease, terms, until });
+    }
+
+    /// Asks for the time of another client's lease as if after a reboot, by
+    /// broadcast: the port from which a lease is renewed may be that client's.
+    async fn ask_again(&mut self) {
+        let Some(bound) = &self.bound else { return };
+        let lease = Some(bound.lease.clone());
+        // It fails only where a device is to be looked up, which was done.
+        if let Ok(dhcp) = DhcpV4Client::init(self.config.clone(), lease).await {
+            self.dhcp = dhcp;
+        }
+    }
+
     /// The lease is over, or was refused. The address goes when its time is over.
     fn lost(&mut self) {
+        if self.work.of_another.is_some() {
+            return;
+        }
         let over = self.bound.as_ref().is_some_and(|bound| bound.until <= Instant::now());
         if over && let Some(bound) = self.bound.take() {
             // It has gone by itself, as a rule.
@@ -234,6 +280,9 @@ impl Client {
     }
 
     async fn give_back(mut self) {
+        if self.work.of_another.is_some() {
+            return;
+        }
         let left = apply::bound(&self.netlink, self.index).ok().flatten();
         if let Some(bound) = &self.bound {
             // It is a courtesy: a lease that is not given back runs out.
@@ -255,7 +304,7 @@ impl Client {
 
 /// Puts back the address and the routes of a lease, if they were taken off.
 fn check(work: &Work, netlink: &Netlink, index: u32, bound: Option<&Bound>) {
-    let Some(bound) = bound else { return };
+    let Some(bound) = bound.filter(|_| work.of_another.is_none()) else { return };
     let left = bound.until.saturating_duration_since(Instant::now()).as_secs();
     let left = u32::try_from(left).unwrap_or(u32::MAX - 1);
     if left != 0 && bound.terms.bind(netlink, index, left).is_ok() {

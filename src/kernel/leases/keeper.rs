@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::client::{self, Order, Standing, Started, Work};
-use super::wire::{self, Ask, Line, Tell, Whose};
+use super::wire::{self, Ask, Line, OfAnother, Tell, Whose};
 use crate::kernel::error::KernelError;
 use crate::kernel::permissions;
 use crate::model::names::LabName;
@@ -158,10 +158,12 @@ async fn answer(ask: Ask, shared: &Arc<Shared>) -> Tell {
             let lease = |kept: &Kept| kept.standing.borrow().lease.clone();
             Tell::Kept(kept.map(|(whose, kept)| (whose.clone(), lease(kept))).collect())
         }
-        Ask::Hold { whose, netns } => match hold(whose, netns, shared).await {
-            Ok(()) => Tell::Holds,
-            Err(errno) => Tell::Failed(errno as i32),
-        },
+        Ask::Hold { whose, netns, of_another } => {
+            match hold(whose, netns, of_another, shared).await {
+                Ok(()) => Tell::Holds,
+                Err(errno) => Tell::Failed(errno as i32),
+            }
+        }
         Ask::Await { whose, within_ms } => {
             wait(&whose, Duration::from_millis(within_ms), shared).await
         }
@@ -179,13 +181,19 @@ async fn answer(ask: Ask, shared: &Arc<Shared>) -> Tell {
     }
 }
 
-async fn hold(whose: Whose, netns: String, shared: &Arc<Shared>) -> Result<(), Errno> {
+async fn hold(
+    whose: Whose,
+    netns: Option<String>,
+    of_another: Option<OfAnother>,
+    shared: &Arc<Shared>,
+) -> Result<(), Errno> {
     if shared.all().kept.contains_key(&whose) {
         return Ok(());
     }
     let (orders, heard) = unbounded_channel();
     let (stands, standing) = watch::channel(Standing::default());
-    let work = Work { netns, device: whose.device.clone(), orders: heard, standing: stands };
+    let device = whose.device.clone();
+    let work = Work { netns, device, of_another, orders: heard, standing: stands };
     let Started { begun, ended } = client::start(work).map_err(|_| Errno::EAGAIN)?;
     begun.await.map_err(|_| Errno::ECANCELED)?.map_err(|error| error.errno)?;
     let number = {

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use nix::errno::Errno;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -36,7 +37,7 @@ use super::error::KernelError;
 use crate::model::mark::netns as netns_name;
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::world::SeenLease;
-use wire::{Ask, Line, Tell, Whose};
+use wire::{Ask, Line, OfAnother, Tell, Whose};
 
 pub(super) use solicit::{Asking, await_router};
 
@@ -54,8 +55,9 @@ pub(super) async fn list(
     let Some(mut line) = Line::connect(lab).await? else { return Ok(BTreeMap::new()) };
     match line.ask(&Ask::List, ANSWER_WITHIN).await {
         Ok(Tell::Kept(leases)) => {
-            let leases = leases.into_iter();
-            Ok(leases.map(|(whose, lease)| ((whose.node, whose.device), lease)).collect())
+            let of_node =
+                |(whose, lease): (Whose, SeenLease)| Some(((whose.node?, whose.device), lease));
+            Ok(leases.into_iter().filter_map(of_node).collect())
         }
         Ok(_) => Err(KernelError::new("ask for leases", Errno::EBADMSG)),
         // It had nothing left to keep.
@@ -72,9 +74,33 @@ pub(super) async fn hold(
     node: &NodeName,
     device: &IfName,
 ) -> Result<(), KernelError> {
-    let asked = || format!("have a lease kept for `{node}:{device}`");
-    let fail = |errno| KernelError::new(asked(), errno);
-    let ask = Ask::Hold { whose: whose(node, device), netns: netns_name(lab, node) };
+    let netns = Some(netns_name(lab, node));
+    let ask = Ask::Hold { whose: whose(node, device), netns, of_another: None };
+    ask_to_hold(lab, &ask, &format!("have a lease kept for `{node}:{device}`")).await
+}
+
+/// Has the lease renewed that a client of somebody else got for the host, where
+/// its address is now: on `device`. Only its time changes.
+pub async fn hold_for_host(
+    lab: &LabName,
+    device: &IfName,
+    address: Ipv4Net,
+    client_id: Vec<u8>,
+) -> Result<(), KernelError> {
+    let whose = Whose { node: None, device: device.clone() };
+    let of_another = Some(OfAnother { address, client_id });
+    let ask = Ask::Hold { whose, netns: None, of_another };
+    ask_to_hold(lab, &ask, &format!("have the lease of {address} kept on `{device}`")).await
+}
+
+/// Leaves the host's lease to whoever had it.
+pub async fn leave_to_host(lab: &LabName, device: &IfName) -> Result<(), KernelError> {
+    let asked = format!("leave the lease of `{device}` to its client");
+    ask_to_end(lab, Whose { node: None, device: device.clone() }, asked).await
+}
+
+async fn ask_to_hold(lab: &LabName, ask: &Ask, asked: &str) -> Result<(), KernelError> {
+    let fail = |errno| KernelError::new(asked, errno);
     // One that is about to end may be met at that.
     for _ in 0..3 {
         let mut line = match Line::connect(lab).await? {
@@ -84,7 +110,7 @@ pub(super) async fn hold(
                 continue;
             }
         };
-        match line.ask(&ask, ANSWER_WITHIN).await {
+        match line.ask(ask, ANSWER_WITHIN).await {
             Ok(Tell::Holds) => return Ok(()),
             Ok(Tell::Failed(number)) => return Err(fail(Errno::from_raw(number))),
             Ok(_) => return Err(fail(Errno::EBADMSG)),
@@ -128,9 +154,13 @@ pub(super) async fn end(
     node: &NodeName,
     device: &IfName,
 ) -> Result<(), KernelError> {
-    let fail = |errno| KernelError::new(format!("end the lease of `{node}:{device}`"), errno);
+    ask_to_end(lab, whose(node, device), format!("end the lease of `{node}:{device}`")).await
+}
+
+async fn ask_to_end(lab: &LabName, whose: Whose, asked: String) -> Result<(), KernelError> {
+    let fail = |errno| KernelError::new(asked, errno);
     let Some(mut line) = Line::connect(lab).await? else { return Ok(()) };
-    match line.ask(&Ask::End { whose: whose(node, device) }, ANSWER_WITHIN).await {
+    match line.ask(&Ask::End { whose }, ANSWER_WITHIN).await {
         Ok(Tell::Ended { last }) => {
             if last {
                 line.ended(ANSWER_WITHIN).await;
@@ -144,7 +174,7 @@ pub(super) async fn end(
 }
 
 fn whose(node: &NodeName, device: &IfName) -> Whose {
-    Whose { node: node.clone(), device: device.clone() }
+    Whose { node: Some(node.clone()), device: device.clone() }
 }
 
 /// Starts the keeper of a lab, and returns when it listens.

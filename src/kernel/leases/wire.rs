@@ -8,6 +8,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener as StdListener};
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 use serde::de::DeserializeOwned;
@@ -20,11 +21,20 @@ use super::super::error::KernelError;
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::world::SeenLease;
 
-/// An interface of the keeper's lab.
+/// An interface of the keeper's lab, or of the host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Whose {
-    pub(super) node: NodeName,
+    /// None for the host.
+    pub(super) node: Option<NodeName>,
     pub(super) device: IfName,
+}
+
+/// A lease that another client has got, to be renewed in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OfAnother {
+    pub(super) address: Ipv4Net,
+    /// By which the server knows the client: empty for its Ethernet address.
+    pub(super) client_id: Vec<u8>,
 }
 
 /// What a command asks of the keeper.
@@ -36,7 +46,9 @@ pub(super) enum Ask {
     Hold {
         whose: Whose,
         /// The namespace's name.
-        netns: String,
+        netns: Option<String>,
+        /// The address that it has by another client, if it is that one's lease.
+        of_another: Option<OfAnother>,
     },
     /// To be told when there is an address.
     Await { whose: Whose, within_ms: u64 },

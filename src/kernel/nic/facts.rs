@@ -4,10 +4,11 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use netlink_packet_route::link::{LinkAttribute, LinkXdp, XdpAttached};
 
+use super::clients;
 use super::read::kind_words;
 use crate::kernel::error::KernelError;
 use crate::kernel::netlink::Netlink;
@@ -102,28 +103,10 @@ fn managers(nic: &IfName, index: u32) -> Vec<Manager> {
     if raised.lines().any(|line| line.split('=').next() == Some(nic.as_str())) {
         found.push(Manager::Ifupdown);
     }
-    found.extend(dhcp_clients(nic));
+    let mut clients = clients::of(nic);
+    clients.dedup_by(|a, b| a.program == b.program);
+    found.extend(clients.into_iter().map(|it| Manager::Dhcp(it.program, it.process)));
     found
-}
-
-/// DHCP clients in this network namespace that have the NIC on their command
-/// line.
-fn dhcp_clients(nic: &IfName) -> Vec<Manager> {
-    let here = fs::read_link("/proc/self/ns/net").ok();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let client = |entry: fs::DirEntry| -> Option<Manager> {
-        let id: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let path: PathBuf = entry.path();
-        let name = fs::read_to_string(path.join("comm")).ok()?;
-        let name = name.trim();
-        let known = ["dhclient", "dhcpcd", "udhcpc", "dhcpcanon"];
-        known.contains(&name).then_some(())?;
-        (fs::read_link(path.join("ns/net")).ok() == here).then_some(())?;
-        let line = fs::read(path.join("cmdline")).ok()?;
-        let named = line.split(|byte| *byte == 0).any(|word| word == nic.as_str().as_bytes());
-        named.then(|| Manager::Dhcp(name.to_owned(), id))
-    };
-    processes.filter_map(client).collect()
 }
 
 fn calls_the_filter() -> bool {

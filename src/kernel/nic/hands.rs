@@ -9,14 +9,14 @@ use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
 use nix::errno::Errno;
 
-use super::{facts, probe, read, routers, wire};
+use super::{clients, facts, probe, read, routers, wire};
 use crate::kernel::error::{KernelError, StepError};
 use crate::kernel::ethtool::Ethtool;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::raw::{Raw, attribute, nest};
 use crate::kernel::{LinuxHost, nft, observe};
 use crate::model::names::IfName;
-use crate::model::nic::{Neighbour, Nic, NicAddress, NicLink, NicRoute};
+use crate::model::nic::{Client, Neighbour, Nic, NicAddress, NicLink, NicRoute};
 use crate::plan::attach::step::Load;
 use crate::plan::attach::{Facts, NicStep};
 
@@ -80,6 +80,16 @@ impl NicHands {
         neighbours: &BTreeSet<IpAddr>,
     ) -> Result<BTreeSet<IpAddr>, KernelError> {
         probe::probe(&self.netlink, device, neighbours).await
+    }
+
+    /// The DHCP clients that see to a NIC. Changes nothing.
+    pub fn clients(&self, nic: &IfName) -> Vec<Client> {
+        clients::of(nic)
+    }
+
+    /// Holds DHCP clients where they are, or has them go on.
+    pub fn hold_clients(&self, clients: &[Client], held: bool) -> Result<(), KernelError> {
+        clients::hold(clients, held)
     }
 
     /// Has the kernel take routes from routers behind a device again, in the place

@@ -7,6 +7,7 @@
 //! else there is to know about a NIC before anybody touches it, `probe` asks
 //! neighbours whether they are there.
 
+mod clients;
 mod facts;
 mod hands;
 mod probe;

@@ -103,6 +103,7 @@ pub fn preflight(nic: &Nic, facts: &Facts, wish: &Wish) -> Preflight {
     let name = &nic.link.name;
     is_fit(nic, facts, &mut found);
     is_free(nic, facts, wish, &mut found);
+    can_be_held(nic, facts, wish, &mut found);
     if let Some(root) = &facts.root {
         found.refuse(
             format!("`{name}` carries the root file system ({root})"),
@@ -144,6 +145,25 @@ fn is_fit(nic: &Nic, facts: &Facts, found: &mut Preflight) {
         found.refuse(
             format!("a program (XDP) takes the frames of `{name}` before any switch"),
             format!("take it off first: `ip link set dev {name} xdp off`"),
+        );
+    }
+}
+
+/// The client that takes a port's leaving its bridge for the end of the NIC, and
+/// the address with it.
+const TAKES_IT_OFF: &str = "dhcpcd";
+
+/// Whether who keeps its lease can be held meanwhile.
+fn can_be_held(nic: &Nic, facts: &Facts, wish: &Wish, found: &mut Preflight) {
+    let name = &nic.link.name;
+    let is_it = |manager: &Manager| matches!(manager, Manager::Dhcp(it, _) if it == TAKES_IT_OFF);
+    if wish.backend == Backend::Linux && !wish.force && facts.managers.iter().any(is_it) {
+        found.refuse(
+            format!(
+                "{TAKES_IT_OFF} keeps the lease of `{name}`, and would take the address off when the \
+                 NIC leaves a Linux bridge"
+            ),
+            "attach it with `--backend ovs`, or have another DHCP client keep it",
         );
     }
 }
@@ -213,8 +233,8 @@ fn warnings(nic: &Nic, facts: &Facts, wish: &Wish, found: &mut Preflight) {
                 "ifupdown has raised `{name}`: until it is detached, do not run `ifdown {name}`"
             ),
             Manager::Dhcp(program, process) => format!(
-                "{program} (process {process}) keeps the lease of `{name}`: it will not renew the \
-                 address where that is now; start it again for the switch's local device"
+                "{program} (process {process}) keeps the lease of `{name}`: it is held until the NIC \
+                 is detached, and its lease renewed in its place"
             ),
         });
     }
