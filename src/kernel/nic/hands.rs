@@ -201,7 +201,13 @@ impl NicHands {
     }
 
     /// Looks again and again: what there is to wait for is a worker of the
-    /// kernel's that takes less than a millisecond, as a rule.
+    /// kernel's that takes less than a millisecond, as a rule, and seconds on a
+    /// machine with more to do.
+    ///
+    /// It is not enough that an address is none to be tried. Packets for one of
+    /// IPv6 are taken in by a route, and that worker enters it, also for an
+    /// address that is not tried for duplicates (`addrconf_dad_work`, seen with
+    /// kernel 6.18). Until then the old device's is the only one.
     async fn settle(&self, device: &IfName, nets: &[IpNet]) -> Result<(), KernelError> {
         let start = Instant::now();
         loop {
@@ -213,7 +219,15 @@ impl NicHands {
                 let asked = format!("use {} on `{device}`, which another host has", taken.net);
                 return Err(KernelError::new(asked, Errno::EADDRINUSE));
             }
-            let Some(waiting) = has(NicAddress::TENTATIVE) else { return Ok(()) };
+            let taken_in = read::taken_in(&self.netlink, nic.link.index)?;
+            let reached = |net: &IpNet| {
+                net.addr().is_ipv4() || taken_in.contains(&net.addr()) || !nic.link.up
+            };
+            let tried = has(NicAddress::TENTATIVE);
+            let Some(waiting) = tried.or_else(|| given().find(|address| !reached(&address.net)))
+            else {
+                return Ok(());
+            };
             if SETTLED_WITHIN < start.elapsed() {
                 let asked = format!("use {} on `{device}`", waiting.net);
                 return Err(KernelError::new(asked, Errno::ETIMEDOUT));

@@ -1,7 +1,8 @@
 //! Looking: what hangs on a NIC.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, InfoKind, LinkAttribute, LinkExtentMask, LinkLayerType, LinkMessage,
@@ -101,6 +102,17 @@ pub(super) fn nic(netlink: &Netlink, name: &IfName) -> Result<Nic, KernelError> 
         Err(error) => return Err(error),
     };
     Ok(nic)
+}
+
+/// The addresses of IPv6 that packets which come for them are taken in for by
+/// a device.
+///
+/// Like `ip -6 route show table local dev NIC`.
+pub(super) fn taken_in(netlink: &Netlink, index: u32) -> Result<BTreeSet<IpAddr>, KernelError> {
+    let header = [&[wire::AF_INET6], &[0; 11][..]].concat();
+    let routes = Raw::new(wire::RTM_GETROUTE, &header, &[]);
+    let routes = netlink.raw_dump(&routes, "list routes")?;
+    Ok(routes.iter().filter_map(|raw| wire::taken_for_own(raw, index)).collect())
 }
 
 fn of_link(

@@ -225,6 +225,18 @@ pub(super) fn route(raw: &Raw, index: u32) -> Option<NicRoute> {
     })
 }
 
+/// The address that a route has the host take for its own, if it does so for the
+/// device with that index. Before Linux 4.14 all of IPv6's named the loopback.
+pub(super) fn taken_for_own(raw: &Raw, index: u32) -> Option<IpAddr> {
+    const RTN_LOCAL: u8 = 2;
+    const LOOPBACK: u32 = 1;
+    let parts = Parts::of(&raw.bytes, ROUTE_HEADER)?;
+    let local = raw.kind == RTM_NEWROUTE && parts.header[7] == RTN_LOCAL;
+    let by = parts.number(RTA_OIF)?;
+    (local && (by == index || by == LOOPBACK)).then_some(())?;
+    ip(parts.get(RTA_DST)?)
+}
+
 /// `struct rtvia`: a family, then an address of it.
 fn via_ip(bytes: &[u8]) -> Option<IpAddr> {
     ip(bytes.get(2..)?)
