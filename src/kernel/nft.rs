@@ -4,17 +4,24 @@
 //! A switch in userspace takes frames from a packet socket, which only copies
 //! them: the host hears each frame once from the NIC, and a second time from
 //! the switch's local device. So it is made deaf to one of the two. Both have a
-//! chain in a table of ours from the beginning, and a rule in one of them:
-//! turning from one to the other is one transaction, and no frame is heard
-//! twice or not at all for want of a rule.
+//! chain in a table of ours from the beginning, and turning from one to the
+//! other is one transaction.
+//!
+//! That alone would lose what is inside the switch at that moment, or have it
+//! heard twice. So for a while the host hears both, and each frame once, by
+//! whichever of the two it comes first: what is heard is noted by its first
+//! bytes, and dropped when the other brings it, late as that may be. Which one
+//! is first is not certain: the packet socket is served before the filter, and
+//! now and then the switch is quicker on another processor.
 
-use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_CREATE};
+use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE};
 use nix::errno::Errno;
 
 use super::error::KernelError;
 use super::netlink::Netlink;
 use super::raw::{Raw, attribute, find, nest, text};
 use crate::model::names::IfName;
+use crate::plan::attach::Ear;
 
 // linux/netfilter/nfnetlink.h and nf_tables.h
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
@@ -26,6 +33,8 @@ const NFT_MSG_DELTABLE: u16 = 2;
 const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_NEWRULE: u16 = 6;
 const NFT_MSG_DELRULE: u16 = 8;
+const NFT_MSG_NEWSET: u16 = 9;
+const NFT_MSG_DELSET: u16 = 11;
 const NFPROTO_NETDEV: u8 = 5;
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_TABLE_USERDATA: u16 = 6;
@@ -39,6 +48,17 @@ const NFTA_HOOK_DEV: u16 = 3;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_SET_TABLE: u16 = 1;
+const NFTA_SET_NAME: u16 = 2;
+const NFTA_SET_FLAGS: u16 = 3;
+const NFTA_SET_KEY_TYPE: u16 = 4;
+const NFTA_SET_KEY_LEN: u16 = 5;
+const NFTA_SET_DESC: u16 = 9;
+const NFTA_SET_ID: u16 = 10;
+const NFTA_SET_TIMEOUT: u16 = 11;
+const NFTA_SET_DESC_SIZE: u16 = 1;
+const NFT_SET_TIMEOUT: u32 = 0x10;
+const NFT_SET_EVAL: u32 = 0x20;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
@@ -46,20 +66,43 @@ const NFTA_IMMEDIATE_DREG: u16 = 1;
 const NFTA_IMMEDIATE_DATA: u16 = 2;
 const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CODE: u16 = 1;
+const NFTA_PAYLOAD_DREG: u16 = 1;
+const NFTA_PAYLOAD_BASE: u16 = 2;
+const NFTA_PAYLOAD_OFFSET: u16 = 3;
+const NFTA_PAYLOAD_LEN: u16 = 4;
+const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
+const NFTA_DYNSET_SET_NAME: u16 = 1;
+const NFTA_DYNSET_OP: u16 = 3;
+const NFTA_DYNSET_SREG_KEY: u16 = 4;
+const NFT_DYNSET_OP_ADD: u32 = 0;
+const NFTA_LOOKUP_SET: u16 = 1;
+const NFTA_LOOKUP_SREG: u16 = 2;
 const NF_DROP: u32 = 0;
+const NF_ACCEPT: u32 = 1;
 const NFT_REG_VERDICT: u32 = 0;
+const NFT_REG_1: u32 = 1;
 const NF_NETDEV_INGRESS: u32 = 0;
 
 /// By which a table is known to be ours; `nft list ruleset` shows it.
 const MARK: &str = "ovsns";
 
-/// Has the host hear nothing from `deaf` and all from `hears`, in the table of
-/// `nic`, which is made if it is not there.
+/// By how many bytes behind the Ethernet header a frame is known: by the most
+/// that it has. They hold the headers of TCP over either family, with the
+/// checksum of all of it; the least is ARP.
+const KNOWN_BY: [u8; 4] = [60, 48, 40, 28];
+/// How long a frame is known; no switch keeps one so long.
+const KNOWN_FOR_MS: u64 = 1000;
+/// How many are, at most. One that finds no room may be heard twice.
+const KNOWN_MAX: u32 = 65536;
+
+/// Has the host hear of a NIC and of the local device of its switch what `ear`
+/// says, in the table of the NIC, which is made if it is not there.
 ///
 /// Like `nft` with a table `netdev ovsns.NIC` that has a chain `filter hook
-/// ingress` for each device, and `drop` in one of them.
-pub(super) fn listen(nic: &IfName, hears: &IfName, deaf: &IfName) -> Result<(), KernelError> {
-    let asked = |_| format!("have the host hear `{hears}`, and not `{deaf}`");
+/// ingress` for each device, and in it `drop`, or `@nh,0,480 @heard-local-60
+/// drop` and `add @heard-nic-60 { @nh,0,480 } accept`.
+pub(super) fn listen(nic: &IfName, local: &IfName, ear: Ear) -> Result<(), KernelError> {
+    let asked = |_| format!("have the host hear each frame of `{nic}` and `{local}` once");
     let netlink = Netlink::netfilter()?;
     let table = table(nic);
     let mut batch = Vec::new();
@@ -74,18 +117,49 @@ pub(super) fn listen(nic: &IfName, hears: &IfName, deaf: &IfName) -> Result<(), 
                 NFT_MSG_NEWTABLE,
                 &[named, attribute(NFTA_TABLE_USERDATA, &comment)],
             ));
-            for device in [hears, deaf] {
+            for device in [nic, local] {
                 batch.push(new_chain(&table, device));
             }
         }
         Owner::Us => {}
         Owner::Others => return Err(KernelError::new(asked(0), Errno::EEXIST)),
     }
-    for device in [hears, deaf] {
+    // Those that are there stay as they are.
+    batch.extend(sets().map(|(heard, bytes)| new_set(&table, heard, bytes)));
+    for device in [nic, local] {
         let chain = text(NFTA_RULE_CHAIN, device.as_str());
         batch.push(message(NFT_MSG_DELRULE, &[text(NFTA_RULE_TABLE, &table), chain]));
     }
-    batch.push(new_drop(&table, deaf));
+    let drop_all = new_rule(&table, nic, &[immediate(NF_DROP)]);
+    // What was heard of `other` is not heard of `device`.
+    let but = |device: &IfName, other: Heard| {
+        let again = |bytes| [load(bytes), known(other, bytes), immediate(NF_DROP)];
+        KNOWN_BY.map(|bytes| new_rule(&table, device, &again(bytes)))
+    };
+    let noted = |device: &IfName, as_heard: Heard| {
+        let first = |bytes| [load(bytes), note(as_heard, bytes), immediate(NF_ACCEPT)];
+        KNOWN_BY.map(|bytes| new_rule(&table, device, &first(bytes)))
+    };
+    match ear {
+        Ear::Either => {
+            batch.extend(but(nic, Heard::Local));
+            batch.extend(noted(nic, Heard::Nic));
+            batch.extend(but(local, Heard::Nic));
+            batch.extend(noted(local, Heard::Local));
+        }
+        Ear::LocalOnce => {
+            batch.push(drop_all);
+            batch.extend(but(local, Heard::Nic));
+            batch.extend(noted(local, Heard::Local));
+        }
+        Ear::Local => {
+            batch.push(drop_all);
+            batch.extend(sets().map(|(heard, bytes)| {
+                let named = text(NFTA_SET_NAME, &set(heard, bytes));
+                message(NFT_MSG_DELSET, &[text(NFTA_SET_TABLE, &table), named])
+            }));
+        }
+    }
     commit(&netlink, batch, asked)
 }
 
@@ -177,13 +251,79 @@ fn new_chain(table: &str, device: &IfName) -> (Raw, u16) {
     message(NFT_MSG_NEWCHAIN, &[table, name, hook, text(NFTA_CHAIN_TYPE, "filter")])
 }
 
-fn new_drop(table: &str, device: &IfName) -> (Raw, u16) {
-    let verdict = nest(NFTA_DATA_VERDICT, &[big(NFTA_VERDICT_CODE, NF_DROP)]);
-    let immediate = nest(
-        NFTA_EXPR_DATA,
-        &[big(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT), nest(NFTA_IMMEDIATE_DATA, &[verdict])],
-    );
-    let drop = nest(NFTA_LIST_ELEM, &[text(NFTA_EXPR_NAME, "immediate"), immediate]);
+/// By which of the two a frame was heard.
+#[derive(Debug, Clone, Copy)]
+enum Heard {
+    Nic,
+    Local,
+}
+
+/// A set of frames that were heard and are known by so many bytes.
+fn set(heard: Heard, bytes: u8) -> String {
+    match heard {
+        Heard::Nic => format!("heard-nic-{bytes}"),
+        Heard::Local => format!("heard-local-{bytes}"),
+    }
+}
+
+fn sets() -> impl Iterator<Item = (Heard, u8)> {
+    let of = |heard| KNOWN_BY.map(|bytes| (heard, bytes));
+    of(Heard::Nic).into_iter().chain(of(Heard::Local))
+}
+
+fn new_set(table: &str, heard: Heard, bytes: u8) -> (Raw, u16) {
+    message(
+        NFT_MSG_NEWSET,
+        &[
+            text(NFTA_SET_TABLE, table),
+            text(NFTA_SET_NAME, &set(heard, bytes)),
+            big(NFTA_SET_FLAGS, NFT_SET_EVAL | NFT_SET_TIMEOUT),
+            // Bytes without a meaning.
+            big(NFTA_SET_KEY_TYPE, 0),
+            big(NFTA_SET_KEY_LEN, bytes.into()),
+            // By which rules of the same transaction could name it.
+            big(NFTA_SET_ID, bytes.into()),
+            nest(NFTA_SET_DESC, &[big(NFTA_SET_DESC_SIZE, KNOWN_MAX)]),
+            attribute(NFTA_SET_TIMEOUT, &KNOWN_FOR_MS.to_be_bytes()),
+        ],
+    )
+}
+
+fn new_rule(table: &str, device: &IfName, expressions: &[DefaultNla]) -> (Raw, u16) {
     let (table, chain) = (text(NFTA_RULE_TABLE, table), text(NFTA_RULE_CHAIN, device.as_str()));
-    message(NFT_MSG_NEWRULE, &[table, chain, nest(NFTA_RULE_EXPRESSIONS, &[drop])])
+    // Behind those that are there.
+    let (raw, flags) =
+        message(NFT_MSG_NEWRULE, &[table, chain, nest(NFTA_RULE_EXPRESSIONS, expressions)]);
+    (raw, flags | NLM_F_APPEND)
+}
+
+fn expression(name: &str, data: &[DefaultNla]) -> DefaultNla {
+    nest(NFTA_LIST_ELEM, &[text(NFTA_EXPR_NAME, name), nest(NFTA_EXPR_DATA, data)])
+}
+
+fn immediate(verdict: u32) -> DefaultNla {
+    let verdict = nest(NFTA_DATA_VERDICT, &[big(NFTA_VERDICT_CODE, verdict)]);
+    let data = nest(NFTA_IMMEDIATE_DATA, &[verdict]);
+    expression("immediate", &[big(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT), data])
+}
+
+/// The first bytes of a frame; a rule ends here for one that has fewer.
+fn load(bytes: u8) -> DefaultNla {
+    let from = [big(NFTA_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER), big(NFTA_PAYLOAD_OFFSET, 0)];
+    let [base, offset] = from;
+    let (to, length) = (big(NFTA_PAYLOAD_DREG, NFT_REG_1), big(NFTA_PAYLOAD_LEN, bytes.into()));
+    expression("payload", &[to, base, offset, length])
+}
+
+/// Notes what was loaded.
+fn note(heard: Heard, bytes: u8) -> DefaultNla {
+    let name = text(NFTA_DYNSET_SET_NAME, &set(heard, bytes));
+    let how = big(NFTA_DYNSET_OP, NFT_DYNSET_OP_ADD);
+    expression("dynset", &[name, how, big(NFTA_DYNSET_SREG_KEY, NFT_REG_1)])
+}
+
+/// Whether what was loaded is known; a rule ends here if it is not.
+fn known(heard: Heard, bytes: u8) -> DefaultNla {
+    let name = text(NFTA_LOOKUP_SET, &set(heard, bytes));
+    expression("lookup", &[name, big(NFTA_LOOKUP_SREG, NFT_REG_1)])
 }

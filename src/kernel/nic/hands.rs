@@ -169,8 +169,8 @@ impl NicHands {
             NicStep::Settle { device, addresses } => self.settle(device, addresses).await,
             NicStep::Drain { nic, local } => self.drain(nic, local).await,
             NicStep::Carry { from, to, load } => self.carry(from, to, load),
-            NicStep::Listen { nic, hears, deaf: Some(deaf) } => nft::listen(nic, hears, deaf),
-            NicStep::Listen { nic, deaf: None, .. } => nft::listen_to_all(nic),
+            NicStep::Listen { nic, local, ear } => nft::listen(nic, local, *ear),
+            NicStep::ListenToAll { nic } => nft::listen_to_all(nic),
             NicStep::Enter { device, load } => {
                 self.add_all(entered(&self.netlink, device, device, load)?)
             }

@@ -10,4 +10,4 @@ pub mod step;
 
 pub use preflight::{Facts, Preflight, preflight};
 pub use sequence::{Attached, Home, attach, home};
-pub use step::{NicStage, NicStep};
+pub use step::{Ear, NicStage, NicStep};

@@ -15,6 +15,12 @@
 //! reverse path filter that is strict would drop what comes in by the one
 //! device while routes still leave by the other, so it is loose meanwhile.
 //!
+//! A switch in userspace only gets copies of the NIC's frames, and hands them on
+//! when it comes to it. So the host hears the NIC until the new port works, then
+//! the local device, and in between each frame once, from whichever it comes
+//! first. What such a switch does while it takes in a port, which may be
+//! nothing for a tenth of a second, costs nobody anything.
+//!
 //! The way home looks at what is there, not at how far anybody came: it is the
 //! same whether it is gone on purpose, after a failure or after a crash, and
 //! going it again finds nothing to do.
@@ -24,7 +30,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::step::{Load, NicStage, NicStep};
+use super::step::{Ear, Load, NicStage, NicStep};
 use crate::model::names::IfName;
 use crate::model::nic::{Neighbour, Nic, NicAddress};
 use crate::model::topology::Backend;
@@ -121,7 +127,7 @@ pub fn attach(attached: &Attached) -> Vec<NicStage> {
     let given = in_order_of_giving(&nic.addresses).map(staged).collect();
     stages.give(name, stand_in, given);
     if *userspace {
-        stages.listen(name, name, Some(stand_in));
+        stages.listen(attached, Ear::Either);
     }
     stages.generates(nic, name, NO_ADDRESSES);
     if !nic.link.up {
@@ -133,13 +139,15 @@ pub fn attach(attached: &Attached) -> Vec<NicStage> {
         stages.push(NicStep::Settle { device: stand_in.clone(), addresses });
     }
     if *userspace {
-        stages.push(NicStep::Drain { nic: name.clone(), local: stand_in.clone() });
-    }
-    if *userspace {
-        stages.listen(name, stand_in, Some(name));
+        stages.drain(attached);
+        stages.listen(attached, Ear::LocalOnce);
     }
     stages.carry(name, stand_in, load(nic));
     stages.take(name, &nic.addresses);
+    if *userspace {
+        stages.drain(attached);
+        stages.listen(attached, Ear::Local);
+    }
     if let (Some(mode), Some(_)) = (nic.link.generates, local.link.generates) {
         stages.push(NicStep::Generates { device: stand_in.clone(), mode });
     }
@@ -161,7 +169,7 @@ pub fn home(attached: &Attached, nic: &Nic, local: Option<&Nic>, why: Home) -> V
     let mut stages = Stages::default();
     if attached.userspace && undo {
         // First of all: should anything below fail, the host hears its NIC.
-        stages.listen(name, name, None);
+        stages.push(NicStep::ListenToAll { nic: name.clone() });
     }
     stages.loosen(&[nic]);
     stages.loosen(local.as_slice());
@@ -184,7 +192,15 @@ pub fn home(attached: &Attached, nic: &Nic, local: Option<&Nic>, why: Home) -> V
         }
     }
     if attached.userspace && !undo {
-        stages.listen(name, name, Some(stand_in));
+        if !carried.load.is_empty() {
+            // What the local device brings just before the NIC is heard is known
+            // then. Who comes again after a crash may find no port any more, and
+            // must not listen to a switch alone.
+            stages.listen(attached, Ear::LocalOnce);
+        }
+        stages.listen(attached, Ear::Either);
+        // With its port goes what is still inside.
+        stages.drain(attached);
     }
     if local.is_some() {
         let port = FabricStep::DeletePort(attached.port.clone());
@@ -195,7 +211,7 @@ pub fn home(attached: &Attached, nic: &Nic, local: Option<&Nic>, why: Home) -> V
     }
     stages.put_back(attached, nic, local, undo);
     if attached.userspace && !undo {
-        stages.listen(name, name, None);
+        stages.push(NicStep::ListenToAll { nic: name.clone() });
     }
     if let Some(local) = local {
         if local.link.checksums != attached.local.link.checksums
@@ -340,9 +356,14 @@ impl Stages {
         }
     }
 
-    fn listen(&mut self, nic: &IfName, hears: &IfName, deaf: Option<&IfName>) {
-        let (nic, hears, deaf) = (nic.clone(), hears.clone(), deaf.cloned());
-        self.push(NicStep::Listen { nic, hears, deaf });
+    fn listen(&mut self, attached: &Attached, ear: Ear) {
+        let (nic, local) = attached.names();
+        self.push(NicStep::Listen { nic: nic.clone(), local: local.clone(), ear });
+    }
+
+    fn drain(&mut self, attached: &Attached) {
+        let (nic, local) = attached.names();
+        self.push(NicStep::Drain { nic: nic.clone(), local: local.clone() });
     }
 
     /// Gives the NIC its addresses: with the flags that each had, but usable at

@@ -120,17 +120,34 @@ pub enum NicStep {
         /// The addresses, in the order in which they go.
         addresses: Vec<NicAddress>,
     },
-    /// Has the host hear nothing from `deaf` (frames still reach a switch in
-    /// userspace, which takes them before), and all from `hears` again. Both
-    /// with one stroke.
+    /// Says what the host hears of a NIC and of the local device of a switch in
+    /// userspace, which gets the same frames. All with one stroke.
     Listen {
         /// The NIC, whose name the filter has.
         nic: IfName,
-        /// The device that it hears.
-        hears: IfName,
-        /// The device that it does not hear; `None` takes the filter away.
-        deaf: Option<IfName>,
+        /// The switch's local device.
+        local: IfName,
+        /// What it hears of them.
+        ear: Ear,
     },
+    /// Has the host hear all of a NIC and its switch.
+    ListenToAll {
+        /// The NIC.
+        nic: IfName,
+    },
+}
+
+/// What the host hears of two devices that get the same frames. The switch
+/// takes them before they are heard or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ear {
+    /// Each frame once, by whichever of the two it comes first.
+    Either,
+    /// The local device, each frame once: not those that the NIC brought before,
+    /// nor those from the NIC later.
+    LocalOnce,
+    /// The local device alone.
+    Local,
 }
 
 /// What leaves by a device.
@@ -198,10 +215,14 @@ impl fmt::Display for NicStep {
             Self::Take { device, addresses } => {
                 write!(f, "- addresses on {device}: {}", nets(addresses))
             }
-            Self::Listen { hears, deaf: Some(deaf), .. } => {
-                write!(f, "~ the host hears {hears}, and not {deaf}")
+            Self::Listen { nic, local, ear: Ear::Either } => {
+                write!(f, "~ the host hears each frame once, from {nic} or {local}")
             }
-            Self::Listen { hears, deaf: None, .. } => write!(f, "~ the host hears {hears}"),
+            Self::Listen { local, ear: Ear::LocalOnce, .. } => {
+                write!(f, "~ the host hears each frame once, from {local}")
+            }
+            Self::Listen { local, ear: Ear::Local, .. } => write!(f, "~ the host hears {local}"),
+            Self::ListenToAll { nic } => write!(f, "~ the host hears {nic}"),
         }
     }
 }
