@@ -11,12 +11,9 @@
 //! family, a default route of each, a routing table that only one address uses,
 //! a route of two ways, a static neighbour.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::process::Command;
+use std::io::Write;
+use std::process::ChildStdin;
 use std::time::Duration;
-
-use nix::sys::signal::Signal;
 
 use crate::{Running, Skip, Tool, World, until};
 
@@ -73,20 +70,23 @@ const PINGED: [&str; 4] = ["198.18.6.1", "198.18.7.1", "fd00:6::1", "fd00:7::1"]
 
 /// How long everything is watched before and after what may disturb it.
 const BEFORE: Duration = Duration::from_millis(300);
-const AFTER: Duration = Duration::from_millis(1500);
+const AFTER: Duration = Duration::from_millis(1400);
+const BRIEFLY: Duration = Duration::from_millis(100);
 
 /// Who talks to the host, and whom it talks to.
 pub struct Talk {
     echoes: Vec<Running>,
+    /// By which those who measure are told when it matters.
+    counting: Vec<ChildStdin>,
     drips: Vec<Running>,
-    pings: Vec<Running>,
+    beats: Vec<Running>,
 }
 
 /// What a disturbance cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Toll {
-    /// The longest that one line of a TCP connection took to come back, in
-    /// milliseconds; `None` if a connection ended.
+    /// The longest that one line of a TCP connection took to come back, of those
+    /// that went out meanwhile, in milliseconds; `None` if a connection ended.
     pub gap_ms: Option<f64>,
     /// Pings that were not answered, of one every 2 ms to each address.
     pub lost: usize,
@@ -141,22 +141,35 @@ impl World {
             drip.line_with("20");
             drip
         });
-        let pings = PINGED.map(|to| {
-            let line = format!("exec ping -n -i 0.002 {to} >{} 2>&1", heard(to));
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", ROUTER, "sh", "-c", &line]);
-            let ping = self.start_command(&mut command);
-            until("pings are answered", || !answers(to).is_empty());
-            ping
+        let beats = PINGED.map(|to| {
+            let mut beat = self.start_command(&mut Tool::Beat.command(Some(ROUTER), to));
+            beat.line_with("answered");
+            beat
         });
         std::thread::sleep(BEFORE);
-        Talk { echoes: echoes.into(), drips: drips.into(), pings: pings.into() }
+        let mut drips = drips;
+        let counting: Vec<ChildStdin> = drips.each_mut().map(Running::input).into();
+        count(&counting);
+        Talk { counting, echoes: echoes.into(), drips: drips.into(), beats: beats.into() }
+    }
+}
+
+/// Has those who measure begin to, or end.
+fn count(counting: &[ChildStdin]) {
+    for mut one in counting {
+        // One that has ended says so itself, by its exit status.
+        let _ = one.write_all(b"\n");
     }
 }
 
 impl Talk {
     /// Goes on for a while, ends, and says what it cost.
     pub fn end(self) -> Toll {
+        // What was held up by the last step.
+        std::thread::sleep(BRIEFLY);
+        count(&self.counting);
+        drop(self.counting);
+        // Nobody who was cut off for a second has to be missed.
         std::thread::sleep(AFTER);
         let gaps = self.drips.into_iter().map(|drip| {
             let ended = drip.finish();
@@ -166,35 +179,17 @@ impl Talk {
         });
         let gap_ms = gaps.collect::<Option<Vec<f64>>>();
         drop(self.echoes);
-        for ping in self.pings {
-            ping.signal(Signal::SIGINT);
-            ping.finish();
-        }
         let mut toll = Toll { gap_ms: None, lost: 0, doubled: 0, answered: 0 };
         toll.gap_ms = gap_ms.and_then(|gaps| gaps.into_iter().reduce(f64::max));
-        for to in PINGED {
-            let answers = answers(to);
-            let once: BTreeSet<u64> = answers.iter().copied().collect();
-            toll.answered += once.len();
-            toll.doubled += answers.len() - once.len();
-            // Those after the last answer were still on their way.
-            let last = once.last().copied().unwrap_or(0);
-            toll.lost += usize::try_from(last).expect("few") - once.len();
+        for beat in self.beats {
+            let said = beat.finish().ok().stdout;
+            let last = said.lines().last().unwrap_or_default();
+            let numbers: Vec<usize> = last.split(' ').filter_map(|it| it.parse().ok()).collect();
+            let [lost, doubled, once] = numbers[..] else { panic!("`{last}` instead of counts") };
+            toll.lost += lost;
+            toll.doubled += doubled;
+            toll.answered += once;
         }
         toll
     }
-}
-
-fn heard(to: &str) -> String {
-    format!("ping.{to}")
-}
-
-/// The numbers of the pings that were answered, as often as they were.
-fn answers(to: &str) -> Vec<u64> {
-    let text = fs::read_to_string(heard(to)).unwrap_or_default();
-    let number = |line: &str| {
-        let (_, rest) = line.split_once("bytes from")?.1.split_once("icmp_seq=")?;
-        rest.split(' ').next()?.parse().ok()
-    };
-    text.lines().filter_map(number).collect()
 }

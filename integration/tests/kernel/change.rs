@@ -26,8 +26,8 @@ impl Flow {
     pub(crate) fn finish(self) -> Duration {
         let said = self.drip.finish().ok().stdout;
         let most = said.lines().find_map(|line| line.strip_prefix("most "));
-        let most = most.and_then(|ms| ms.parse().ok());
-        Duration::from_millis(most.expect("it says so at its end"))
+        let most: Option<f64> = most.and_then(|ms| ms.parse().ok());
+        Duration::from_secs_f64(most.expect("it says so at its end") / 1000.0)
     }
 }
 

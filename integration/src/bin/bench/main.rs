@@ -33,6 +33,8 @@ struct Asked {
     all: bool,
     rounds: usize,
     mininet_rounds: usize,
+    /// Not at real-time priority, where that is the rule.
+    ordinary: bool,
 }
 
 /// The tables.
@@ -84,7 +86,7 @@ fn outside() -> ExitCode {
             },
             Part::Shapes => shapes::compare_all(&asked),
             Part::Throughput => traffic::compare(asked.rounds),
-            Part::Attach => attach::compare(asked.rounds),
+            Part::Attach => attach::compare(asked.rounds, asked.ordinary),
         };
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -96,7 +98,8 @@ impl Asked {
         let rounds = std::env::var("OVSNS_BENCH_ROUNDS").ok();
         let rounds = rounds.and_then(|it| it.parse().ok()).unwrap_or(5);
         let (parts, counts) = (Vec::new(), Vec::new());
-        let mut asked = Self { parts, counts, all: false, rounds, mininet_rounds: 3 };
+        let (all, ordinary) = (false, false);
+        let mut asked = Self { parts, counts, all, rounds, mininet_rounds: 3, ordinary };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut number = || match words.next().and_then(|it| it.parse().ok()) {
@@ -109,6 +112,7 @@ impl Asked {
                 "throughput" => asked.parts.push(Part::Throughput),
                 "attach" => asked.parts.push(Part::Attach),
                 "--all" => asked.all = true,
+                "--ordinary" => asked.ordinary = true,
                 "--rounds" => asked.rounds = number()?,
                 "--mininet-rounds" => asked.mininet_rounds = number()?,
                 _ => match word.parse() {
