@@ -296,7 +296,12 @@ fn warnings() {
     assert_eq!(found.refusals, []);
     let ovs = Wish { backend: Backend::Ovs, userspace: true, ..wish() };
     let userspace = preflight(&eth0(), &Facts { forward_drop: true, ..Facts::default() }, &ovs);
-    insta::assert_snapshot!([found.warnings, userspace.warnings].concat().join("\n"));
+    let stp = Wish { stp: true, ..wish() };
+    let spanning = preflight(&eth0(), &Facts::default(), &stp);
+    let none = preflight(&eth0(), &Facts::default(), &Wish { userspace: true, ..stp });
+    assert!(!none.warnings.iter().any(|it| it.contains("forward delay")), "it hears the NIC");
+    let all = [found.warnings, userspace.warnings, spanning.warnings];
+    insta::assert_snapshot!(all.concat().join("\n"));
 }
 
 #[test]

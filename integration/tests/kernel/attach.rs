@@ -272,6 +272,87 @@ pub(crate) fn what_changed_meanwhile_goes_home_too(world: &World) -> Verdict {
     changed_meanwhile(world, "linux")
 }
 
+/// router:lan0 -- eth0
+pub(crate) fn what_changed_meanwhile_goes_home_from_open_vswitch(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    changed_meanwhile(world, "ovs")
+}
+
+/// A lab with the NIC in a switch with a spanning tree, whose port passes
+/// nothing for some seconds.
+fn spanning(world: &World, backend: &str) {
+    let switch = format!("s1: {{ backend: {backend}, stp: true }}");
+    let file =
+        format!("name: up\nswitches: {{ {switch} }}\nuplinks: {{ eth0: {{ switch: s1 }} }}\n");
+    world.file("up.yaml", &file);
+}
+
+/// router:lan0 -- eth0
+pub(crate) fn into_a_bridge_with_a_spanning_tree(world: &World) -> Verdict {
+    let before = host(world)?;
+    spanning(world, "linux");
+    world.ovsns("up up.yaml").ok().says("twice the forward delay of `s1`");
+    answers(world);
+    world.ovsns("down up").ok();
+    Host::look(world).must_be(&before);
+    Ok(())
+}
+
+/// The host hears its NIC until the switch does.
+///
+/// router:lan0 -- eth0
+pub(crate) fn into_an_open_vswitch_with_a_spanning_tree(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    let before = host(world)?;
+    spanning(world, "ovs");
+    let talk = world.talk();
+    let said = world.ovsns("up up.yaml").ok();
+    let toll = talk.end();
+    assert!(!said.stderr.contains("forward delay"), "{said}");
+    assert!(toll.gap_ms.is_some_and(|gap| gap < 900.0), "{toll:?}");
+    answers(world);
+    world.ovsns("down up").ok();
+    Host::look(world).must_be(&before);
+    Ok(())
+}
+
+/// router:lan0 -- eth0
+pub(crate) fn the_way_to_the_ssh_client_has_to_lead_there(world: &World) -> Verdict {
+    let before = host(world)?;
+    let attach = || {
+        let mut command = world.command();
+        command.args(["attach", "eth0"]);
+        command.env("SSH_CONNECTION", "203.0.113.1 5022 198.18.6.1 22").output().expect("ovsns")
+    };
+    let output = attach();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    world.ovsns("detach eth0").ok();
+    Host::look(world).must_be(&before);
+    // Somebody, such as a routing daemon, has the way lead over the NIC again. He
+    // may come too late, after the check.
+    world.file("routing", "while :; do ip -force -batch routes 2>/dev/null; done");
+    let refused = (0..10).find_map(|_| {
+        let route = "route replace 203.0.113.1/32 via 198.18.6.254 dev eth0 onlink\n";
+        world.file("routes", &route.repeat(100));
+        let daemon = world.start("sh routing");
+        let output = attach();
+        drop(daemon);
+        until("it is over", || !world.processes().iter().any(|(_, line)| line.contains("routes")));
+        if output.status.success() {
+            world.ovsns("detach eth0").ok();
+        }
+        (!output.status.success()).then_some(output)
+    });
+    let output = refused.expect("it was always too late");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the way to 203.0.113.1"), "{said}");
+    world.attempt("ip route del 203.0.113.1/32");
+    Host::look(world).must_be(&before);
+    answers(world);
+    Ok(())
+}
+
 /// n1 -- s1 -- eth0 -- router
 pub(crate) fn nodes_reach_the_network(world: &World) -> Verdict {
     world.lan()?;

@@ -218,6 +218,14 @@ const BEHIND_A_HYPERVISOR: [(&str, &str); 6] = [
 
 fn warnings(nic: &Nic, facts: &Facts, wish: &Wish, found: &mut Preflight) {
     let (name, switch) = (&nic.link.name, &wish.switch);
+    if wish.stp && !wish.userspace {
+        // The kernel gives all frames of a port to its switch, which takes none
+        // in until the tree has decided.
+        found.warn(format!(
+            "this host has no network on `{name}` for twice the forward delay of `{switch}`, while \
+             its spanning tree looks at the new port"
+        ));
+    }
     for manager in &facts.managers {
         found.warn(match manager {
             Manager::NetworkManager => format!(

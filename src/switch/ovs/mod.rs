@@ -673,8 +673,10 @@ fn waiting(
             let down = link.is_some_and(|link| !link.seen.up || !link.seen.carrier);
             let apart = port.interfaces.len() != 1 || gets_copies(port.uuid);
             // Of what others plugged in some never gets a state, such as the
-            // local devices of userspace.
-            let theirs = seen::mark_of(&port.external_ids).is_none();
+            // local devices of userspace. A NIC that is lent has no mark of
+            // ours, and does.
+            let theirs =
+                seen::mark_of(&port.external_ids).is_none() && !ports.contains(port.name.as_str());
             if !touched || local || down || apart || theirs {
                 continue;
             }
