@@ -3,7 +3,9 @@
 //! So a thing that is added passes the same checks as one from a file.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde_json::{Map, Value as Json};
 
 use super::show::{self, Meter};
@@ -256,15 +258,33 @@ pub(super) fn remove_links(file: &mut Json, gone: impl Fn(&Json) -> bool) -> usi
     for link in &removed {
         for end in endpoints(link) {
             let Some((node, interface)) = end.split_once(':') else { continue };
+            // `macvlan:eth0` is no interface of a node.
+            if !things(file, "nodes").contains_key(node) {
+                continue;
+            }
             let interfaces = file["nodes"][node]["interfaces"].as_object_mut();
             interfaces.and_then(|interfaces| interfaces.remove(interface));
+            let interfaces = file["nodes"][node]["interfaces"].as_object();
+            let nets: Vec<IpNet> = interfaces.into_iter().flatten().flat_map(addresses).collect();
             // A route that leaves by it leads nowhere now.
             if let Some(routes) = file["nodes"][node]["routes"].as_array_mut() {
-                routes.retain(|route| route["interface"] != interface);
+                let via = |route: &Json| route["via"].as_str()?.parse::<IpAddr>().ok();
+                let leads = |route: &Json| match (route["interface"].as_str(), via(route)) {
+                    (Some(by), _) => by != interface,
+                    (None, Some(via)) => nets.iter().any(|net| net.contains(&via)),
+                    (None, None) => true,
+                };
+                routes.retain(leads);
             }
         }
     }
     removed.len()
+}
+
+/// The addresses that a file gives to an interface.
+fn addresses((_, interface): (&String, &Json)) -> Vec<IpNet> {
+    let addresses = interface["addresses"].as_array().into_iter().flatten();
+    addresses.filter_map(|address| address.as_str()?.parse().ok()).collect()
 }
 
 #[cfg(test)]

@@ -134,13 +134,18 @@ fn openflow(view: &LabView) -> Vec<Vec<String>> {
 
 /// A row a NIC of the machine.
 fn uplinks(view: &LabView) -> Vec<Vec<String>> {
-    let mut rows = head(&["NIC", "SWITCH", "ADDRESSES ON", "STATE"]);
+    let mut rows = head(&["NIC", "SWITCH OR NODE", "ADDRESSES ON", "STATE"]);
     for uplink in &view.uplinks {
         let state = match &uplink.unconfirmed {
             Some(id) => format!("to be confirmed: `ovsns confirm {id}`"),
             None => "attached".to_owned(),
         };
-        rows.push(vec![uplink.nic.clone(), uplink.switch.clone(), uplink.local.clone(), state]);
+        let at = uplink
+            .switch
+            .clone()
+            .or_else(|| Some(format!("{}:{}", uplink.node.as_ref()?, uplink.interface.as_ref()?)));
+        let on = uplink.local.clone().unwrap_or_else(|| "-".to_owned());
+        rows.push(vec![uplink.nic.clone(), at.unwrap_or_default(), on, state]);
     }
     rows
 }

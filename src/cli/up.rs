@@ -31,7 +31,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
         return plan::show(&lab, false).await;
     }
     let mut engine = input::engine(&format!("ovsns up (lab {})", lab.name)).await?;
-    engine.wish(Wishes { confirm_s: None, ssh: super::attach::ssh_peer() });
+    engine.wish(Wishes { ssh: super::attach::ssh_peer(), ..Wishes::default() });
     input::tell_backend(&mut engine, &lab).await?;
     let start = Instant::now();
     let mut meter = Meter::new(&format!("up {}", lab.name));

@@ -14,7 +14,7 @@ use crate::engine::{Engine, EngineError, Status};
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
 use crate::model::world::{KernelRoute, SeenLease, SeenNode, World};
-use crate::plan::attach::Attached;
+use crate::plan::attach::{Attached, Away};
 use crate::switch::Traffic;
 
 /// What a list of the things of a lab takes.
@@ -90,8 +90,11 @@ pub(super) struct InterfaceView {
     pub(super) lease: Option<LeaseView>,
     /// Added by others.
     pub(super) foreign_addresses: Vec<String>,
-    /// The switch or interface at the other end.
+    /// The switch or interface at the other end, or `macvlan:NIC` or `nic:NIC`.
     pub(super) to: Option<String>,
+    /// Whether that is an interface of a node.
+    #[serde(skip)]
+    is_cable: bool,
 }
 
 /// An address that an interface has for a time.
@@ -120,13 +123,17 @@ pub(super) struct RouteView {
     pub(super) metric: u32,
 }
 
-/// A NIC of the machine that is a port of a switch.
+/// A NIC of the machine that is a port of a switch, or in a node.
 #[derive(Debug, Serialize)]
 pub(super) struct UplinkView {
     pub(super) nic: String,
-    pub(super) switch: String,
+    /// The switch of which it is a port.
+    pub(super) switch: Option<String>,
     /// The local device, which has the machine's addresses.
-    pub(super) local: String,
+    pub(super) local: Option<String>,
+    /// The node that it is in, and its interface.
+    pub(super) node: Option<String>,
+    pub(super) interface: Option<String>,
     /// What to confirm within how long, if that is still to be done.
     pub(super) unconfirmed: Option<String>,
 }
@@ -179,15 +186,27 @@ impl LabView {
 }
 
 fn uplinks(engine: &Engine, lab: &LabName) -> Result<Vec<UplinkView>, EngineError> {
-    let Attachments { nics, change, boot: _, clients: _ } = engine.attachments(lab)?;
+    let Attachments { nics, change, moved, boot: _, clients: _ } = engine.attachments(lab)?;
     let change = change.filter(|change| change.proved);
+    let unconfirmed =
+        |nic: &IfName| change.as_ref().filter(|c| c.nics.contains(nic)).map(|c| c.id.clone());
     let view = |(nic, attached): (&IfName, &Attached)| UplinkView {
         nic: nic.to_string(),
-        switch: attached.switch.name.to_string(),
-        local: attached.local.link.name.to_string(),
-        unconfirmed: change.as_ref().filter(|c| c.nics.contains(nic)).map(|c| c.id.clone()),
+        switch: Some(attached.switch.name.to_string()),
+        local: Some(attached.local.link.name.to_string()),
+        node: None,
+        interface: None,
+        unconfirmed: unconfirmed(nic),
     };
-    Ok(nics.iter().map(view).collect())
+    let lent = |(nic, away): (&IfName, &Away)| UplinkView {
+        nic: nic.to_string(),
+        switch: None,
+        local: None,
+        node: Some(away.loan.node.to_string()),
+        interface: Some(away.loan.device.to_string()),
+        unconfirmed: unconfirmed(nic),
+    };
+    Ok(nics.iter().map(view).chain(moved.iter().map(lent)).collect())
 }
 
 fn state(status: &Status) -> &'static str {
@@ -239,8 +258,13 @@ fn nodes(lab: &LabName, world: &World) -> Vec<NodeView> {
                 Some(Thing::Interface(_, interface, far)) => (interface.to_string(), far),
                 _ => (device.to_string(), None),
             };
+            let macvlan = seen.macvlans.get(device).and_then(|macvlan| macvlan.nic.as_ref());
+            let nic = macvlan.map(|nic| format!("macvlan:{nic}"));
+            let nic = nic.or_else(|| Some(format!("nic:{}", seen.moved.get(device)?)));
+            let is_cable = far.is_some();
             let to = match far {
                 Some((node, interface)) => Some(format!("{node}:{interface}")),
+                None if nic.is_some() => nic,
                 None => switch_of.get(&format!("{name}:{interface}")).map(|s| (*s).to_owned()),
             };
             let texts = |set: Option<&std::collections::BTreeSet<ipnet::IpNet>>| {
@@ -258,6 +282,7 @@ fn nodes(lab: &LabName, world: &World) -> Vec<NodeView> {
                 lease: world.host.leases.get(&(name.clone(), device.clone())).map(lease_view),
                 foreign_addresses: texts(seen.foreign_addresses.get(device)),
                 to,
+                is_cable,
             }
         });
         NodeView {
@@ -309,7 +334,7 @@ fn links(world: &World, nodes: &[NodeView], switches: &[SwitchView]) -> Vec<Link
             let here = format!("{}:{}", node.name, interface.name);
             let Some(to) = &interface.to else { continue };
             // A cable is told of by both its ends.
-            if to.contains(':') && *to < here {
+            if interface.is_cable && *to < here {
                 continue;
             }
             let up = interface.up && interface.carrier;

@@ -26,7 +26,7 @@ use crate::model::topology::{Backend, Datapath, Lab, PortSettings, Uplink};
 use crate::model::world::{PortKind, PortSpec, Questions, SwitchSpec, World};
 use crate::plan::attach::preflight::Wish;
 use crate::plan::attach::{self, Attached, Home, NicStage, Preflight};
-use crate::plan::{Abilities, Refusal, Wanted};
+use crate::plan::{Abilities, Loan, Refusal, Wanted};
 
 /// How long the local device of a switch may take to have the NIC's address.
 const FOLLOWS_WITHIN: Duration = Duration::from_secs(5);
@@ -38,6 +38,8 @@ pub struct Wishes {
     pub confirm_s: Option<u64>,
     /// The other end of the ssh connection that the command came by.
     pub ssh: Option<IpAddr>,
+    /// Whether a NIC may go into a node on which this machine itself depends.
+    pub force: bool,
 }
 
 /// A check that was not passed: the host would not be what it was.
@@ -97,13 +99,17 @@ impl Engine {
         progress: Progress<'_>,
     ) -> Result<Done, EngineError> {
         let attached = self.state.attachments(&lab.name)?;
-        let leaving = self.leaving(&attached, lab).await?;
+        let mut leaving = self.leaving(&attached, lab).await?;
         let missing = self.missing(lab, &attached, &leaving).await?;
+        leaving.extend(self.coming_home(&attached, lab).await?);
+        let to_lend = self.lendable(lab, &attached).await?;
         let mut moved = Moved::default();
         moved.warnings.extend(missing.iter().flat_map(|m| m.preflight.warnings.clone()));
+        moved.warnings.extend(to_lend.warnings);
         if !leaving.is_empty() {
             let earlier = self.state.read(&lab.name)?.lab;
-            let mut without = earlier.unwrap_or_else(|| lab.clone());
+            let earlier = earlier.unwrap_or_else(|| lab.clone());
+            let mut without = earlier.without_moved(&leaving);
             without.uplinks.retain(|nic, _| !leaving.contains(nic));
             let home = self.bring_home(held, &lab.name, leaving, Some(&without)).await?;
             moved.lines.extend(home);
@@ -113,11 +119,11 @@ impl Engine {
             // Who did may have been killed.
             self.keep_host_lease(&lab.name, &attached, this).await?;
         }
-        if missing.is_empty() {
+        if missing.is_empty() && to_lend.loans.is_empty() {
             let done = self.make(held, lab, progress).await?;
             return Ok(Done { moved, ..done });
         }
-        self.attach_all(held, lab, missing, moved, progress).await
+        self.attach_all(held, lab, (missing, to_lend.loans), moved, progress).await
     }
 
     /// What `up` would do about NICs, in lines. They are planned as they are
@@ -127,6 +133,7 @@ impl Engine {
         let leaving = self.leaving(&attached, lab).await?;
         let missing = self.missing(lab, &attached, &leaving).await?;
         let mut moved = Moved::default();
+        moved.warnings.extend(self.lendable(lab, &attached).await?.warnings);
         for nic in &leaving {
             let attached = &attached.nics[nic];
             for stage in self.way_home(attached, Home::Detach)? {
@@ -245,6 +252,7 @@ impl Engine {
                 continue;
             }
             let facts = self.nics()?.facts(&nic.link)?;
+            refusals.extend(self.in_nodes(&nic.link).await?);
             let spec = &settled.switches[&uplink.switch];
             let same_switch =
                 |other: &&IfName| *other != name && lab.uplinks[*other].switch == uplink.switch;
@@ -274,9 +282,13 @@ impl Engine {
     }
 
     /// The other lab that a NIC is attached to, if there is one.
-    fn lab_with(&self, nic: &IfName, but: &LabName) -> Result<Option<LabName>, EngineError> {
+    pub(super) fn lab_with(
+        &self,
+        nic: &IfName,
+        but: &LabName,
+    ) -> Result<Option<LabName>, EngineError> {
         for lab in self.state.labs()? {
-            if lab != *but && self.state.attachments(&lab)?.nics.contains_key(nic) {
+            if lab != *but && self.state.attachments(&lab)?.has(nic) {
                 return Ok(Some(lab));
             }
         }
@@ -288,7 +300,7 @@ impl Engine {
         &mut self,
         held: &Held,
         lab: &Lab,
-        missing: Vec<Missing>,
+        (missing, loans): (Vec<Missing>, Vec<Loan>),
         mut moved: Moved,
         progress: Progress<'_>,
     ) -> Result<Done, EngineError> {
@@ -297,7 +309,12 @@ impl Engine {
         let change = Change {
             id: new_id(),
             command: self.command.clone(),
-            nics: missing.iter().map(|missing| missing.nic.clone()).collect(),
+            nics: missing
+                .iter()
+                .map(|m| &m.nic)
+                .chain(loans.iter().map(|l| &l.nic))
+                .cloned()
+                .collect(),
             why: Why::Undo,
             back_to: self.state.read(name)?.lab,
             proved: false,
@@ -309,7 +326,14 @@ impl Engine {
         let mut watchdog =
             Watchdog::start(&self.state, name).await.map_err(EngineError::NoWatchdog)?;
         held.write_attachments(&attached)?;
-        let done = self.attach_each(held, lab, &missing, &mut attached, &mut moved, progress).await;
+        let done = async {
+            // How they are has to be known before any of them goes.
+            for loan in &loans {
+                self.note(held, loan, &mut attached)?;
+            }
+            self.attach_each(held, lab, &missing, &mut attached, &mut moved, progress).await
+        };
+        let done = done.await;
         let done = match done {
             Ok(done) => done,
             Err(error) => {
@@ -488,10 +512,13 @@ impl Engine {
         held.write_attachments(&attached)?;
         let mut lines = Vec::new();
         for nic in nics {
-            self.leave_host_lease(lab, &attached, &attached.nics[&nic]).await?;
-            lines.extend(self.bring_one_home(&attached.nics[&nic], Home::Detach).await?);
+            if let Some(this) = attached.nics.get(&nic) {
+                self.leave_host_lease(lab, &attached, this).await?;
+            }
+            lines.extend(self.bring_any_home(lab, &attached, &nic, Home::Detach).await?);
             self.release_clients(&mut attached, &nic)?;
             attached.nics.remove(&nic);
+            attached.moved.remove(&nic);
             held.write_attachments(&attached)?;
         }
         if let Some(lab) = back_to {
@@ -517,15 +544,20 @@ impl Engine {
         for nic in &change.nics {
             if let Some(this) = attached.nics.get(nic) {
                 self.leave_host_lease(lab, &attached, this).await?;
-                self.bring_one_home(this, change.why.into()).await?;
             }
+            self.bring_any_home(lab, &attached, nic, change.why.into()).await?;
             self.release_clients(&mut attached, nic)?;
             attached.nics.remove(nic);
+            attached.moved.remove(nic);
             held.write_attachments(&attached)?;
         }
         // The NICs are home; what is left is a lab like any other.
         match &change.back_to {
-            Some(lab) => drop(self.make(held, lab, &mut |_, _| {}).await?),
+            Some(lab) => {
+                // One that has come home does not go again unwatched.
+                self.make(held, &lab.without_moved(&change.nics), &mut |_, _| {}).await?;
+                held.intend(lab)?;
+            }
             None => match self.take_down(held, lab, &mut |_, _| {}).await {
                 Ok(_) | Err(EngineError::NoLab(_)) => {}
                 Err(error) => return Err(error),
@@ -534,6 +566,21 @@ impl Engine {
         attached.change = None;
         held.write_attachments(&attached)?;
         Ok(())
+    }
+
+    /// Brings one NIC home, however it is attached.
+    async fn bring_any_home(
+        &mut self,
+        lab: &LabName,
+        attached: &Attachments,
+        nic: &IfName,
+        why: Home,
+    ) -> Result<Vec<String>, EngineError> {
+        match (attached.nics.get(nic), attached.moved.get(nic)) {
+            (Some(this), _) => self.bring_one_home(this, why).await,
+            (None, Some(away)) => self.bring_back(lab, away).await,
+            (None, None) => Ok(Vec::new()),
+        }
     }
 
     fn way_home(&mut self, attached: &Attached, why: Home) -> Result<Vec<NicStage>, EngineError> {
@@ -609,6 +656,7 @@ impl Engine {
     pub async fn recover(&mut self) -> Result<Vec<String>, EngineError> {
         let mut told = self.recall().await?;
         for lab in self.state.labs()? {
+            told.extend(self.fetch_lost(&lab).await?);
             let attached = self.state.attachments(&lab)?;
             let Some(change) = attached.change else { continue };
             if super::watchdog::wake(&self.state.watch(&lab)) {

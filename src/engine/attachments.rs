@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::names::IfName;
 use crate::model::nic::Client;
 use crate::model::topology::Lab;
-use crate::plan::attach::{Attached, Home};
+use crate::plan::attach::{Attached, Away, Home};
 
 /// The NICs of one lab.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +23,23 @@ pub struct Attachments {
     /// DHCP clients that are held as long as their NIC is a port.
     #[serde(default)]
     pub clients: BTreeMap<IfName, Vec<Client>>,
+    /// Those that are in nodes, or on their way there, by name.
+    #[serde(default)]
+    pub moved: BTreeMap<IfName, Away>,
     /// What is not decided yet.
     pub change: Option<Change>,
+}
+
+impl Attachments {
+    /// Whether a NIC is away from where it belongs.
+    pub fn has(&self, nic: &IfName) -> bool {
+        self.nics.contains_key(nic) || self.moved.contains_key(nic)
+    }
+
+    /// All that are.
+    pub fn all(&self) -> BTreeSet<IfName> {
+        self.nics.keys().chain(self.moved.keys()).cloned().collect()
+    }
 }
 
 /// A change that is taken back, or gone on with, if nobody comes to say that it

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod attach;
 pub mod attachments;
 mod host_leases;
+mod nics;
 mod recall;
 pub mod state;
 pub mod watchdog;
@@ -433,7 +434,7 @@ impl Engine {
         lab: &LabName,
         progress: Progress<'_>,
     ) -> Result<Plan, EngineError> {
-        let nics: BTreeSet<IfName> = self.state.attachments(lab)?.nics.into_keys().collect();
+        let nics = self.state.attachments(lab)?.all();
         if !nics.is_empty() {
             // As long as there is a way to who gave them.
             self.end_leases(lab).await?;

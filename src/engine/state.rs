@@ -270,7 +270,7 @@ impl Held {
     /// When this returns it is on the disk.
     pub fn write_attachments(&self, attached: &Attachments) -> Result<(), StateError> {
         let path = self.directory.join(ATTACHED);
-        if attached.nics.is_empty() && attached.change.is_none() {
+        if attached.all().is_empty() && attached.change.is_none() {
             return remove(&path);
         }
         write_json(&path, &Attachments { boot: boot_id(), ..attached.clone() })?;

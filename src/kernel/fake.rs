@@ -12,11 +12,11 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 
 use super::{Host, KernelError, StepError};
-use crate::model::mark::{Mark, netns};
+use crate::model::mark::{Mac, Mark, netns};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::Dynamic;
 use crate::model::world::{
-    Fabric, HostView, Questions, SeenDevice, SeenDynamic, SeenLease, SeenNode,
+    Fabric, HostView, Questions, SeenDevice, SeenDynamic, SeenLease, SeenMacvlan, SeenNode,
 };
 use crate::plan::{Place, Step, Veth, VethEnd};
 
@@ -89,6 +89,24 @@ impl Memory {
         Ok(())
     }
 
+    /// Something of a NIC's in a node, up.
+    fn add_device(
+        &mut self,
+        node: &NodeName,
+        device: &IfName,
+        alias: &str,
+        mtu: u32,
+    ) -> Result<&mut SeenDevice, Errno> {
+        let devices = &mut self.node(node)?.devices;
+        if devices.contains_key(device) {
+            return Err(Errno::EEXIST);
+        }
+        let (mac, altnames) = (Mac([2, 0, 0, 0, 0, 1]), BTreeSet::new());
+        let seen =
+            SeenDevice { mac, mtu, up: true, carrier: true, alias: alias.to_owned(), altnames };
+        Ok(devices.entry(device.clone()).or_insert(seen))
+    }
+
     /// Deletes a link and all that hangs on it, on both sides.
     fn delete_link(&mut self, at: &Place, device: &IfName) -> Result<(), Errno> {
         self.devices(at)?.remove(device).ok_or(Errno::ENODEV)?;
@@ -99,6 +117,8 @@ impl Memory {
             let node = self.node(node)?;
             node.addresses.remove(device);
             node.checksums.remove(device);
+            node.macvlans.remove(device);
+            node.moved.remove(device);
             node.foreign_addresses.remove(device);
             node.dynamic.remove(device);
             node.routes.retain(|route| route.device != *device);
@@ -145,6 +165,26 @@ impl Memory {
                 gone(self.delete_link(&veth.ends[0].at, &veth.ends[0].device))?;
             }
             Step::DeleteEnd { at, device } => gone(self.delete_link(at, device))?,
+            Step::AddMacvlan(child) => {
+                let mtu = child.mtu.unwrap_or(1500);
+                let there = self.add_device(&child.node, &child.device, &child.alias, mtu)?;
+                there.mac = child.mac.unwrap_or(there.mac);
+                there.altnames.extend(child.altname.clone());
+                let seen = SeenMacvlan { nic: Some(child.nic.clone()), mode: child.mode };
+                self.node(&child.node)?.macvlans.insert(child.device.clone(), seen);
+            }
+            Step::DeleteMacvlan(child) => {
+                gone(self.delete_link(&Place::Node(child.node.clone()), &child.device))?;
+            }
+            Step::LendNic(loan) => {
+                let mtu = loan.mtu.unwrap_or(1500);
+                let there = self.add_device(&loan.node, &loan.device, &loan.mark, mtu)?;
+                there.mac = loan.mac.unwrap_or(there.mac);
+                self.node(&loan.node)?.moved.insert(loan.device.clone(), loan.nic.clone());
+            }
+            Step::ReturnNic(loan) => {
+                self.delete_link(&Place::Node(loan.node.clone()), &loan.device)?;
+            }
             Step::SweepLinks { devices, .. } => {
                 let bridges: BTreeSet<_> = devices.iter().collect();
                 self.fabric.switches.retain(|_, seen| !bridges.contains(&seen.spec.device));

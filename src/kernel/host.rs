@@ -108,6 +108,10 @@ impl LinuxHost {
                 self.delete_end(lab, &end.at, &end.device).await
             }
             Step::DeleteEnd { at, device } => self.delete_end(lab, at, device).await,
+            Step::AddMacvlan(child) => self.add_macvlan(lab, child).await,
+            Step::DeleteMacvlan(child) => self.delete_macvlan(lab, child).await,
+            Step::LendNic(loan) => self.lend_nic(lab, loan).await,
+            Step::ReturnNic(loan) => self.return_nic(lab, loan).await,
             Step::SweepLinks { group, devices } => self.sweep(*group, devices),
             Step::SetLink { at, device, before, after } => {
                 let netlink = self.netlink_at(lab, at).await?;

@@ -12,6 +12,7 @@ pub mod genl;
 pub mod host;
 pub mod inside;
 pub mod leases;
+mod lend;
 pub mod netlink;
 pub mod netns;
 mod nft;

@@ -11,7 +11,8 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol,
 };
 use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop,
+    InfoData, InfoKind, InfoMacVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage, MacVlanMode, Prop,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
@@ -27,8 +28,11 @@ use super::netlink::Netlink;
 use super::netns;
 use crate::model::mark::{GROUP_BIT, Mac, Mark, Thing, birth_mac, group, netns as netns_name};
 use crate::model::names::{IfName, LabName, NodeName};
-use crate::model::topology::Dynamic;
-use crate::model::world::{HostView, KernelRoute, Questions, SeenDevice, SeenDynamic, SeenNode};
+use crate::model::nic::AwayMark;
+use crate::model::topology::{Dynamic, Macvlan};
+use crate::model::world::{
+    HostView, KernelRoute, Questions, SeenDevice, SeenDynamic, SeenMacvlan, SeenNode,
+};
 
 /// How long nodes may take to use the addresses that they were given.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
@@ -221,7 +225,9 @@ pub(super) async fn lab(
 ) -> Result<HostView, KernelError> {
     let lab = &questions.lab;
     let mut view = HostView::default();
+    let mut nics = BTreeMap::new();
     for link in links(host.here())? {
+        nics.extend(IfName::new(&link.name).ok().map(|name| (link.index, name)));
         match IfName::new(&link.name) {
             Ok(name) if link.is_of(lab) => {
                 // Bridges are the business of `switch::linux`, and a loopback
@@ -248,7 +254,7 @@ pub(super) async fn lab(
     let visit = {
         let questions = questions.clone();
         let ethtool = if questions.checksums { Some(host.ethtool()?) } else { None };
-        move |name: &str| look_inside(name, &questions, ethtool.as_ref())
+        move |name: &str| look_inside(name, &questions, &nics, ethtool.as_ref())
     };
     for (name, seen) in host.worker().tour(names, visit).await? {
         let node = name.strip_prefix(&ours).and_then(|node| NodeName::new(node).ok());
@@ -292,7 +298,7 @@ pub(super) async fn settle(
         pause = (pause * 2).min(Duration::from_millis(50));
         let questions = Questions::about(lab);
         let visit = move |name: &str| {
-            let seen = look_inside(name, &questions, None)?;
+            let seen = look_inside(name, &questions, &BTreeMap::new(), None)?;
             let Some(seen) = seen.filter(|seen| seen.unsettled) else { return Ok(false) };
             hurry(&Netlink::new()?, seen.devices.keys())?;
             Ok(true)
@@ -330,34 +336,46 @@ fn mark_of(lab: &LabName, node: &NodeName) -> Mark {
 }
 
 /// What is in the namespace of the calling thread, called `name`; nothing if
-/// it does not carry the mark of that node.
+/// it does not carry the mark of that node. `nics` are the links of the
+/// machine's own namespace by index.
 fn look_inside(
     name: &str,
     questions: &Questions,
+    nics: &BTreeMap<u32, IfName>,
     ethtool: Option<&Ethtool>,
 ) -> Result<Option<SeenNode>, KernelError> {
     let lab = &questions.lab;
     let node = name.split_once('.').and_then(|(_, node)| NodeName::new(node).ok());
     let Some(node) = node else { return Ok(None) };
     let netlink = Netlink::new()?;
-    if loopback(&netlink)?.seen.alias != mark_of(lab, &node).to_string() {
+    let links = links(&netlink)?;
+    let mark = mark_of(lab, &node).to_string();
+    if !links.iter().any(|link| link.name == "lo" && link.seen.alias == mark) {
         return Ok(None);
     }
     let mut seen = SeenNode::default();
-    if !questions.inside {
-        return Ok(Some(seen));
-    }
     let mut names: BTreeMap<u32, IfName> = BTreeMap::new();
-    for link in links(&netlink)? {
+    for link in links {
         // Whoever works in a node may have made bridges and tunnels there.
         let ours = link.group == group(lab) || link.is_of(lab);
-        match IfName::new(&link.name) {
-            Ok(device) if ours && link.kind == Some(InfoKind::Veth) => {
-                names.insert(link.index, device.clone());
-                seen.devices.insert(device, link.seen);
-            }
-            _ => drop(seen.foreign.insert(link.name)),
+        let lent = AwayMark::parse(&link.seen.alias).filter(|lent| lent.lab == *lab);
+        let Ok(device) = IfName::new(&link.name) else {
+            seen.foreign.insert(link.name);
+            continue;
+        };
+        if let Some(lent) = lent {
+            seen.moved.insert(device.clone(), lent.nic);
+        } else if let Some(macvlan) = macvlan(&link, nics).filter(|_| ours) {
+            seen.macvlans.insert(device.clone(), macvlan);
+        } else if !ours || link.kind != Some(InfoKind::Veth) {
+            seen.foreign.insert(link.name);
+            continue;
         }
+        names.insert(link.index, device.clone());
+        seen.devices.insert(device, link.seen);
+    }
+    if !questions.inside {
+        return Ok(Some(seen));
     }
     addresses(&netlink, &names, &mut seen)?;
     routes(&netlink, &names, &mut seen)?;
@@ -368,6 +386,37 @@ fn look_inside(
         seen.checksums = seen.devices.keys().filter_map(ours).collect();
     }
     Ok(Some(seen))
+}
+
+/// What a link is to which of `nics`, if it is a macvlan.
+pub(crate) fn macvlan(link: &Link, nics: &BTreeMap<u32, IfName>) -> Option<SeenMacvlan> {
+    let (mut mode, mut nic, mut elsewhere) = (None, None, false);
+    for attribute in &link.message.attributes {
+        match attribute {
+            LinkAttribute::Link(index) => nic = nics.get(index).cloned(),
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::LinkInfo(infos) => {
+                mode = infos.iter().find_map(|info| match info {
+                    LinkInfo::Data(InfoData::MacVlan(data)) => {
+                        data.iter().find_map(|data| match data {
+                            InfoMacVlan::Mode(mode) => Some(*mode),
+                            _ => None,
+                        })
+                    }
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    let mode = match mode? {
+        MacVlanMode::Private => Macvlan::Private,
+        MacVlanMode::Vepa => Macvlan::Vepa,
+        MacVlanMode::Passthrough => Macvlan::Passthru,
+        // `source` is nobody's of ours.
+        _ => Macvlan::Bridge,
+    };
+    Some(SeenMacvlan { nic: nic.filter(|_| elsewhere), mode })
 }
 
 fn addresses(

@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::addresses::{self, Host, Place};
 use super::flow;
-use super::holds::{Destination, Written, Wrong, listed};
+use super::holds::{Destination, NicMode, Written, Wrong, listed};
 use super::loops::{self, Bridge, Cuts, Sets, Trunk};
 use super::mark::{Mac, Thing};
 use super::names::{BadName, IfName, InterfaceName, LabName, NodeName, SwitchName};
@@ -22,12 +22,12 @@ use super::problem::{At, Found, Position, quoted};
 use super::ranges::Pattern;
 use super::spec::{
     BondSpec, InterfaceSpec, LabSpec, LinkSpec, MirrorSpec, NodeSpec, PolicingSpec, PortKeys,
-    RouteSpec, ShapingSpec, SwitchSpec, TunnelSpec,
+    RouteSpec, ShapingSpec, SwitchSpec, TunnelSpec, UplinkSpec,
 };
 use super::topology::{
-    Bond, BondMode, Dynamic, End, FailMode, Interface, Lab, Lacp, Link, Mirror, Node, Policing,
-    PortSettings, Queue, RSTP_FORWARD_DELAY_S_DEFAULT, Route, Shaping, Switch, SwitchSettings,
-    Tunnel, TunnelKind, Uplink, Vlan, max_age_s,
+    Bond, BondMode, Dynamic, End, FailMode, Interface, Lab, Lacp, Link, Macvlan, Mirror, Node,
+    Policing, PortSettings, Queue, RSTP_FORWARD_DELAY_S_DEFAULT, Route, Shaping, Share, Switch,
+    SwitchSettings, Tunnel, TunnelKind, Uplink, Vlan, max_age_s,
 };
 
 /// How many nodes, switches and links a lab may have: far more than a machine
@@ -54,6 +54,8 @@ pub(super) fn lab(spec: &LabSpec, name: LabName, found: &mut Found) -> Option<La
     draft.name_switches().ok()?;
     draft.name_nodes().ok()?;
     draft.find_ends().ok()?;
+    draft.find_ends_of_nics().ok()?;
+    draft.check_nics();
     draft.name_interfaces();
     draft.check_loops();
     draft.check_prefixes();
@@ -112,6 +114,29 @@ enum EndDraft {
     Switch(usize),
     /// The interface is `None` only until `name_interfaces`.
     Node(usize, Option<InterfaceName>),
+    /// A NIC of the machine, and whether it goes into the node itself.
+    Nic(IfName, NicEnd),
+}
+
+/// The words before the name of a NIC at the end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NicEnd {
+    /// `macvlan:eth0`
+    Child,
+    /// `nic:eth0`
+    Itself,
+}
+
+impl NicEnd {
+    /// What the first half of an end says, unless something of the lab is
+    /// called so.
+    fn of(word: &str) -> Option<Self> {
+        match word {
+            "macvlan" => Some(Self::Child),
+            "nic" => Some(Self::Itself),
+            _ => None,
+        }
+    }
 }
 
 /// What addresses are given to.
@@ -283,6 +308,9 @@ impl<'s> Draft<'s, '_> {
     /// The end that `text` names, if it names one.
     fn end(&self, text: &str) -> Option<EndDraft> {
         let (name, interface) = split_end(text);
+        if let (None, Some(how), Some(nic)) = (self.things.get(name), NicEnd::of(name), interface) {
+            return Some(EndDraft::Nic(IfName::parse(nic).ok()?, how));
+        }
         match (self.things.get(name)?, interface) {
             (Named::Switch(switch), None) => Some(EndDraft::Switch(*switch)),
             (Named::Switch(_), Some(_)) | (Named::Bad, _) => None,
@@ -303,6 +331,13 @@ impl<'s> Draft<'s, '_> {
                     .hint(format!("write `{name}`")),
             ),
             Some(Named::Node(_)) => InterfaceName::parse(interface?).err(),
+            None if NicEnd::of(name).is_some() => match interface {
+                Some(nic) => IfName::parse(nic).err(),
+                None => Some(
+                    Wrong::new(format!("`{name}` alone names no NIC"))
+                        .hint(format!("write `{name}:eth0`")),
+                ),
+            },
             None => match NodeName::new(name) {
                 Err(bad) => Some(of_an_end(bad).into()),
                 Ok(_) if self.names_unsure => None,
@@ -326,9 +361,14 @@ impl<'s> Draft<'s, '_> {
     /// Checks what one entry of `links` says of its links, which begin at
     /// number `first`.
     fn check_link(&mut self, spec: &LinkSpec, first: usize) {
-        let mut cable = false;
+        let (mut cable, mut to_nic) = (false, false);
         for link in &self.links[first..] {
             let [Some(a), Some(b)] = &link.ends else { continue };
+            if let Some(wrong) = self.why_no_nic_link(&a.value, &b.value) {
+                self.found.add(b.at, wrong.message).hint = wrong.hint;
+                self.links_unsure = true;
+                break;
+            }
             let same = match (&a.value, &b.value) {
                 (EndDraft::Switch(a), EndDraft::Switch(b)) if a == b => {
                     Some(self.switches[*a].name.as_str())
@@ -337,22 +377,31 @@ impl<'s> Draft<'s, '_> {
                     cable = true;
                     (a == b).then(|| self.nodes[*a].name.as_str())
                 }
-                _ => None,
+                (EndDraft::Nic(..), _) | (_, EndDraft::Nic(..)) => {
+                    to_nic = true;
+                    None
+                }
+                (EndDraft::Switch(_), _) | (_, EndDraft::Switch(_)) => None,
             };
             if let Some(name) = same {
                 self.found.add(b.at, format!("this link goes from `{name}` to itself"));
                 break;
             }
         }
-        if cable {
+        if cable || to_nic {
+            let this = if cable { "a cable between nodes" } else { "a NIC in a node" };
             for (key, at) in spec.port.said() {
-                self.found.add(
-                    at,
-                    format!("`{key}` is for ports of switches; this is a cable between nodes"),
-                );
+                self.found.add(at, format!("`{key}` is for ports of switches; this is {this}"));
             }
         } else {
             check_port(&spec.port, self.found);
+        }
+        let is_child = |end: &At<EndDraft>| matches!(end.value, EndDraft::Nic(_, NicEnd::Child));
+        let child = self.links[first..].iter().any(|l| l.ends.iter().flatten().any(is_child));
+        if let Some(mode) = spec.mode.filter(|_| !child) {
+            self.found
+                .add(mode.at, "`mode` is for links to a macvlan")
+                .hint("such as `endpoints: [n1:eth0, macvlan:eth1]`");
         }
         if let Some(bond) = &spec.bond {
             let trunk = |link: &LinkDraft| {
@@ -365,6 +414,89 @@ impl<'s> Draft<'s, '_> {
             }
             if let Some(why) = why_lacp(bond_of(&bond.value)) {
                 self.found.add(bond.at, why).hint("write `lacp: active`, or leave it out");
+            }
+        }
+    }
+
+    /// Why a NIC of the machine cannot be at one end of a link with that other
+    /// end, if one is and it cannot.
+    fn why_no_nic_link(&self, a: &EndDraft, b: &EndDraft) -> Option<Wrong> {
+        match (a, b) {
+            (EndDraft::Nic(nic, _), EndDraft::Switch(switch))
+            | (EndDraft::Switch(switch), EndDraft::Nic(nic, _)) => {
+                let switch = &self.switches[*switch].name;
+                let wrong =
+                    Wrong::new(format!("a NIC is linked to a node, and `{switch}` is a switch"));
+                Some(wrong.hint(format!(
+                    "for a port of it write `uplinks: {{ {nic}: {{ switch: {switch} }} }}`"
+                )))
+            }
+            (EndDraft::Nic(..), EndDraft::Nic(..)) => {
+                Some(Wrong::new("a NIC is linked to a node; here one is at both ends"))
+            }
+            (EndDraft::Nic(..), EndDraft::Node(..)) | (EndDraft::Node(..), EndDraft::Nic(..)) => {
+                None
+            }
+            (
+                EndDraft::Switch(_) | EndDraft::Node(..),
+                EndDraft::Switch(_) | EndDraft::Node(..),
+            ) => None,
+        }
+    }
+
+    /// The links that `uplinks` stand for: a node's to a child of a NIC, or to
+    /// the NIC itself.
+    fn find_ends_of_nics(&mut self) -> Result<(), TooMany> {
+        let spec = self.spec;
+        for (nic, uplink) in &spec.uplinks {
+            let how = match uplink.mode.map(|mode| mode.value) {
+                None | Some(NicMode::Bridge) => continue,
+                Some(NicMode::Macvlan) => NicEnd::Child,
+                Some(NicMode::Move) => NicEnd::Itself,
+            };
+            // What is missing was told of by `check_uplink`.
+            let Some(node) = &uplink.node else { continue };
+            self.spend(node.value.count(), nic.at)?;
+            let ends = self.ends(node);
+            let at_nic = At { at: nic.at, value: EndDraft::Nic(nic.value.clone(), how) };
+            let first = self.links.len();
+            self.links.extend(ends.into_iter().map(|end| LinkDraft {
+                at: nic.at,
+                spec: &uplink.link,
+                ends: [end, Some(at_nic.clone())],
+            }));
+            self.check_link(&uplink.link, first);
+        }
+        Ok(())
+    }
+
+    /// A NIC has one use: a port of a switch, the parent of macvlans, or that
+    /// of the node which it is in.
+    fn check_nics(&mut self) {
+        let mut uses: HashMap<&IfName, (&'static str, bool, Position)> = HashMap::new();
+        let ports = self.spec.uplinks.iter().filter(|(_, uplink)| is_port(uplink));
+        for (nic, _) in ports {
+            uses.insert(&nic.value, ("a port of a switch", true, nic.at));
+        }
+        for link in &self.links {
+            for end in link.ends.iter().flatten() {
+                let EndDraft::Nic(nic, how) = &end.value else { continue };
+                let passthru = link.spec.mode.is_some_and(|mode| mode.value == Macvlan::Passthru);
+                let (what, alone) = match how {
+                    NicEnd::Itself => ("in a node", true),
+                    NicEnd::Child if passthru => ("the parent of a `passthru` macvlan", true),
+                    NicEnd::Child => ("the parent of a macvlan", false),
+                };
+                match uses.get(nic) {
+                    Some((other, other_alone, at)) if alone || *other_alone => {
+                        let message = format!("`{nic}` would be {what}, and is {other} at {at}");
+                        self.found
+                            .add(end.at, message)
+                            .hint("a NIC has one use; only macvlans can be several, if none is `passthru`");
+                    }
+                    Some(_) => {}
+                    None => drop(uses.insert(nic, (what, alone, end.at))),
+                }
             }
         }
     }
@@ -540,12 +672,20 @@ impl<'s> Draft<'s, '_> {
         }
         let (mut places, mut hosts, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         let mut of_segment: HashMap<usize, usize> = HashMap::new();
+        let mut of_nic: HashMap<&IfName, usize> = HashMap::new();
         for link in self.links.iter().filter(|link| link.ends.iter().all(Option::is_some)) {
             let switch = link.ends.iter().flatten().find_map(|end| match end.value {
                 EndDraft::Switch(switch) => Some(switch),
-                EndDraft::Node(..) => None,
+                EndDraft::Node(..) | EndDraft::Nic(..) => None,
             });
-            let mut place = switch.and_then(|s| of_segment.get(&segments.root(s)).copied());
+            let nic = link.ends.iter().flatten().find_map(|end| match &end.value {
+                EndDraft::Nic(nic, _) => Some(nic),
+                EndDraft::Node(..) | EndDraft::Switch(_) => None,
+            });
+            let mut place = match nic {
+                Some(nic) => of_nic.get(nic).copied(),
+                None => switch.and_then(|s| of_segment.get(&segments.root(s)).copied()),
+            };
             for end in link.ends.iter().flatten() {
                 let EndDraft::Node(node, Some(name)) = &end.value else { continue };
                 let full = format!("{}:{name}", self.nodes[*node].name);
@@ -554,13 +694,19 @@ impl<'s> Draft<'s, '_> {
                     if let Some(root) = root {
                         of_segment.insert(root, places.len());
                     }
+                    if let Some(nic) = nic {
+                        of_nic.insert(nic, places.len());
+                    }
                     places.push(Place {
-                        name: match root {
-                            Some(root) => format!("the segment of `{}`", self.switches[root].name),
-                            None => format!("the cable of `{full}`"),
+                        name: match (root, nic) {
+                            (Some(root), _) => {
+                                format!("the segment of `{}`", self.switches[root].name)
+                            }
+                            (None, Some(nic)) => format!("the network of NIC `{nic}`"),
+                            (None, None) => format!("the cable of `{full}`"),
                         },
                         at: link.at,
-                        cable: root.is_none(),
+                        cable: root.is_none() && nic.is_none(),
                         prefixes: root.and_then(|root| prefixes.remove(&root)).unwrap_or_default(),
                     });
                     places.len() - 1
@@ -584,6 +730,10 @@ impl<'s> Draft<'s, '_> {
     fn uplinks(&mut self) -> BTreeMap<IfName, Uplink> {
         let mut uplinks = BTreeMap::new();
         for (nic, spec) in &self.spec.uplinks {
+            check_uplink(nic, spec, self.found);
+            if !is_port(spec) {
+                continue;
+            }
             // A switch that is not said was told of.
             let Some(At { at, value }) = &spec.switch else { continue };
             match self.things.get(value) {
@@ -594,7 +744,10 @@ impl<'s> Draft<'s, '_> {
                 Some(Named::Bad) => {}
                 Some(Named::Node(_)) => {
                     let message = format!("`{value}` is a node; a NIC becomes a port of a switch");
-                    self.found.add(*at, message).hint("name a switch, and link the node to it");
+                    self.found.add(*at, message).hint(format!(
+                        "name a switch, and link the node to it; or write `mode: macvlan` (or \
+                         `move`) and `node: {value}`"
+                    ));
                 }
                 None if self.names_unsure => {}
                 None => {
@@ -654,6 +807,11 @@ impl<'s> Draft<'s, '_> {
             }
             let end = |end: &EndDraft| match end {
                 EndDraft::Switch(switch) => End::Switch(self.switches[*switch].name.clone()),
+                EndDraft::Nic(nic, NicEnd::Itself) => End::Nic(nic.clone(), Share::Move),
+                EndDraft::Nic(nic, NicEnd::Child) => {
+                    let mode = link.spec.mode.map_or(Macvlan::Bridge, |mode| mode.value);
+                    End::Nic(nic.clone(), Share::Macvlan(mode))
+                }
                 EndDraft::Node(node, interface) => {
                     let interface = interface.clone().expect("name_interfaces() names them all");
                     End::Node(self.nodes[*node].name.clone(), interface)
@@ -745,6 +903,40 @@ fn clash<K: std::hash::Hash + Eq + std::fmt::Display>(
         return;
     }
     owners.insert(key, thing.clone());
+}
+
+/// Whether a NIC is to be a port of a switch.
+fn is_port(uplink: &UplinkSpec) -> bool {
+    uplink.mode.is_none_or(|mode| mode.value == NicMode::Bridge)
+}
+
+/// Checks that the keys of an uplink fit its mode.
+fn check_uplink(nic: &At<IfName>, spec: &UplinkSpec, found: &mut Found) {
+    let UplinkSpec { mode, switch, node, force: _, link, flawed } = spec;
+    let (name, port) = (&nic.value, is_port(spec));
+    match (port, switch, node) {
+        (true, None, None) if !flawed => {
+            found
+                .add(nic.at, format!("`{name}` has no `switch`"))
+                .hint("name the switch of which it becomes a port, or say another `mode`");
+        }
+        (true, _, Some(node)) => {
+            found.add(node.at, "`node` is for the modes `macvlan` and `move`").hint(
+                "say `mode`; a node that is linked to the switch is on the NIC's network, too",
+            );
+        }
+        (false, Some(switch), _) => {
+            found.add(switch.at, "`switch` is for the mode `bridge`").hint("name a `node`");
+        }
+        (false, None, None) if !flawed => {
+            found.add(nic.at, format!("`{name}` has no `node`")).hint("name the node that gets it");
+        }
+        (true, _, None) | (false, None, _) => {}
+    }
+    let is_macvlan = mode.is_some_and(|mode| mode.value == NicMode::Macvlan);
+    if let Some(hears) = link.mode.filter(|_| !is_macvlan) {
+        found.add(hears.at, "`macvlan` is for the mode `macvlan`").hint("write `mode: macvlan`");
+    }
 }
 
 /// What a switch does about a loop that it is in.

@@ -18,8 +18,9 @@ use super::spec::{
     UplinkSpec,
 };
 use super::topology::{
-    Bond, Export, Interface, Ipfix, Lab, Link, Mirror, NetFlow, Node, OpenFlow, Policing,
-    PortSettings, Queue, Route, Sflow, Shaping, Switch, SwitchSettings, Tunnel, Uplink, Vlan,
+    Bond, Export, Interface, Ipfix, Lab, Link, Macvlan, Mirror, NetFlow, Node, OpenFlow, Policing,
+    PortSettings, Queue, Route, Sflow, Shaping, Share, Switch, SwitchSettings, Tunnel, Uplink,
+    Vlan,
 };
 use super::yaml;
 
@@ -274,6 +275,9 @@ fn of_link(link: &Link) -> Json {
     let Link { ends, parallel: _, mtu, port, bond } = link;
     let mut file = json!({ "endpoints": ends.each_ref().map(ToString::to_string) });
     put(&mut file, "mtu", mtu.as_ref());
+    if let Some(Share::Macvlan(mode)) = link.nic().map(|nic| nic.share) {
+        put(&mut file, "mode", Some(&mode).filter(|mode| **mode != Macvlan::Bridge));
+    }
     put_port(&mut file, port);
     let bond = bond.map(
         |Bond { members, mode, lacp }| json!({ "members": members, "mode": mode, "lacp": lacp }),
@@ -727,7 +731,10 @@ uplinks: { eth1: { switch: s1, force: true }, enp3s0: { switch: s2 } }
             check("name: [a]", false);
             check("uplinks: {}", true);
             check("{ switches: { s: }, uplinks: { eth1: { switch: s, force: true } } }", true);
-            check("{ switches: { s: }, uplinks: { eth1: {} } }", false);
+            check("{ nodes: { n: }, uplinks: { eth1: { mode: move, node: 'n:x' } } }", true);
+            check("{ nodes: { n: }, uplinks: { eth1: { mode: in, node: n } } }", false);
+            check("{ nodes: { n: }, links: [{ endpoints: [n, macvlan:e], mode: vepa }] }", true);
+            check("{ nodes: { n: }, links: [{ endpoints: [n, macvlan:e], mode: x }] }", false);
             check("{ switches: { s: }, uplinks: { lo/1: { switch: s } } }", false);
             check("{ switches: { s: }, uplinks: { eth1: s } }", false);
             check("prefixes: [10.0.0.0/8, 'fd00::/48']", true);

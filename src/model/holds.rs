@@ -18,7 +18,7 @@ use super::names::{BadName, IfName, InterfaceName, LabName};
 use super::nearest::nearest;
 use super::problem::{At, Found, quoted};
 use super::ranges::Pattern;
-use super::topology::{Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, TunnelKind};
+use super::topology::{Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, Macvlan, TunnelKind};
 use super::yaml::{Entry, Kind, Tree};
 
 /// A kind of value.
@@ -561,6 +561,24 @@ one_of!(BondMode, "the mode of a bond", "`active-backup`, `balance-slb` or `bala
     "active-backup" => Self::ActiveBackup,
     "balance-slb" => Self::BalanceSlb,
     "balance-tcp" => Self::BalanceTcp);
+one_of!(Macvlan, "the mode of a macvlan", "`bridge`, `private`, `vepa` or `passthru`",
+    "bridge" => Self::Bridge,
+    "private" => Self::Private,
+    "vepa" => Self::Vepa,
+    "passthru" => Self::Passthru);
+
+/// How a NIC of the machine is shared into the lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NicMode {
+    Bridge,
+    Macvlan,
+    Move,
+}
+
+one_of!(NicMode, "the mode of a NIC", "`bridge`, `macvlan` or `move`",
+    "bridge" => Self::Bridge,
+    "macvlan" => Self::Macvlan,
+    "move" => Self::Move);
 one_of!(Lacp, "`lacp`", "`off` or `active`",
     "off" => Self::Off,
     "active" => Self::Active);

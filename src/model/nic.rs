@@ -189,6 +189,30 @@ pub struct Neighbour {
     pub router: bool,
 }
 
+/// What a NIC says of itself, as its alias, while it is in a node: to which name
+/// it goes home. No mark of a thing of ours, since nobody may delete it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwayMark {
+    /// What it is called at home.
+    pub nic: IfName,
+    /// The lab that has it.
+    pub lab: LabName,
+}
+
+impl fmt::Display for AwayMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ovsns attach={} lab={}", self.nic, self.lab)
+    }
+}
+
+impl AwayMark {
+    /// Reads an alias; `None` if it says nothing of that kind to the letter.
+    pub fn parse(alias: &str) -> Option<Self> {
+        let (nic, lab) = alias.strip_prefix("ovsns attach=")?.split_once(" lab=")?;
+        Some(Self { nic: IfName::new(nic).ok()?, lab: LabName::new(lab).ok()? })
+    }
+}
+
 impl NicAddress {
     /// Duplicate address detection is left out.
     pub const NODAD: u32 = 0x02;

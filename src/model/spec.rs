@@ -13,18 +13,18 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::holds::{
-    Address, AddressOrWord, Choice, Collector, DatapathChoice, DatapathId, Destination, Ends,
+    Address, AddressOrWord, Choice, Collector, DatapathChoice, DatapathId, Destination, End, Ends,
     Filled, Flag, FlowText, Gateway, Holds, HostAddress, Key, Kilobits, List, Many, Map, Mtu,
-    Object, Of, Parameter, PortName, Prefix, Protocol, QueueNumber, Setting, Target, Text, VlanId,
-    Whole, key,
+    NicMode, Object, Of, Parameter, PortName, Prefix, Protocol, QueueNumber, Setting, Target, Text,
+    VlanId, Whole, key,
 };
 use super::mark::Mac;
 use super::names::{IfName, InterfaceName, LabName};
 use super::problem::At;
 use super::ranges::Pattern;
 use super::topology::{
-    Backend, BondMode, Datapath, Dynamic, FailMode, Ipfix, Lacp, NetFlow, Sflow, SwitchSettings,
-    TunnelKind,
+    Backend, BondMode, Datapath, Dynamic, FailMode, Ipfix, Lacp, Macvlan, NetFlow, Sflow,
+    SwitchSettings, TunnelKind,
 };
 
 /// The whole file.
@@ -84,25 +84,45 @@ impl Object for LabSpec {
 /// A NIC of the machine.
 #[derive(Default)]
 pub(super) struct UplinkSpec {
+    pub(super) mode: Option<At<NicMode>>,
     pub(super) switch: Option<At<String>>,
+    pub(super) node: Option<At<Pattern>>,
     pub(super) force: bool,
+    /// What the link to the node is, in the modes that have one.
+    pub(super) link: LinkSpec,
+    /// Not all of it could be read.
+    pub(super) flawed: bool,
 }
 
 impl Object for UplinkSpec {
     const NAME: &'static str = "uplink";
-    const HELP: &'static str = "A NIC of this machine that becomes a port of a switch. The \
-         machine keeps its addresses, on the switch's local device.";
+    const HELP: &'static str = "A NIC of this machine that is shared into the lab.";
     const KEYS: &'static [Key<Self>] = &[
-        key!(needed "switch": Text<PortName>,
-        "The switch.",
+        key!("mode": Text<NicMode>,
+            "How: it becomes a port of a switch, and the machine keeps its addresses on the \
+             switch's local device (`bridge`, the default); a child of it is in a node \
+             (`macvlan`); it goes into a node itself (`move`).",
+            |uplink, mode| uplink.mode = Some(mode)),
+        key!("switch": Text<PortName>,
+        "The switch, with `bridge`.",
         |uplink, switch| {
             uplink.switch = Some(At { at: switch.at, value: switch.value.0 });
         }),
+        key!("node": End,
+            "The node, or its interface, with `macvlan` and `move`; `h[1-3]` stands for three of \
+             them. The same as a link between it and `macvlan:NIC` or `nic:NIC`.",
+            |uplink, node| uplink.node = Some(node)),
+        key!("macvlan": Text<Macvlan>,
+            "What children of the NIC hear of each other, with `macvlan` (default: `bridge`).",
+            |uplink, mode| uplink.link.mode = Some(mode)),
         key!("force": Flag,
             "Whether it may be the second NIC of a switch without a spanning tree, and have VLAN \
              devices on it, which then hear nothing (default: no).",
             |uplink, force| uplink.force = force.value),
     ];
+    fn flawed(&mut self, _key: &'static str, _lost: bool) {
+        self.flawed = true;
+    }
 }
 
 fn net(prefix: At<Prefix>) -> At<IpNet> {
@@ -665,6 +685,7 @@ impl Object for RouteSpec {
 pub(super) struct LinkSpec {
     pub(super) endpoints: Option<[At<Pattern>; 2]>,
     pub(super) mtu: Option<u32>,
+    pub(super) mode: Option<At<Macvlan>>,
     pub(super) port: PortKeys,
     pub(super) bond: Option<At<BondSpec>>,
 }
@@ -674,12 +695,20 @@ impl Object for LinkSpec {
     const HELP: &'static str = "A link between two ends, or many if the ends hold ranges.";
     const KEYS: &'static [Key<Self>] = &[
         key!(needed "endpoints": Ends,
-            "Its two ends: `node:interface`, `node` (then the next free `ethN`) or `switch`. Two \
-             ranges of one length are paired, a single one is repeated.",
+            "Its two ends: `node:interface`, `node` (then the next free `ethN`) or `switch`; or, \
+             beside a node, `macvlan:NIC` for a child of a NIC of this machine, and `nic:NIC` for \
+             the NIC itself. Two ranges of one length are paired, a single one is repeated.",
             |link, ends| link.endpoints = Some(ends.value)),
         key!("mtu": Mtu,
-            "The MTU of both ends in bytes; without it, 1500, or 1400 in a lab with tunnels.",
+            "The MTU of both ends in bytes; without it, 1500, or 1400 in a lab with tunnels, and a \
+             NIC's own.",
             |link, mtu| link.mtu = Some(mtu.value)),
+        key!("mode": Text<Macvlan>,
+            "What children of one NIC hear of each other, for a link to `macvlan:NIC`: everything \
+             (`bridge`, the default), nothing (`private`), what the switch behind the NIC sends \
+             back (`vepa`); or the node has the NIC's own address, and no other child may be \
+             (`passthru`).",
+            |link, mode| link.mode = Some(mode)),
         key!("isolated": Flag,
             "Whether its port hears only ports that are not isolated (default: no).",
             |link, isolated| link.port.isolated = Some(isolated)),

@@ -375,7 +375,8 @@ pub struct Link {
     /// Tells apart several links between the same two switches: 0, 1, 2...
     /// in the order of the file. 0 for every other link.
     pub parallel: u32,
-    /// MTU of both ends in bytes; `None` is 1500, or 1400 in a lab with tunnels.
+    /// MTU of both ends in bytes; `None` is 1500, or 1400 in a lab with tunnels,
+    /// and that of the NIC where one is at an end.
     pub mtu: Option<u32>,
     /// What its ports on switches do.
     pub port: PortSettings,
@@ -443,6 +444,42 @@ pub enum End {
     Node(NodeName, InterfaceName),
     /// At a port of a switch.
     Switch(SwitchName),
+    /// At a NIC of the machine, for the node at the other end alone.
+    Nic(IfName, Share),
+}
+
+/// How a node has a NIC of the machine without a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Share {
+    /// A child of it; the machine keeps the NIC.
+    Macvlan(Macvlan),
+    /// The NIC itself.
+    Move,
+}
+
+/// What children of one NIC hear of each other (`ip-link(8)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Macvlan {
+    /// Everything, at once.
+    Bridge,
+    /// Nothing.
+    Private,
+    /// What the switch behind the NIC sends back.
+    Vepa,
+    /// There is only one, and it has the NIC's own address.
+    Passthru,
+}
+
+impl fmt::Display for Macvlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bridge => "bridge",
+            Self::Private => "private",
+            Self::Vepa => "vepa",
+            Self::Passthru => "passthru",
+        })
+    }
 }
 
 impl fmt::Display for End {
@@ -450,6 +487,8 @@ impl fmt::Display for End {
         match self {
             Self::Node(node, interface) => write!(f, "{node}:{interface}"),
             Self::Switch(switch) => write!(f, "{switch}"),
+            Self::Nic(nic, Share::Macvlan(_)) => write!(f, "macvlan:{nic}"),
+            Self::Nic(nic, Share::Move) => write!(f, "nic:{nic}"),
         }
     }
 }
@@ -538,8 +577,12 @@ impl Link {
     /// switches and a number of a trunk (`s1~s2#0`). No name has a `~` in it.
     pub fn id(&self) -> String {
         match &self.ends {
-            [End::Node(node, interface), End::Switch(_)]
-            | [End::Switch(_), End::Node(node, interface)] => format!("{node}:{interface}"),
+            [End::Node(node, interface), End::Switch(_) | End::Nic(..)]
+            | [End::Switch(_) | End::Nic(..), End::Node(node, interface)] => {
+                format!("{node}:{interface}")
+            }
+            // The checks let no such link through.
+            [a @ End::Nic(..), b] | [b, a @ End::Nic(..)] => format!("{a}~{b}"),
             [End::Switch(a), End::Switch(b)] => {
                 let (a, b) = if a < b { (a, b) } else { (b, a) };
                 format!("{a}~{b}#{}", self.parallel)
@@ -556,13 +599,38 @@ impl Link {
     /// first, so that the two ports of a trunk have two names.
     pub fn port(&self, side: usize) -> Option<String> {
         match (&self.ends[side], &self.ends[1 - side]) {
-            (End::Node(..), _) => None,
-            (End::Switch(_), across @ End::Node(..)) => Some(across.to_string()),
+            (End::Node(..) | End::Nic(..), _) => None,
+            (End::Switch(_), across @ (End::Node(..) | End::Nic(..))) => Some(across.to_string()),
             (End::Switch(here), End::Switch(across)) => {
                 Some(format!("{here}~{across}#{}", self.parallel))
             }
         }
     }
+
+    /// The NIC that a node has by this link, how, and as which interface.
+    pub fn nic(&self) -> Option<NodeNic<'_>> {
+        let ([End::Nic(nic, share), End::Node(node, interface)]
+        | [End::Node(node, interface), End::Nic(nic, share)]) = &self.ends
+        else {
+            return None;
+        };
+        Some(NodeNic { nic, share: *share, node, interface, mtu: self.mtu })
+    }
+}
+
+/// A link between a node and a NIC of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeNic<'l> {
+    /// The NIC.
+    pub nic: &'l IfName,
+    /// How the node has it.
+    pub share: Share,
+    /// The node.
+    pub node: &'l NodeName,
+    /// What it is called there.
+    pub interface: &'l InterfaceName,
+    /// Its MTU in bytes there, if not the NIC's own.
+    pub mtu: Option<u32>,
 }
 
 impl Tunnel {
@@ -578,6 +646,34 @@ impl Lab {
         let tunnels = self.switches.values().any(|switch| !switch.tunnels.is_empty());
         let default = if tunnels { Link::MTU_IN_TUNNELS } else { Link::MTU_DEFAULT };
         link.mtu.unwrap_or(default)
+    }
+
+    /// The NICs of the machine that its nodes have, in the order of the file.
+    pub fn nics(&self) -> impl Iterator<Item = NodeNic<'_>> {
+        self.links.iter().filter_map(Link::nic)
+    }
+
+    /// The same of those that leave the machine for a node.
+    pub fn moved(&self) -> impl Iterator<Item = NodeNic<'_>> {
+        self.nics().filter(|link| link.share == Share::Move)
+    }
+
+    /// The same lab where its nodes do not have these NICs themselves: without the
+    /// interfaces, and the routes that leave by them.
+    pub fn without_moved(&self, nics: &BTreeSet<IfName>) -> Self {
+        let mut lab = self.clone();
+        for at in self.moved().filter(|at| nics.contains(at.nic)) {
+            lab.links.retain(|link| link.nic() != Some(at));
+            let Some(node) = lab.nodes.get_mut(at.node) else { continue };
+            let gone = node.interfaces.remove(at.interface);
+            let nets = gone.map(|interface| interface.addresses).unwrap_or_default();
+            node.routes.retain(|route| match (&route.interface, route.via) {
+                (Some(interface), _) => interface != at.interface,
+                (None, Some(via)) => !nets.iter().any(|net| net.contains(&via)),
+                (None, None) => true,
+            });
+        }
+        lab
     }
 
     /// The mark of `thing` in this lab.

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::mark::Mac;
 use super::names::{IfName, LabName, NodeName, SwitchName};
 use super::topology::{
-    Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, PortSettings, SwitchSettings, TunnelKind,
+    Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, Macvlan, PortSettings, SwitchSettings,
+    TunnelKind,
 };
 
 /// Everything that one plan has to know.
@@ -131,6 +132,19 @@ pub struct SeenNode {
     pub sysctls: BTreeMap<String, String>,
     /// Whether our devices leave checksums to hardware, if that was asked for.
     pub checksums: BTreeMap<IfName, bool>,
+    /// Which of our devices are children of NICs of the machine.
+    pub macvlans: BTreeMap<IfName, SeenMacvlan>,
+    /// Which are NICs of the machine, and what each is called at home.
+    pub moved: BTreeMap<IfName, IfName>,
+}
+
+/// A child of a NIC that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenMacvlan {
+    /// The NIC; `None` if it is not in the machine's own namespace.
+    pub nic: Option<IfName>,
+    /// What it hears of its siblings.
+    pub mode: Macvlan,
 }
 
 /// An address that is there for a time.

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::dynamic;
+use super::nics::{self, Child};
 use super::refuse::{Abilities, Refusal, in_place_of_own, refusals};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
 use super::wanted::{Wanted, WantedNode};
@@ -105,7 +106,7 @@ pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Result<Pla
         }
     }
     stages.extend(others.into_iter().map(|(backend, steps)| Stage::Fabric(backend, steps)));
-    let mut steps = Vec::new();
+    let mut steps = nics::all_leave(world);
     if !devices.is_empty() {
         steps.push(Step::SweepLinks { group: group(lab), devices });
     }
@@ -153,6 +154,15 @@ impl<'a> LinkDiff<'a> {
                 missing.push(link);
             }
         }
+        for child in nics::present(wanted, world) {
+            let is_it = |ends: &Vec<SeenEnd>| {
+                let at = Place::Node(child.node.clone());
+                ends.len() == 1 && ends[0].at == at && *ends[0].device == child.device
+            };
+            if seen.get(&child.link).is_some_and(is_it) {
+                seen.remove(&child.link);
+            }
+        }
         Self { missing, present, stray: seen.into_values().collect() }
     }
 
@@ -175,7 +185,9 @@ fn seen_links<'a>(wanted: &Wanted, world: &'a World) -> BTreeMap<String, Vec<See
         .collect();
     let outside = world.host.ports.iter().map(|(d, seen)| (Place::Host, d, seen));
     let inside = world.host.nodes.iter().flat_map(|(node, n)| {
-        n.devices.iter().map(|(d, seen)| (Place::Node(node.clone()), d, seen))
+        // A NIC is lent, and is nobody's to delete.
+        let ours = n.devices.iter().filter(|(d, _)| !n.moved.contains_key(*d));
+        ours.map(|(d, seen)| (Place::Node(node.clone()), d, seen))
     });
     let mut links: BTreeMap<String, Vec<SeenEnd<'a>>> = BTreeMap::new();
     for (at, device, seen) in outside.chain(inside) {
@@ -276,9 +288,10 @@ fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
         }
         match ends.as_slice() {
             [a, b] => deleted.push(Step::DeleteVeth(veth_seen(a, b))),
-            ends => deleted.extend(
-                ends.iter().map(|e| Step::DeleteEnd { at: e.at.clone(), device: e.device.clone() }),
-            ),
+            ends => deleted.extend(ends.iter().map(|end| match child_seen(end, world) {
+                Some(child) => Step::DeleteMacvlan(child),
+                None => Step::DeleteEnd { at: end.at.clone(), device: end.device.clone() },
+            })),
         }
     }
     let has_local = |spec: &&SwitchSpec| spec.backend == Backend::Ovs;
@@ -317,6 +330,7 @@ fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
         let steps = pulled.entry(seen.spec.backend).or_default();
         steps.push(FabricStep::DeleteSwitch(seen.spec.clone()));
     }
+    deleted.extend(nics::leaving(wanted, world));
     let mut stages = vec![Stage::Host(stripped)];
     stages.extend(pulled.into_iter().map(|(backend, steps)| Stage::Fabric(backend, steps)));
     stages.push(Stage::Host(deleted));
@@ -424,6 +438,12 @@ fn strip(node: &NodeName, device: &IfName, seen: &SeenNode, steps: &mut Vec<Step
             after: true,
         });
     }
+}
+
+/// The child of a NIC that an end is, if it is one.
+fn child_seen(end: &SeenEnd, world: &World) -> Option<Child> {
+    let Place::Node(node) = &end.at else { return None };
+    Child::seen(node, end.device, world)
 }
 
 /// A pair as it is there.
@@ -544,6 +564,7 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
             }));
         }
     }
+    nics::build(wanted, world, &mut steps);
     for (node, want) in &wanted.nodes {
         let seen = world.host.nodes.get(node);
         sysctls(node, want, seen, true, &mut steps);

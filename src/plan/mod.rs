@@ -9,6 +9,7 @@
 pub mod attach;
 pub mod diff;
 pub mod dynamic;
+pub mod nics;
 pub mod refuse;
 pub mod step;
 pub mod text;
@@ -16,6 +17,7 @@ pub mod undo;
 pub mod wanted;
 
 pub use diff::{down, up};
+pub use nics::{Child, Loan};
 pub use refuse::{Abilities, Need, Refusal, flow_texts, needs};
 pub use step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
 pub use wanted::Wanted;

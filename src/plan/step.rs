@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::nics::{Child, Loan};
 use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::{Backend, Dynamic};
@@ -61,6 +62,14 @@ pub enum Step {
         /// The device.
         device: IfName,
     },
+    /// Makes a child of a NIC in a node, marked and up.
+    AddMacvlan(Child),
+    /// Deletes it; the child is what it was, for the way back.
+    DeleteMacvlan(Child),
+    /// Puts a NIC into a node, where it is up. How it was is written down before.
+    LendNic(Loan),
+    /// Takes it out again. What hung on it is put back by who has written it down.
+    ReturnNic(Loan),
     /// Deletes all links of the lab's group in the machine's own namespace
     /// with one request, bridges included.
     SweepLinks {

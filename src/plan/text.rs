@@ -1,10 +1,11 @@
 //! Plans in words: a sign and a line for each step.
 //!
-//! `+` makes, `-` removes, `~` changes. The same words stand in a dry run, in
+//! `+` makes, `-` removes, `~` changes, `>` and `<` move. The same words stand in a dry run, in
 //! the drift that `status` shows, and in what is left after a failure.
 
 use std::fmt;
 
+use super::nics::{Child, Loan};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step};
 use crate::model::mark::netns;
 use crate::model::names::{IfName, LabName};
@@ -37,6 +38,21 @@ impl Step {
             Self::DeleteVeth(veth) => format!("- link {}", veth.link),
             Self::DeleteEnd { at, device } => {
                 format!("- half a link, {}", InPlace(at, device))
+            }
+            Self::AddMacvlan(Child { node, device, nic, mode, mtu, .. }) => {
+                let mtu = mtu.map(|mtu| format!(", mtu {mtu}")).unwrap_or_default();
+                format!("+ link {node}:{device} ({mode} macvlan of NIC {nic}{mtu})")
+            }
+            Self::DeleteMacvlan(Child { node, device, nic, .. }) => {
+                format!("- link {node}:{device} (macvlan of NIC {nic})")
+            }
+            Self::LendNic(Loan { nic, node, device, mtu, mac, .. }) => {
+                let mtu = mtu.map(|mtu| format!(", mtu {mtu}")).unwrap_or_default();
+                let mac = mac.map(|mac| format!(", mac {mac}")).unwrap_or_default();
+                format!("> NIC {nic} into node {node} (as {node}:{device}{mtu}{mac})")
+            }
+            Self::ReturnNic(Loan { nic, node, device, .. }) => {
+                format!("< NIC {nic} home from node {node} (where it is {device})")
             }
             Self::SweepLinks { devices, .. } => {
                 format!("- {} links and bridges of the lab, all at once", devices.len())

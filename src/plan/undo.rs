@@ -24,6 +24,10 @@ impl Step {
                 }
                 Some(steps)
             }
+            Self::AddMacvlan(child) => Some(vec![Self::DeleteMacvlan(child.clone())]),
+            Self::DeleteMacvlan(child) => Some(vec![Self::AddMacvlan(child.clone())]),
+            Self::LendNic(loan) => Some(vec![Self::ReturnNic(loan.clone())]),
+            Self::ReturnNic(loan) => Some(vec![Self::LendNic(loan.clone())]),
             Self::SetLink { at, device, before, after } => Some(vec![Self::SetLink {
                 at: at.clone(),
                 device: device.clone(),
@@ -151,8 +155,13 @@ fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
         | Step::SetSysctl { node, .. }
         | Step::SetChecksums { node, .. } => added.contains(node),
         // Not so a veth: a node's name goes at once, but its links only when
-        // the kernel gets round to it, or never while a process is inside.
+        // the kernel gets round to it, or never while a process is inside. And
+        // least of all a NIC.
         Step::AddVeth(_)
+        | Step::AddMacvlan(_)
+        | Step::DeleteMacvlan(_)
+        | Step::LendNic(_)
+        | Step::ReturnNic(_)
         | Step::AddNode { .. }
         | Step::DeleteNode { .. }
         | Step::DeleteVeth(_)

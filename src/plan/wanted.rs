@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ipnet::IpNet;
 
+use super::nics::{self, Child, Loan};
 use super::refuse::Abilities;
 use super::step::{Place, Veth, VethEnd};
 use crate::model::flow;
@@ -29,6 +30,10 @@ pub struct Wanted {
     pub nodes: BTreeMap<NodeName, WantedNode>,
     /// Pairs of links of the kernel, by identity.
     pub links: BTreeMap<String, Veth>,
+    /// Children of NICs of the machine.
+    pub children: Vec<Child>,
+    /// NICs of the machine that go into nodes.
+    pub loans: Vec<Loan>,
     /// Switches by name.
     pub switches: BTreeMap<SwitchName, SwitchSpec>,
     /// Ports of switches, in the order in which they are numbered.
@@ -94,7 +99,8 @@ impl Wanted {
         });
         let (mirrors, flows) = (mirrors.collect(), flows.collect());
         let uplinks = lab.uplinks.keys().cloned().collect();
-        Self { nodes, links, switches, ports, mirrors, flows, uplinks }
+        let (children, loans) = nics::wanted(lab);
+        Self { nodes, links, children, loans, switches, ports, mirrors, flows, uplinks }
     }
 
     /// The same with what depends on the machine: a switch that has a NIC has
@@ -332,7 +338,7 @@ fn patched(link: &Link, switches: &BTreeMap<SwitchName, SwitchSpec>, far: &Far) 
 /// The pairs of links that a link is made of: one, several for a bond, none
 /// for a patch.
 fn veths(lab: &Lab, link: &Link, patch: bool) -> Vec<Veth> {
-    if patch {
+    if patch || link.nic().is_some() {
         return Vec::new();
     }
     // The end at a switch comes first: it is where the request is made.
@@ -488,7 +494,7 @@ fn end(lab: &Lab, link: &Link, side: usize, member: Option<u32>) -> VethEnd {
         (End::Node(node, interface), across) => {
             let across = match across {
                 End::Node(node, interface) => Some((node.clone(), interface.clone())),
-                End::Switch(_) => None,
+                End::Switch(_) | End::Nic(..) => None,
             };
             let mark = lab.mark(Thing::Interface(node.clone(), interface.clone(), across));
             let device = device_inside(&lab.name, node, interface);
@@ -502,7 +508,7 @@ fn end(lab: &Lab, link: &Link, side: usize, member: Option<u32>) -> VethEnd {
                 device,
             }
         }
-        (End::Switch(_), _) => {
+        (End::Switch(_) | End::Nic(..), _) => {
             let mark = port_mark(lab, link, side, member).expect("an end at a switch has a port");
             let device = mark.device();
             VethEnd {

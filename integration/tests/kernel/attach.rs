@@ -12,7 +12,8 @@ use serde_json::Value;
 use world::{Finished, Inventory, Verdict, World, until};
 
 /// What changes the kernel, the switch or our own files.
-const STEPS: [&str; 7] = ["sendto", "sendmsg", "write", "unlink", "rename", "mkdir", "rmdir"];
+pub(crate) const STEPS: [&str; 7] =
+    ["sendto", "sendmsg", "write", "unlink", "rename", "mkdir", "rmdir"];
 
 /// What a host may have beside what `World::lan` gives it.
 const MORE: &str = "
@@ -37,13 +38,13 @@ const MORE: &str = "
 
 /// All there is, and the neighbours that stay.
 #[derive(Debug, Clone, PartialEq)]
-struct Host {
+pub(crate) struct Host {
     all: Inventory,
     more: Vec<String>,
 }
 
 impl Host {
-    fn look(world: &World) -> Self {
+    pub(crate) fn look(world: &World) -> Self {
         let mut more = Vec::new();
         for line in [
             "neigh show nud permanent",
@@ -69,7 +70,7 @@ impl Host {
     }
 
     #[track_caller]
-    fn must_be(&self, before: &Self) {
+    pub(crate) fn must_be(&self, before: &Self) {
         self.all.must_equal(&before.all);
         for (now, before) in self.more.iter().zip(&before.more) {
             assert_eq!(now, before, "(left: now)");
@@ -78,7 +79,7 @@ impl Host {
 }
 
 /// Makes the world a host, with all that a host may have.
-fn host(world: &World) -> Result<Host, world::Skip> {
+pub(crate) fn host(world: &World) -> Result<Host, world::Skip> {
     world.lan()?;
     world.sh(MORE);
     world.settled();
@@ -483,12 +484,12 @@ pub(crate) fn a_dry_run_says_all_and_does_nothing(world: &World) -> Verdict {
 
 // ---- killed ----
 
-fn watchdogs(world: &World) -> Vec<u32> {
+pub(crate) fn watchdogs(world: &World) -> Vec<u32> {
     let all = world.processes().into_iter();
     all.filter(|(_, line)| line.contains("keep-nic")).map(|(id, _)| id).collect()
 }
 
-fn kill_watchdogs(world: &World) {
+pub(crate) fn kill_watchdogs(world: &World) {
     for id in watchdogs(world) {
         let _ = kill(Pid::from_raw(i32::try_from(id).expect("a pid")), Signal::SIGKILL);
     }
@@ -498,7 +499,13 @@ fn kill_watchdogs(world: &World) {
 /// Runs `ovsns` and kills it before the call of that name number `step`; whether
 /// it lived so long: `strace` counts each call by itself. `all` counts in, and kills, the watchdog, too, before its own call of
 /// that number.
-fn killed_at(world: &World, call: &str, step: u32, words: &str, all: bool) -> (Finished, bool) {
+pub(crate) fn killed_at(
+    world: &World,
+    call: &str,
+    step: u32,
+    words: &str,
+    all: bool,
+) -> (Finished, bool) {
     let rule = format!("{call}:signal=KILL:when={step}");
     if all {
         let (finished, struck) = world.tampered(&rule, words);

@@ -2,6 +2,7 @@
 //! `world` library) and asks the kernel, never ovsns, what came of a command.
 
 mod attach;
+mod attach_modes;
 mod bonds;
 mod change;
 mod contract;
@@ -136,6 +137,20 @@ fn main() -> ExitCode {
             dhcpcd_on_a_bridge_is_refused,
         ],
         tests![leases over ovs: a_node_has_a_lease, a_router_gives_addresses],
+        tests![attach_modes:
+            macvlans_of_one_nic_hear_each_other.vm(),
+            private_macvlans_do_not_hear_each_other,
+            vepa_macvlans_hear_what_the_switch_sends_back,
+            a_passthru_macvlan_is_alone,
+            what_stands_in_the_way_is_refused,
+            into_a_node_and_home.vm(),
+            a_moved_nic_may_be_another_meanwhile,
+            moving_has_to_be_confirmed,
+            a_node_deleted_by_others_gives_its_nic_back,
+            a_nic_outlives_its_node_with_every_state_file_lost,
+            moving_is_killed_at_every_request @ 600,
+            moving_and_its_watchdog_are_killed_at_every_request @ 600,
+        ],
         tests![strangers:
             commands_inside_a_node_are_refused,
             a_link_moved_out_of_our_group_goes_too,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::link::LinkAttribute;
 use nix::errno::Errno;
 
 use super::{clients, facts, probe, read, routers, wire};
@@ -14,6 +15,7 @@ use crate::kernel::error::{KernelError, StepError};
 use crate::kernel::ethtool::Ethtool;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::raw::{Raw, attribute, nest};
+use crate::kernel::worker::Worker;
 use crate::kernel::{LinuxHost, nft, observe};
 use crate::model::names::IfName;
 use crate::model::nic::{Client, Neighbour, Nic, NicAddress, NicLink, NicRoute};
@@ -32,14 +34,15 @@ const DRAINED_WITHIN: Duration = Duration::from_millis(300);
 /// The hands for what hangs on NICs of the machine's own namespace.
 #[derive(Debug)]
 pub struct NicHands {
-    netlink: Netlink,
+    pub(super) netlink: Netlink,
+    pub(super) worker: Worker,
     ethtool: Option<Ethtool>,
 }
 
 impl NicHands {
     /// Works through the socket of `host`.
     pub fn new(host: &LinuxHost) -> Self {
-        Self { netlink: host.here().clone(), ethtool: None }
+        Self { netlink: host.here().clone(), worker: host.worker().clone(), ethtool: None }
     }
 
     fn ethtool(&mut self) -> Result<&Ethtool, KernelError> {
@@ -173,6 +176,19 @@ impl NicHands {
             NicStep::ListenToAll { nic } => nft::listen_to_all(nic),
             NicStep::Enter { device, load } => {
                 self.add_all(entered(&self.netlink, device, device, load)?)
+            }
+            NicStep::Rename { from, to } => self.rename(from, to),
+            NicStep::Link { device, mac, mtu, alias } => {
+                let mac = mac.map(|mac| LinkAttribute::Address(mac.0.to_vec()));
+                let mtu = mtu.map(LinkAttribute::Mtu);
+                let alias = alias.clone().map(LinkAttribute::IfAlias);
+                let attributes = [mac, mtu, alias].into_iter().flatten().collect();
+                let asked = || format!("change device `{device}`");
+                self.netlink.set_link(device, None, attributes, asked)
+            }
+            NicStep::Call { device, altnames } => {
+                let mut called = altnames.iter();
+                called.try_for_each(|altname| self.netlink.add_altname(device, altname))
             }
             NicStep::Raise { device, up } => {
                 let word = if *up { "raise" } else { "take down" };

@@ -178,7 +178,32 @@ fn generates(netlink: &Netlink, name: &IfName) -> Result<Option<u8>, KernelError
 /// dotted path.
 pub(super) fn parameter_path(device: &IfName, key: &str) -> Option<String> {
     let (family, key) = key.split_once('.')?;
-    Some(format!("/proc/sys/net/{family}/conf/{device}/{key}"))
+    Some(match key.strip_prefix("neigh.") {
+        Some(key) => format!("/proc/sys/net/{family}/neigh/{device}/{key}"),
+        None => format!("/proc/sys/net/{family}/conf/{device}/{key}"),
+    })
+}
+
+/// All parameters of a device that can be read and set.
+pub(super) fn all_parameters(device: &IfName) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for (family, place) in ["ipv4", "ipv6"].iter().flat_map(|f| [(f, "conf"), (f, "neigh")]) {
+        let directory = format!("/proc/sys/net/{family}/{place}/{device}");
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let can_be_set = entry.metadata().is_ok_and(|it| !it.permissions().readonly());
+            // One that was never set cannot be read, and one is for writing only.
+            let (Some(key), Ok(value)) =
+                (entry.file_name().to_str().map(str::to_owned), fs::read_to_string(entry.path()))
+            else {
+                continue;
+            };
+            if can_be_set {
+                let key = if place == "neigh" { format!("neigh.{key}") } else { key };
+                all.insert(format!("{family}.{key}"), value.trim_end().to_owned());
+            }
+        }
+    }
+    all
 }
 
 /// The parameters of a device that this kernel has.

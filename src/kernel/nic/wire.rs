@@ -4,6 +4,7 @@
 //! Bytes, and not the types of a library, because what comes back must be what
 //! was there: also attributes that nobody here has heard of.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -235,6 +236,30 @@ pub(super) fn taken_for_own(raw: &Raw, index: u32) -> Option<IpAddr> {
     let by = parts.number(RTA_OIF)?;
     (local && (by == index || by == LOOPBACK)).then_some(())?;
     ip(parts.get(RTA_DST)?)
+}
+
+/// A route that leaves by one of these nexthop objects. What the kernel tells of
+/// those again is left out: it would not be taken.
+pub(super) fn route_by_hop(raw: &Raw, hops: &BTreeSet<u32>) -> Option<NicRoute> {
+    let mut parts = Parts::of(&raw.bytes, ROUTE_HEADER)?;
+    hops.contains(&parts.number(RTA_NH_ID)?).then_some(())?;
+    let everywhere: IpAddr = match parts.header[0] {
+        AF_INET => IpAddr::from([0; 4]),
+        AF_INET6 => IpAddr::from([0; 16]),
+        _ => return None,
+    };
+    for attribute in [RTA_OIF, RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH] {
+        parts.drop(attribute);
+    }
+    let to = parts.get(RTA_DST).map_or(Some(everywhere), ip)?;
+    (raw.kind == RTM_NEWROUTE).then(|| NicRoute {
+        to: IpNet::new(to, parts.header[1]).unwrap_or_else(|_| to.into()),
+        table: parts.number(RTA_TABLE).unwrap_or_else(|| parts.header[4].into()),
+        metric: parts.number(RTA_PRIORITY).unwrap_or_default(),
+        via: BTreeSet::new(),
+        protocol: parts.header[5],
+        told: Told(parts.bytes()),
+    })
 }
 
 /// `struct rtvia`: a family, then an address of it.

@@ -216,6 +216,13 @@ const BEHIND_A_HYPERVISOR: [(&str, &str); 6] = [
     ("xen_netfront", "Xen"),
 ];
 
+/// Whose the other side of a virtual NIC is that may drop frames.
+pub(super) fn hypervisor(facts: &Facts) -> Option<&'static str> {
+    let driver = facts.driver.as_deref();
+    let known = BEHIND_A_HYPERVISOR.iter().find(|(known, _)| driver == Some(known));
+    known.map(|(_, whose)| *whose)
+}
+
 fn warnings(nic: &Nic, facts: &Facts, wish: &Wish, found: &mut Preflight) {
     let (name, switch) = (&nic.link.name, &wish.switch);
     if wish.stp && !wish.userspace {

@@ -69,7 +69,7 @@ pub enum Home {
 const REVERSE_PATH: &str = "ipv4.rp_filter";
 const LOOSE: &str = "2";
 /// No link-local addresses (`IN6_ADDR_GEN_MODE_NONE`).
-const NO_ADDRESSES: u8 = 1;
+pub(super) const NO_ADDRESSES: u8 = 1;
 
 impl Attached {
     /// The switch with the NIC's Ethernet address and MTU.
@@ -230,12 +230,12 @@ pub fn home(attached: &Attached, nic: &Nic, local: Option<&Nic>, why: Home) -> V
 /// The order in which addresses have to be given to be listed like this: the
 /// kernel lists those of IPv4 as they came, and those of IPv6 the other way
 /// round.
-fn in_order_of_giving(addresses: &[NicAddress]) -> impl Iterator<Item = &NicAddress> {
+pub(super) fn in_order_of_giving(addresses: &[NicAddress]) -> impl Iterator<Item = &NicAddress> {
     let v4 = addresses.iter().filter(|address| address.net.addr().is_ipv4());
     v4.chain(addresses.iter().rev().filter(|address| address.net.addr().is_ipv6()))
 }
 
-fn load(nic: &Nic) -> Load {
+pub(super) fn load(nic: &Nic) -> Load {
     Load { routes: nic.routes.clone(), hops: nic.hops.clone(), rules: nic.rules.clone() }
 }
 
@@ -276,7 +276,7 @@ fn became<'a>(attached: &Attached, local: Option<&'a Nic>, key: &str) -> Option<
 }
 
 /// What was by the NIC and is neither by it nor on its way to it.
-fn missing(was: &Load, nic: &Nic, coming: &Load) -> Load {
+pub(super) fn missing(was: &Load, nic: &Nic, coming: &Load) -> Load {
     let routes = nic.routes.iter().chain(&coming.routes).map(|route| route.key());
     let routes: BTreeSet<_> = routes.collect();
     let hops = nic.hops.iter().chain(&coming.hops).map(|hop| hop.id);

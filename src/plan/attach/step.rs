@@ -1,11 +1,13 @@
 //! Steps of attaching a NIC: what is to be done, never how.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::model::mark::Mac;
 use crate::model::names::IfName;
 use crate::model::nic::{Neighbour, NicAddress, NicHop, NicRoute, NicRule};
 use crate::model::topology::Backend;
@@ -105,6 +107,31 @@ pub enum NicStep {
         device: IfName,
         /// What is entered.
         load: Load,
+    },
+    /// Gives a device back its name.
+    Rename {
+        /// What the kernel has called it.
+        from: IfName,
+        /// What it is called.
+        to: IfName,
+    },
+    /// Changes a device that nobody uses; what is `None` stays.
+    Link {
+        /// The device.
+        device: IfName,
+        /// Its address.
+        mac: Option<Mac>,
+        /// Its MTU in bytes.
+        mtu: Option<u32>,
+        /// Its alias.
+        alias: Option<String>,
+    },
+    /// Gives a device other names.
+    Call {
+        /// The device.
+        device: IfName,
+        /// Its other names.
+        altnames: BTreeSet<String>,
     },
     /// Raises a device, or takes it down.
     Raise {
@@ -209,6 +236,18 @@ impl fmt::Display for NicStep {
                 write!(f, "> from {from} to {to}, at once: {}", load.words())
             }
             Self::Enter { device, load } => write!(f, "+ by {device}: {}", load.words()),
+            Self::Rename { from, to } => write!(f, "~ {from} is called {to} again"),
+            Self::Link { device, mac, mtu, alias } => {
+                let mac = mac.map(|mac| format!("mac {mac}"));
+                let mtu = mtu.map(|mtu| format!("mtu {mtu}"));
+                let alias = alias.as_ref().map(|alias| format!("alias `{alias}`"));
+                let words: Vec<_> = [mac, mtu, alias].into_iter().flatten().collect();
+                write!(f, "~ {device} has {} again", words.join(", "))
+            }
+            Self::Call { device, altnames } => {
+                let words: Vec<_> = altnames.iter().map(String::as_str).collect();
+                write!(f, "~ {device} is also called {}", words.join(", "))
+            }
             Self::Raise { device, up } => {
                 write!(f, "~ {device} is {}", if *up { "up" } else { "down" })
             }
