@@ -118,8 +118,12 @@ pub fn main_or(
 /// This program again, in a world of its own, with a word for it.
 pub fn in_new_world(word: &str) -> Command {
     let program = std::env::current_exe().expect("the path of this program");
-    let mut command = Command::new(program);
+    // Who starts tests in the background, or by nohup(1), ignores signals, and so
+    // would all that they start.
+    let mut command = Command::new("env");
     command
+        .arg("--default-signal=HUP,INT,QUIT")
+        .arg(program)
         .args([LEAVE, word])
         .env_remove("OVSNS_STATE_DIR")
         .env_remove("NO_COLOR")
