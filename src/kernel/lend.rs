@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoMacVlan, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode,
+    InfoData, InfoKind, InfoMacVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
 use nix::errno::Errno;
 
@@ -16,17 +16,20 @@ use super::error::KernelError;
 use super::host::LinuxHost;
 use super::netlink::Netlink;
 use super::netns;
-use crate::model::mark::netns as netns_name;
+use crate::model::mark::{Mark, netns as netns_name};
 use crate::model::names::LabName;
 use crate::model::topology::Macvlan;
 use crate::plan::{Child, Loan};
 
 impl LinuxHost {
-    /// Makes a child of a NIC in a node: born there by one request, then marked
-    /// and raised. If that fails it is deleted.
+    /// Makes a child of a NIC in a node: born there by one request, then named,
+    /// marked and raised by another. If that fails it is deleted.
     ///
-    /// Like `ip link add DEVICE link NIC netns NETNS address MAC mtu M group G
-    /// type macvlan mode MODE`, and `ip -n NETNS link set DEVICE alias MARK up`.
+    /// It is born under a name that nobody else has: some kernels (6.1) refuse one
+    /// that is in use in the namespace of who asks, where `eth0` mostly is.
+    ///
+    /// Like `ip link add BORN link NIC netns NETNS address MAC mtu M group G type
+    /// macvlan mode MODE`, and `ip -n NETNS link set BORN name DEVICE alias MARK up`.
     pub(super) async fn add_macvlan(
         &mut self,
         lab: &LabName,
@@ -35,9 +38,11 @@ impl LinuxHost {
         let name = netns_name(lab, &child.node);
         let netns = netns::open(&name)?;
         let inside = self.netlink_in(&name).await?;
+        let mark = Mark::parse(&child.alias);
+        let born = mark.map_or_else(|| child.device.clone(), |mark| mark.device());
         let mut message = LinkMessage::default();
         message.attributes = vec![
-            LinkAttribute::IfName(child.device.to_string()),
+            LinkAttribute::IfName(born.to_string()),
             LinkAttribute::NetNsFd(netns.as_raw_fd()),
             // Read in the namespace of the one who asks.
             LinkAttribute::Link(self.here().index_of(child.nic.as_str())?),
@@ -51,9 +56,13 @@ impl LinuxHost {
         message.attributes.extend(child.mtu.map(LinkAttribute::Mtu));
         let asked = || format!("make a macvlan of `{}` in node `{}`", child.nic, child.node);
         self.here().create(RouteNetlinkMessage::NewLink(message), asked)?;
-        let finished = finish(&inside, child);
+        let index = inside.index_of(born.as_str())?;
+        let finished = finish(&inside, index, child);
         if finished.is_err() {
-            inside.delete_link(&child.device)?;
+            let mut message = LinkMessage::default();
+            message.header.index = index;
+            let asked = || format!("delete the macvlan of `{}` again", child.nic);
+            inside.change(RouteNetlinkMessage::DelLink(message), asked)?;
         }
         finished
     }
@@ -136,10 +145,16 @@ impl LinuxHost {
     }
 }
 
-fn finish(inside: &Netlink, child: &Child) -> Result<(), KernelError> {
-    let alias = vec![LinkAttribute::IfAlias(child.alias.clone())];
+fn finish(inside: &Netlink, index: u32, child: &Child) -> Result<(), KernelError> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    (message.header.change_mask, message.header.flags) = (LinkFlags::Up, LinkFlags::Up);
+    message.attributes = vec![
+        LinkAttribute::IfName(child.device.to_string()),
+        LinkAttribute::IfAlias(child.alias.clone()),
+    ];
     let asked = || format!("raise `{}:{}`", child.node, child.device);
-    inside.set_link(&child.device, Some(true), alias, asked)?;
+    inside.change(RouteNetlinkMessage::SetLink(message), asked)?;
     match &child.altname {
         Some(altname) => inside.add_altname(&child.device, altname),
         None => Ok(()),

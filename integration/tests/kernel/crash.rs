@@ -68,6 +68,37 @@ pub(crate) fn up_is_killed_at_every_request(world: &World) -> Verdict {
     Ok(())
 }
 
+/// a, b ~ p0, a device of others
+pub(crate) fn up_with_macvlans_is_killed_at_every_request(world: &World) -> Verdict {
+    world.needs("strace")?;
+    world.sh("ip link add p0 type veth peer name p1; ip link set p0 up; ip link set p1 up");
+    world.settled();
+    let foreign = world.foreign();
+    let nodes = "
+name: m
+nodes: { a: , b: }
+links:
+  - endpoints: [a:eth0, macvlan:p0]
+  - endpoints: [b:eth0, macvlan:p0]
+prefixes: [10.0.0.0/24]
+";
+    world.file("m.yaml", nodes);
+    // As long as it has children a NIC hears more than it would (`allmulti`).
+    let steps = kill_at_every(world, "up m.yaml", |step| {
+        if step % 2 == 0 {
+            world.ovsns("up m.yaml").ok();
+            world.pings("m.a", "10.0.0.2");
+            world.ovsns("up m.yaml").ok().says("nothing to change");
+        }
+        world.ovsns("down --all").ok();
+        foreign.is_untouched(world);
+    });
+    assert!(20 < steps, "only {steps} steps");
+    world.ovsns("down m").ok();
+    foreign.is_untouched(world);
+    Ok(())
+}
+
 /// n1 -- b.1.1 -- n2
 pub(crate) fn down_is_killed_at_every_request(world: &World) -> Verdict {
     world.needs("strace")?;
