@@ -169,13 +169,21 @@ fn disabled(world: &World, end: &str) -> usize {
     members.filter(|line| line.ends_with(": disabled")).count()
 }
 
-/// Each first frame between two nodes arrives, and once.
+/// Each first frame between two nodes arrives, and once. On a machine that takes
+/// patience it may be lost: what the kernel's datapath does follows the switch in
+/// the switch's own time (revalidation), and the pause is a second there.
 #[track_caller]
 fn frames_pass_at_once(world: &World) {
     for (from, to) in [(1, 3), (3, 2), (2, 3), (1, 2)] {
         // Who is there has to be asked of all.
         world.run(&format!("ip -n bond.n{from} neigh flush all"));
-        let answer = world.ping_within(1, &format!("bond.n{from}"), &format!("10.0.0.{to}"));
+        let ping = || world.ping_within(1, &format!("bond.n{from}"), &format!("10.0.0.{to}"));
+        let mut answer = ping();
+        for _ in 1..patience() {
+            if !answer.status.success() {
+                answer = ping();
+            }
+        }
         assert!(!answer.stdout.contains("duplicates"), "{answer}");
         let shown = || world.appctl("bond/show") + &world.attempt("ovs-appctl lacp/show").stdout;
         assert!(answer.status.success(), "{answer}{}", shown());
