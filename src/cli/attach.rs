@@ -8,10 +8,10 @@ use super::input::Choice;
 use super::running::{self, things};
 use super::show::{self, Meter};
 use super::{CliError, Ending, input};
-use crate::engine::attach::Wishes;
+use crate::engine::attach::{Moved, Wishes};
 use crate::engine::{Done, Engine, EngineError};
 use crate::model::names::{IfName, LabName};
-use crate::model::topology::{End, Macvlan, Share};
+use crate::model::topology::{End, Lab, Macvlan, Share};
 
 /// Attach a NIC of this machine to a switch, or to a node
 ///
@@ -138,9 +138,7 @@ pub(super) async fn attach(args: &AttachArgs) -> Result<Ending, CliError> {
         ));
     }
     let mut engine = input::engine(&format!("ovsns attach {nic}")).await?;
-    let labs = engine.labs().await?;
-    let lab = running::lab_to_change(&labs, args.lab.as_deref())?;
-    running::is_known(&engine, &labs, &lab)?;
+    let (lab, _) = running::lab_to_change(&mut engine, args.lab.as_deref()).await?;
     engine.wish(Wishes { confirm_s: args.confirm, ssh: ssh_peer(), force: args.force });
     if let Some(switch) = engine.attachments(&lab)?.nics.get(&nic).map(|a| a.switch.name.clone())
         && args.switch.as_ref().is_none_or(|wanted| wanted == switch.as_str())
@@ -165,24 +163,45 @@ pub(super) async fn attach(args: &AttachArgs) -> Result<Ending, CliError> {
     let planned = running::edited(&mut engine, &lab, edit)?;
     input::tell_backend(&mut engine, &planned).await?;
     if args.dry_run {
-        let done = engine.plan(&planned).await?;
-        warn(&done.moved.warnings);
-        say_steps(&lab, &[done.plan.lines(), done.moved.lines].concat());
-        return Ok(Ending::Well);
+        return say_plan(&mut engine, &planned).await;
     }
-    let mut meter = Meter::new(&format!("attach {nic}"));
-    let done = running::apply(&mut engine, &lab, edit, &mut meter).await;
-    drop(meter);
-    let moved = done?.moved;
-    warn(&moved.warnings);
-    match (&moved.unconfirmed, args.confirm) {
-        (Some(id), Some(seconds)) => show::line(&format!(
-            "{nic} is attached to {lab}/{switch}; unless you say `ovsns confirm {id}` within \
-             {seconds} s, it is taken back"
-        )),
-        _ => show::line(&format!("{nic} is attached to {lab}/{switch}")),
-    }
+    let Done { moved, .. } = make(&mut engine, &nic, &lab, edit).await?;
+    say_shared(&format!("{nic} is attached to {lab}/{switch}"), &moved, args.confirm);
     Ok(Ending::Well)
+}
+
+/// Says what would be done.
+async fn say_plan(engine: &mut Engine, planned: &Lab) -> Result<Ending, CliError> {
+    let done = engine.plan(planned).await?;
+    warn(&done.moved.warnings);
+    say_steps(&planned.name, &[done.plan.lines(), done.moved.lines].concat());
+    Ok(Ending::Well)
+}
+
+/// Makes what a lab's file says when it is changed, and warns of what a NIC's owner
+/// should know.
+async fn make(
+    engine: &mut Engine,
+    nic: &IfName,
+    lab: &LabName,
+    edit: impl FnOnce(&mut serde_json::Value) -> Result<(), CliError>,
+) -> Result<Done, CliError> {
+    let mut meter = Meter::new(&format!("attach {nic}"));
+    let done = running::apply(engine, lab, edit, &mut meter).await;
+    drop(meter);
+    let done = done?;
+    warn(&done.moved.warnings);
+    Ok(done)
+}
+
+/// Says what a NIC is now, and for how long if nobody confirms it.
+fn say_shared(what: &str, moved: &Moved, confirm_s: Option<u64>) {
+    match (&moved.unconfirmed, confirm_s) {
+        (Some(id), Some(seconds)) => show::line(&format!(
+            "{what}; unless you say `ovsns confirm {id}` within {seconds} s, it is taken back"
+        )),
+        _ => show::line(what),
+    }
 }
 
 /// A NIC, or a child of it, into a node.
@@ -191,9 +210,7 @@ async fn attach_to_node(args: &AttachArgs, nic: &IfName) -> Result<Ending, CliEr
     let words = input::NodeWords::new(words, args.lab.as_deref())?;
     let mut engine = input::engine(&format!("ovsns attach {nic}")).await?;
     let named = words.lab.as_ref().map(LabName::as_str);
-    let labs = engine.labs().await?;
-    let lab = running::lab_to_change(&labs, named)?;
-    running::is_known(&engine, &labs, &lab)?;
+    let (lab, _) = running::lab_to_change(&mut engine, named).await?;
     let node = &words.node;
     let share = match args.mode {
         Mode::Move => Share::Move,
@@ -235,16 +252,9 @@ async fn attach_to_node(args: &AttachArgs, nic: &IfName) -> Result<Ending, CliEr
     };
     if args.dry_run {
         let planned = running::edited(&mut engine, &lab, edit)?;
-        let done = engine.plan(&planned).await?;
-        warn(&done.moved.warnings);
-        say_steps(&lab, &[done.plan.lines(), done.moved.lines].concat());
-        return Ok(Ending::Well);
+        return say_plan(&mut engine, &planned).await;
     }
-    let mut meter = Meter::new(&format!("attach {nic}"));
-    let done = running::apply(&mut engine, &lab, edit, &mut meter).await;
-    drop(meter);
-    let Done { moved, plan, .. } = done?;
-    warn(&moved.warnings);
+    let Done { moved, plan, .. } = make(&mut engine, nic, &lab, edit).await?;
     if plan.is_empty() && moved.lines.is_empty() {
         show::line(&format!("node {lab}/{node} has {end}: nothing to change"));
         return Ok(Ending::Well);
@@ -253,12 +263,7 @@ async fn attach_to_node(args: &AttachArgs, nic: &IfName) -> Result<Ending, CliEr
         Share::Move => format!("{nic} is in node {lab}/{node}"),
         Share::Macvlan(mode) => format!("node {lab}/{node} has a {mode} macvlan of {nic}"),
     };
-    match (&moved.unconfirmed, args.confirm) {
-        (Some(id), Some(seconds)) => show::line(&format!(
-            "{what}; unless you say `ovsns confirm {id}` within {seconds} s, it is taken back"
-        )),
-        _ => show::line(&what),
-    }
+    say_shared(&what, &moved, args.confirm);
     Ok(Ending::Well)
 }
 

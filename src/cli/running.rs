@@ -16,17 +16,23 @@ use crate::model::names::LabName;
 use crate::model::problem::Problems;
 use crate::model::topology::Lab;
 
-/// The lab that a thing is added to, of all that there are: the one that was
-/// named, the only one, or else `default`.
-pub(super) fn lab_to_change(
-    labs: &BTreeSet<LabName>,
+/// The lab that a thing is added to: the one that was named, the only one, or
+/// else `default`; with all that there are. One whose file is lost is refused: it
+/// would lose all that a change does not name.
+pub(super) async fn lab_to_change(
+    engine: &mut Engine,
     named: Option<&str>,
-) -> Result<LabName, CliError> {
+) -> Result<(LabName, BTreeSet<LabName>), CliError> {
+    let labs = engine.labs().await?;
     let default = LabName::default_lab();
-    if named.is_none() && (labs.is_empty() || (1 < labs.len() && labs.contains(&default))) {
-        return Ok(default);
+    let is_new =
+        named.is_none() && (labs.is_empty() || (1 < labs.len() && labs.contains(&default)));
+    let name = if is_new { default } else { input::one_of(&labs, named)? };
+    let known = || engine.state().read(&name).map(|state| state.lab.is_some());
+    if labs.contains(&name) && !known().map_err(EngineError::from)? {
+        return Err(not_remembered(&name));
     }
-    input::one_of(labs, named)
+    Ok((name, labs))
 }
 
 /// Changes a lab that is there by its file, and says what that came to.
@@ -36,12 +42,10 @@ pub(super) async fn change(
     edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let mut engine = input::engine(command).await?;
-    let labs = engine.labs().await?;
-    let name = lab_to_change(&labs, named)?;
+    let (name, labs) = lab_to_change(&mut engine, named).await?;
     if !labs.contains(&name) {
         return Err(no_lab(&name, &labs));
     }
-    is_known(&engine, &labs, &name)?;
     change_in(&mut engine, &name, edit).await
 }
 
@@ -52,27 +56,11 @@ pub(super) async fn change_or_make(
     edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let mut engine = input::engine(command).await?;
-    let labs = engine.labs().await?;
-    let name = lab_to_change(&labs, named)?;
+    let (name, labs) = lab_to_change(&mut engine, named).await?;
     if !labs.contains(&name) {
         show::talk(&format!("lab {name} is not there yet, and is made"));
     }
-    is_known(&engine, &labs, &name)?;
     change_in(&mut engine, &name, edit).await
-}
-
-/// Whether it is known what a lab is to be, if it is there. One whose file is
-/// lost would lose all that a change does not name.
-pub(super) fn is_known(
-    engine: &Engine,
-    labs: &BTreeSet<LabName>,
-    name: &LabName,
-) -> Result<(), CliError> {
-    let known = || engine.state().read(name).map(|state| state.lab.is_some());
-    if !labs.contains(name) || known().map_err(EngineError::from)? {
-        return Ok(());
-    }
-    Err(not_remembered(name))
 }
 
 pub(super) fn not_remembered(name: &LabName) -> CliError {

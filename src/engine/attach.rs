@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::apply::Cause;
 use super::attachments::{Attachments, Change, Why};
-use super::state::{Held, StateError};
+use super::state::Held;
 use super::watchdog::Watchdog;
 use super::{Done, Engine, EngineError, Progress, questions};
 use crate::kernel::KernelError;
@@ -512,14 +512,7 @@ impl Engine {
         held.write_attachments(&attached)?;
         let mut lines = Vec::new();
         for nic in nics {
-            if let Some(this) = attached.nics.get(&nic) {
-                self.leave_host_lease(lab, &attached, this).await?;
-            }
-            lines.extend(self.bring_any_home(lab, &attached, &nic, Home::Detach).await?);
-            self.release_clients(&mut attached, &nic)?;
-            attached.nics.remove(&nic);
-            attached.moved.remove(&nic);
-            held.write_attachments(&attached)?;
+            lines.extend(self.bring_any_home(held, lab, &mut attached, &nic, Home::Detach).await?);
         }
         if let Some(lab) = back_to {
             held.remember(lab)?;
@@ -542,14 +535,7 @@ impl Engine {
         let mut attached = self.state.attachments(lab)?;
         let Some(change) = attached.change.clone() else { return Ok(()) };
         for nic in &change.nics {
-            if let Some(this) = attached.nics.get(nic) {
-                self.leave_host_lease(lab, &attached, this).await?;
-            }
-            self.bring_any_home(lab, &attached, nic, change.why.into()).await?;
-            self.release_clients(&mut attached, nic)?;
-            attached.nics.remove(nic);
-            attached.moved.remove(nic);
-            held.write_attachments(&attached)?;
+            self.bring_any_home(held, lab, &mut attached, nic, change.why.into()).await?;
         }
         // The NICs are home; what is left is a lab like any other.
         match &change.back_to {
@@ -568,19 +554,29 @@ impl Engine {
         Ok(())
     }
 
-    /// Brings one NIC home, however it is attached.
+    /// Brings one NIC home, however it is attached, with who keeps its lease, and
+    /// strikes it out.
     async fn bring_any_home(
         &mut self,
+        held: &Held,
         lab: &LabName,
-        attached: &Attachments,
+        attached: &mut Attachments,
         nic: &IfName,
         why: Home,
     ) -> Result<Vec<String>, EngineError> {
-        match (attached.nics.get(nic), attached.moved.get(nic)) {
-            (Some(this), _) => self.bring_one_home(this, why).await,
-            (None, Some(away)) => self.bring_back(lab, away).await,
-            (None, None) => Ok(Vec::new()),
-        }
+        let lines = match (attached.nics.get(nic), attached.moved.get(nic)) {
+            (Some(this), _) => {
+                self.leave_host_lease(lab, attached, this).await?;
+                self.bring_one_home(this, why).await?
+            }
+            (None, Some(away)) => self.bring_back(lab, away).await?,
+            (None, None) => Vec::new(),
+        };
+        self.release_clients(attached, nic)?;
+        attached.nics.remove(nic);
+        attached.moved.remove(nic);
+        held.write_attachments(attached)?;
+        Ok(lines)
     }
 
     fn way_home(&mut self, attached: &Attached, why: Home) -> Result<Vec<NicStage>, EngineError> {
@@ -656,18 +652,13 @@ impl Engine {
     pub async fn recover(&mut self) -> Result<Vec<String>, EngineError> {
         let mut told = self.recall().await?;
         for lab in self.state.labs()? {
-            told.extend(self.fetch_lost(&lab).await?);
             let attached = self.state.attachments(&lab)?;
+            told.extend(self.fetch_lost(&lab, &attached).await?);
             let Some(change) = attached.change else { continue };
             if super::watchdog::wake(&self.state.watch(&lab)) {
                 continue;
             }
-            let held = match self.state.lock(&lab, &self.command) {
-                Ok(held) => held,
-                // Somebody is at it.
-                Err(StateError::Locked { .. }) => continue,
-                Err(error) => return Err(error.into()),
-            };
+            let Some(held) = self.state.lock_if_free(&lab, &self.command)? else { continue };
             let taken_back = self.take_change_back(&held, &lab).await;
             self.leave(taken_back).await?;
             let nics: Vec<_> = change.nics.iter().map(|nic| format!("`{nic}`")).collect();

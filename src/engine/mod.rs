@@ -549,13 +549,9 @@ impl Engine {
         for lab in self.labs().await? {
             // Looked at under the lock: what an `up` has not written down yet
             // is no leftover.
-            let held = match self.state.lock(&lab, &self.command) {
-                Ok(held) => held,
-                Err(StateError::Locked { .. }) => {
-                    is_anybody_at_work = true;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
+            let Some(held) = self.state.lock_if_free(&lab, &self.command)? else {
+                is_anybody_at_work = true;
+                continue;
             };
             if self.state.read(&lab)?.lab.is_some() {
                 continue;

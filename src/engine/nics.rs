@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use super::apply::Cause;
 use super::attachments::Attachments;
-use super::state::{Held, StateError};
+use super::state::Held;
 use super::{Engine, EngineError};
 use crate::kernel::netns;
 use crate::model::mark::netns as netns_name;
@@ -270,17 +270,17 @@ impl Engine {
 
     /// Sees to NICs whose node somebody else has deleted. Says which are home
     /// again.
-    pub(super) async fn fetch_lost(&mut self, lab: &LabName) -> Result<Vec<String>, EngineError> {
+    pub(super) async fn fetch_lost(
+        &mut self,
+        lab: &LabName,
+        attached: &Attachments,
+    ) -> Result<Vec<String>, EngineError> {
         let is_lost = |away: &Away| !netns::path(&netns_name(lab, &away.loan.node)).exists();
-        let attached = self.state.attachments(lab)?;
         if attached.change.is_some() || !attached.moved.values().any(is_lost) {
             return Ok(Vec::new());
         }
-        let held = match self.state.lock(lab, &self.command) {
-            Ok(held) => held,
-            // Somebody is at it.
-            Err(StateError::Locked { .. }) => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
+        let Some(held) = self.state.lock_if_free(lab, &self.command)? else {
+            return Ok(Vec::new());
         };
         let mut told = Vec::new();
         let mut attached = self.state.attachments(lab)?;

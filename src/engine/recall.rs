@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use super::Engine;
 use super::EngineError;
 use super::attach::{in_userspace, port_of};
-use super::state::{StateError, boot_id};
+use super::state::boot_id;
 use crate::model::mark::{Mark, birth_mac};
 use crate::model::names::{IfName, LabName};
 use crate::model::nic::{Nic, NicAddress};
@@ -52,12 +52,7 @@ impl Engine {
             if lent.is_empty() {
                 continue;
             }
-            let held = match self.state.lock(&lab, &self.command) {
-                Ok(held) => held,
-                // Somebody is at it.
-                Err(StateError::Locked { .. }) => continue,
-                Err(error) => return Err(error.into()),
-            };
+            let Some(held) = self.state.lock_if_free(&lab, &self.command)? else { continue };
             let mut attached = self.state.attachments(&lab)?;
             for (seen, nic, what) in lent {
                 let switch = &seen.spec;

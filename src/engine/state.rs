@@ -159,6 +159,14 @@ impl State {
         self.of(lab).join(WATCH)
     }
 
+    /// The same as [`Self::lock`]; `None` if somebody is at it.
+    pub fn lock_if_free(&self, lab: &LabName, command: &str) -> Result<Option<Held>, StateError> {
+        match self.lock(lab, command) {
+            Err(StateError::Locked { .. }) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     /// Takes the lab for this process, until the result is dropped.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ pub mod ethtool;
 pub mod fake;
 pub mod genl;
 pub mod host;
+pub mod inherited;
 pub mod inside;
 pub mod leases;
 mod lend;

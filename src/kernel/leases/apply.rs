@@ -8,8 +8,10 @@ use mozim::DhcpV4Lease;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use nix::errno::Errno;
 use nix::libc::{
-    AF_INET, RT_TABLE_MAIN, RTM_DELADDR, RTM_DELROUTE, RTM_GETADDR, RTM_GETNEIGH, RTM_NEWADDR,
-    RTM_NEWROUTE,
+    AF_INET, IFA_ADDRESS, IFA_BROADCAST, IFA_CACHEINFO, IFA_F_PERMANENT, IFA_FLAGS, IFA_LOCAL,
+    NDA_DST, RT_SCOPE_LINK, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PREFSRC,
+    RTA_PRIORITY, RTM_DELADDR, RTM_DELROUTE, RTM_GETADDR, RTM_GETNEIGH, RTM_NEWADDR, RTM_NEWROUTE,
+    RTN_UNICAST,
 };
 
 use super::super::error::KernelError;
@@ -23,25 +25,11 @@ use crate::model::world::SeenLease;
 const METRIC: u32 = 1000;
 
 // linux/if_addr.h
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_BROADCAST: u16 = 4;
-const IFA_CACHEINFO: u16 = 6;
-const IFA_FLAGS: u16 = 8;
 const IFA_RT_PRIORITY: u16 = 9;
 const IFA_PROTO: u16 = 11;
-const IFA_F_PERMANENT: u32 = 0x80;
 // linux/rtnetlink.h
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
-const RTA_PREFSRC: u16 = 7;
-const RTN_UNICAST: u8 = 1;
-const RT_SCOPE_LINK: u8 = 253;
 const RTNH_F_ONLINK: u32 = 4;
 // linux/neighbour.h
-const NDA_DST: u16 = 1;
 const NUD_INCOMPLETE: u16 = 1;
 
 /// What a server grants.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::unistd::{close, setsid};
+use nix::unistd::setsid;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::client::{self, Order, Standing, Started, Work};
 use super::wire::{self, Ask, Line, OfAnother, Tell, Whose};
 use crate::kernel::error::KernelError;
+use crate::kernel::inherited::close_inherited;
 use crate::kernel::permissions;
 use crate::model::names::LabName;
 
@@ -42,18 +43,6 @@ pub fn run(lab: &LabName) -> Result<(), KernelError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let fail = |error: io::Error| KernelError::from_io("start a runtime", &error);
     runtime.map_err(fail)?.block_on(live(lab))
-}
-
-/// Closes what the command was started with besides its three streams: who
-/// waits for the other end of a pipe must not wait for a keeper.
-fn close_inherited() {
-    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let all: Vec<i32> =
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for fd in all.into_iter().filter(|fd| 2 < *fd) {
-        // One of them was the directory that was just read.
-        let _ = close(fd);
-    }
 }
 
 /// What is kept for one interface.

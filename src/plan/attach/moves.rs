@@ -46,11 +46,11 @@ const GENERATES: &str = "ipv6.addr_gen_mode";
 
 fn parameters(away: &Away, now: &BTreeMap<String, String>, steps: &mut Vec<NicStep>) {
     let device = &away.was.nic.link.name;
-    let differs = |(key, was): &(&String, &String)| {
-        *key != GENERATES && (now.get(*key).is_some_and(|is| is != *was) || *key == SECRET)
+    let differs = |(key, was): &(&String, &String)| match now.get(*key) {
+        Some(is) => *key != GENERATES && is != *was,
+        None => *key == SECRET,
     };
-    let same = |(key, was): &(&String, &String)| now.get(*key) == Some(*was);
-    let wrong = away.was.parameters.iter().filter(|entry| differs(entry) && !same(entry));
+    let wrong = away.was.parameters.iter().filter(differs);
     steps.extend(wrong.map(|(key, value)| NicStep::Parameter {
         device: device.clone(),
         key: key.clone(),

@@ -75,11 +75,11 @@ pub struct Preflight {
 }
 
 impl Preflight {
-    fn refuse(&mut self, what: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn refuse(&mut self, what: impl Into<String>, hint: impl Into<String>) {
         self.refusals.push(Refusal { what: what.into(), hint: hint.into() });
     }
 
-    fn warn(&mut self, text: impl Into<String>) {
+    pub(super) fn warn(&mut self, text: impl Into<String>) {
         self.warnings.push(text.into());
     }
 }
@@ -216,11 +216,10 @@ const BEHIND_A_HYPERVISOR: [(&str, &str); 6] = [
     ("xen_netfront", "Xen"),
 ];
 
-/// Whose the other side of a virtual NIC is that may drop frames.
-pub(super) fn hypervisor(facts: &Facts) -> Option<&'static str> {
+/// The driver of a virtual NIC, and whose its other side is that may drop frames.
+pub(super) fn hypervisor(facts: &Facts) -> Option<(&'static str, &'static str)> {
     let driver = facts.driver.as_deref();
-    let known = BEHIND_A_HYPERVISOR.iter().find(|(known, _)| driver == Some(known));
-    known.map(|(_, whose)| *whose)
+    BEHIND_A_HYPERVISOR.into_iter().find(|(known, _)| driver == Some(known))
 }
 
 fn warnings(nic: &Nic, facts: &Facts, wish: &Wish, found: &mut Preflight) {
@@ -253,9 +252,7 @@ fn warnings(nic: &Nic, facts: &Facts, wish: &Wish, found: &mut Preflight) {
             ),
         });
     }
-    let driver = facts.driver.as_deref();
-    let hypervisor = BEHIND_A_HYPERVISOR.iter().find(|(known, _)| driver == Some(known));
-    if let Some((driver, whose)) = hypervisor {
+    if let Some((driver, whose)) = hypervisor(facts) {
         found.warn(format!(
             "`{name}` is a virtual NIC ({driver}): {whose} may drop frames of nodes, whose \
              addresses it did not give; allow promiscuous mode and forged transmits there"

@@ -4,11 +4,10 @@
 
 use std::net::IpAddr;
 
-use super::preflight::{Facts, Manager, Preflight};
+use super::preflight::{Facts, Manager, Preflight, hypervisor};
 use crate::model::mark::Mark;
 use crate::model::nic::Nic;
 use crate::model::topology::{Macvlan, Share};
-use crate::plan::Refusal;
 
 /// What is to become of the NIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,30 +35,18 @@ impl NodeWish {
     }
 }
 
-struct Found(Preflight);
-
-impl Found {
-    fn refuse(&mut self, what: impl Into<String>, hint: impl Into<String>) {
-        self.0.refusals.push(Refusal { what: what.into(), hint: hint.into() });
-    }
-
-    fn warn(&mut self, text: impl Into<String>) {
-        self.0.warnings.push(text.into());
-    }
-}
-
 /// Looks for reasons against letting a node have `nic`.
 pub fn shared(nic: &Nic, facts: &Facts, wish: &NodeWish) -> Preflight {
-    let mut found = Found(Preflight::default());
+    let mut found = Preflight::default();
     is_fit(nic, facts, wish, &mut found);
     is_free(nic, facts, wish, &mut found);
     stays_reachable(nic, facts, wish, &mut found);
     warnings(nic, facts, wish, &mut found);
-    found.0
+    found
 }
 
 /// Whether it is a device of which that can be made.
-fn is_fit(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Found) {
+fn is_fit(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Preflight) {
     let (name, moves) = (&nic.link.name, wish.share == Share::Move);
     if let Some(mark) = Mark::parse(&nic.link.alias) {
         found.refuse(
@@ -105,7 +92,7 @@ fn is_fit(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Found) {
 }
 
 /// Whether nobody has it whose use does not go with this one.
-fn is_free(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Found) {
+fn is_free(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Preflight) {
     let name = &nic.link.name;
     let port_of = nic.link.master.as_ref().map(|master| (master.name.clone(), &*master.kind));
     let port_of = port_of.or_else(|| Some((wish.port_of.clone()?, "openvswitch")));
@@ -154,7 +141,7 @@ fn is_free(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Found) {
 }
 
 /// Whether the machine can do without it.
-fn stays_reachable(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Found) {
+fn stays_reachable(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Preflight) {
     let name = &nic.link.name;
     if !wish.takes_all() {
         return;
@@ -192,7 +179,7 @@ fn stays_reachable(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Found)
     }
 }
 
-fn warnings(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Found) {
+fn warnings(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Preflight) {
     let (name, who) = (&nic.link.name, &wish.who);
     if wish.share == Share::Move {
         for manager in &facts.managers {
@@ -224,7 +211,7 @@ fn warnings(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Found) {
              and its macvlans; by a switch (`--mode bridge`) they do"
         ));
     }
-    if let Some(whose) = super::preflight::hypervisor(facts) {
+    if let Some((_, whose)) = hypervisor(facts) {
         found.warn(format!(
             "`{name}` is a virtual NIC: {whose} may drop frames of `{who}`, whose address it did \
              not give; allow promiscuous mode and forged transmits there"

@@ -31,7 +31,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{close, dup2_stdin, setsid};
+use nix::unistd::{dup2_stdin, setsid};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -47,6 +47,7 @@ use super::place::{self, Namespace, Place};
 use super::programs::Programs;
 use super::wire::{self, Ask, Tell};
 use super::{Facts, OwnError};
+use crate::kernel::inherited::close_inherited;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::permissions;
 use crate::model::names::IfName;
@@ -115,18 +116,6 @@ fn starter() -> Option<StdStream> {
     stream.peer_addr().ok()?;
     stream.set_nonblocking(true).ok()?;
     Some(stream)
-}
-
-/// Closes what the command was started with besides its three streams: who
-/// waits for the other end of a pipe must not wait for a keeper.
-fn close_inherited() {
-    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let all: Vec<i32> =
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for fd in all.into_iter().filter(|fd| 2 < *fd) {
-        // One of them was the directory that was just read.
-        let _ = close(fd);
-    }
 }
 
 async fn live(starter: StdStream, asked: &Asked) -> Result<(), OwnError> {
