@@ -25,9 +25,8 @@ pub fn mark_of(name: &str) -> Result<Option<Mark>, KernelError> {
     if netns::enter(name)? { observe::mark_here(name) } else { Ok(None) }
 }
 
-/// Moves this process into the namespace called `name`. It gets a mount
-/// namespace of its own, in which `/sys` shows the namespace's devices and
-/// the files of `/etc/netns/NAME` lie over those of `/etc`.
+/// Moves this process into the node in the namespace called `name`, with all
+/// that is the node's own.
 ///
 /// Only for a process that will become the command: no thread may go on
 /// working for anybody else.
@@ -36,10 +35,22 @@ pub fn mark_of(name: &str) -> Result<Option<Mark>, KernelError> {
 ///
 /// Like the first half of `ip netns exec NAME COMMAND`.
 pub fn enter(name: &str) -> Result<Vec<KernelError>, KernelError> {
-    let fail = |asked: String| move |errno: Errno| KernelError::new(asked, errno);
     if !netns::enter(name)? {
         return Err(KernelError::new(format!("enter namespace `{name}`"), Errno::ENOENT));
     }
+    furnish(name)
+}
+
+/// Gives this process, which is in the namespace called `name`, a mount
+/// namespace as a node has it: `/sys` shows the namespace's devices, and the
+/// files of `/etc/netns/NAME` lie over those of `/etc`.
+///
+/// Both for a process that becomes a command in a node without a mount namespace
+/// of its own, and for the one that keeps such a namespace.
+///
+/// Returns what could not be laid over, each as a clause.
+pub(super) fn furnish(name: &str) -> Result<Vec<KernelError>, KernelError> {
+    let fail = |asked: String| move |errno: Errno| KernelError::new(asked, errno);
     unshare(CloneFlags::CLONE_NEWNS).map_err(fail("make a mount namespace".into()))?;
     // What is mounted from here on is nobody else's business, but what others
     // mount outside still shows up here.
