@@ -30,7 +30,7 @@ fn cable() -> Veth {
         let (mac, alias) = (mark.mac(), mark.to_string());
         VethEnd { at: Place::Node(node(name)), device: eth0(), mac, alias, altname: None }
     });
-    Veth { link: "a:eth0~b:eth0".into(), group: 1, mtu: 1500, ends }
+    Veth { link: "a:eth0~b:eth0".into(), group: 1, mtu: 1500, ends, down: None }
 }
 
 fn set(name: &str, after: bool) -> Step {

@@ -45,6 +45,8 @@ fn help() {
         &["link", "add"],
         &["link", "rm"],
         &["link", "set"],
+        &["link", "down"],
+        &["link", "up"],
         &["link", "list"],
         &["flow"],
         &["flow", "add"],

@@ -91,7 +91,7 @@ links:
   - endpoints: [nic:eth1, nic:eth2]
   - { endpoints: [a, b], mode: vepa }
   - { endpoints: [a, macvlan:eth3], mode: bride, vlan: 7 }
-  - { endpoints: [a, macvlan:eth4], mode: passthru }
+  - { endpoints: [a, macvlan:eth4], mode: passthru, down: true }
   - { endpoints: [b, macvlan:eth4] }
   - { endpoints: [a, nic:eth5] }
   - { endpoints: [b, macvlan:eth5] }

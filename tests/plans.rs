@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ovsns::model::file::read;
 use ovsns::model::flow::Form;
 use ovsns::model::topology::{Backend, Datapath, Lab, PortSettings};
-use ovsns::model::world::{PortKind, SeenPort, World};
+use ovsns::model::world::{KernelRoute, PortKind, SeenPort, World};
 use ovsns::plan::{self, Abilities, Need, Plan, Refusal, Stage, Wanted};
 
 const TWO_NODES: &str = include_str!("../examples/two-nodes.yaml");
@@ -450,4 +450,64 @@ links: [ { endpoints: [n, s] } ]
     assert!(!plan.lines().iter().any(|line| line.contains("lease") || line.contains("router")));
     let down = plan::down(&given.name, &world, &[able()]).expect("nothing in the way");
     assert_eq!(down.lines()[0], "- lease of n:eth0");
+}
+
+const HELD: &str = "
+switches: { s1: {}, s2: {} }
+nodes:
+  h1: { interfaces: { eth0: { addresses: [10.0.0.1/24, 'fd00::1/64'] } } }
+  h2:
+    interfaces:
+      eth0: { addresses: [10.0.0.2/24, 'fd00::2/64'] }
+      eth1: { addresses: [10.1.0.2/24, 'fd01::2/64'] }
+    routes: [{ to: 10.9.0.0/16, via: 10.1.0.3 }]
+  h3:
+    interfaces: { eth0: { addresses: [10.1.0.3/24, 'fd01::3/64'] } }
+    routes: [{ to: default, via: 10.1.0.2 }]
+links:
+  - { endpoints: [h1, s1], down: false }
+  - { endpoints: [s1, s2], down: false }
+  - { endpoints: [h2, s2], down: false }
+  - { endpoints: ['h2:eth1', h3], down: false }
+";
+
+/// The end at a switch goes down, or one in a node with what it will lose, and
+/// all of it comes again.
+#[tokio::test]
+async fn links_are_held_down_and_come_up() {
+    let (up_, down) = (lab(HELD), lab(&HELD.replace("false", "true")));
+    let there = made(&up_).await;
+    let lowered = up(&down, &there, able()).expect("nothing in the way");
+    let raised = up(&up_, &made(&down).await, able()).expect("nothing in the way");
+    let born = up(&down, &World::default(), able()).expect("nothing in the way");
+    let text = [("down", lowered), ("up", raised), ("born down", born)]
+        .map(|(head, plan)| format!("{head}\n  {}", plan.lines().join("\n  ")));
+    insta::assert_snapshot!(text.join("\n\n"));
+    let again = up(&down, &made(&down).await, able()).expect("nothing in the way");
+    assert_eq!(again, Plan::nothing(&down.name));
+}
+
+/// What others have on an end would be lost with it for good.
+#[tokio::test]
+async fn what_others_have_on_an_end_keeps_it_up() {
+    let mut there = made(&lab(HELD)).await;
+    let seen = there.host.nodes.get_mut(&"h3".parse().expect("a name")).expect("it is there");
+    let device = seen.devices.keys().next().expect("it has one").clone();
+    let net = |text: &str| text.parse().expect("a network");
+    seen.foreign_addresses.insert(device.clone(), ["fd09::3/64", "10.9.0.3/24"].map(net).into());
+    seen.foreign_routes = [("10.7.0.0/16", Some("10.1.0.9")), ("10.9.0.0/24", None)]
+        .map(|(to, via)| KernelRoute {
+            to: net(to),
+            via: via.map(|via| via.parse().expect("an address")),
+            device: device.clone(),
+            metric: 0,
+        })
+        .into();
+    let held = lab(&HELD.replace("['h2:eth1', h3], down: false", "['h2:eth1', h3], down: true"));
+    let refused = up(&held, &there, able()).expect_err("it would be lost");
+    insta::assert_snapshot!(refusal_text(&refused));
+}
+
+fn refusal_text(refused: &[Refusal]) -> String {
+    refused.iter().map(|r| format!("{}\n  hint: {}\n", r.what, r.hint)).collect()
 }

@@ -13,6 +13,8 @@ pub(super) enum Command {
     Add(AddArgs),
     Rm(RmArgs),
     Set(SetArgs),
+    Down(DownArgs),
+    Up(UpArgs),
     /// List the links of a lab
     #[command(after_help = "Example: ovsns link list --json")]
     List(ListArgs),
@@ -73,6 +75,41 @@ pub(super) struct SetArgs {
     /// Other keys of a link in the topology file (`ovsns schema` lists them)
     #[arg(value_name = "KEY=VALUE")]
     keys: Vec<Setting>,
+    /// The lab [default: the only one, or `default`]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+}
+
+/// Take a link of a running lab down
+///
+/// Neither end has carrier then, and nothing passes. It is a part of what the
+/// lab is to be: `ovsns status` shows the link as held down, and not as drift.
+/// Undo with `ovsns link up A B`, or `ovsns up` with a file that does not say
+/// `down: true`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns link down h1 s1")]
+pub(super) struct DownArgs {
+    #[command(flatten)]
+    link: Which,
+}
+
+/// Bring a link of a running lab up again
+///
+/// With the addresses and routes that went with it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns link up h1 s1")]
+pub(super) struct UpArgs {
+    #[command(flatten)]
+    link: Which,
+}
+
+/// A link by its ends.
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// One end: NODE, NODE:INTERFACE or SWITCH
+    a: String,
+    /// The other end
+    b: String,
     /// The lab [default: the only one, or `default`]
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
@@ -140,6 +177,8 @@ pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
         Command::Add(args) => add(args).await?,
         Command::Rm(args) => rm(args).await?,
         Command::Set(args) => set(args).await?,
+        Command::Down(args) => hold("ovsns link down", &args.link, true).await?,
+        Command::Up(args) => hold("ovsns link up", &args.link, false).await?,
         Command::List(args) => args.show("ovsns link list", |view| &view.links, table).await?,
     }
     Ok(Ending::Well)
@@ -184,6 +223,15 @@ async fn set(args: &SetArgs) -> Result<(), CliError> {
         let link = &mut running::links(file)[index];
         args.settings.write(link);
         settings::write(&args.keys, link)
+    })
+    .await
+}
+
+async fn hold(command: &str, which: &Which, down: bool) -> Result<(), CliError> {
+    running::change(command, which.lab.as_deref(), |file| {
+        let index = find(running::links(file), &which.a, &which.b)?;
+        running::links(file)[index]["down"] = down.into();
+        Ok(())
     })
     .await
 }
@@ -240,7 +288,12 @@ pub(super) fn table(view: &LabView) -> Vec<Vec<String>> {
         rows.push(vec![
             link.ends[0].clone(),
             link.ends[1].clone(),
-            if link.up { "up" } else { "down" }.to_owned(),
+            match (link.up, link.held_down) {
+                (true, _) => "up",
+                (false, true) => "held down",
+                (false, false) => "down",
+            }
+            .to_owned(),
             link.mtu.map_or("-".into(), |mtu| mtu.to_string()),
             settings(link),
         ]);

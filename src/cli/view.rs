@@ -3,7 +3,7 @@
 
 mod switch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 pub(super) use switch::{BondView, KindView, SettingsView, SwitchView};
@@ -13,6 +13,7 @@ use crate::engine::attachments::Attachments;
 use crate::engine::{Engine, EngineError, Status};
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
+use crate::model::topology::Lab;
 use crate::model::world::{KernelRoute, SeenLease, SeenNode, World};
 use crate::plan::attach::{Attached, Away};
 use crate::switch::Traffic;
@@ -145,6 +146,8 @@ pub(super) struct LinkView {
     pub(super) mtu: Option<u32>,
     /// Whether both ends are up and have carrier.
     pub(super) up: bool,
+    /// Whether it is down because that is wanted.
+    pub(super) held_down: bool,
     /// The cables that pass for it, if it is more than one.
     pub(super) bond: Option<BondView>,
     /// What its ports on switches do with frames.
@@ -170,7 +173,7 @@ impl LabView {
         }
         let uplinks = uplinks(engine, lab)?;
         let nodes = nodes(lab, &status.world);
-        let links = links(&status.world, &nodes, &switches);
+        let links = links(&status.world, &nodes, &switches, &held_down(status.lab.as_ref()));
         Ok(Self {
             lab: lab.to_string(),
             state: state(&status),
@@ -323,9 +326,27 @@ fn route_view(route: &KernelRoute) -> RouteView {
     }
 }
 
+/// The interfaces and the devices of ports of links that are to be down.
+fn held_down(lab: Option<&Lab>) -> BTreeSet<String> {
+    let mut held = BTreeSet::new();
+    let links = lab.into_iter().flat_map(|lab| lab.links.iter().map(move |link| (lab, link)));
+    for (lab, link) in links.filter(|(_, link)| link.down) {
+        held.extend(link.ends.iter().map(ToString::to_string).filter(|end| end.contains(':')));
+        let ports = (0..2).filter_map(|side| link.port(side));
+        held.extend(ports.map(|port| lab.mark(Thing::Port(port)).device().to_string()));
+    }
+    held
+}
+
 /// Links as their ends tell of them: interfaces with what is across, and
 /// trunks by their ports.
-fn links(world: &World, nodes: &[NodeView], switches: &[SwitchView]) -> Vec<LinkView> {
+/// `held` are the interfaces and ports of links that are to be down.
+fn links(
+    world: &World,
+    nodes: &[NodeView],
+    switches: &[SwitchView],
+    held: &BTreeSet<String>,
+) -> Vec<LinkView> {
     let mut links = Vec::new();
     let ports = || switches.iter().flat_map(|switch| &switch.ports);
     let ports: BTreeMap<_, _> = ports().map(|port| (port.across.as_deref(), port)).collect();
@@ -340,8 +361,9 @@ fn links(world: &World, nodes: &[NodeView], switches: &[SwitchView]) -> Vec<Link
             let up = interface.up && interface.carrier;
             let port = ports.get(&Some(here.as_str()));
             let settings = port.map(|port| port.settings.clone()).unwrap_or_default();
+            let held_down = held.contains(&here);
             let (ends, mtu) = ([here, to.clone()], Some(interface.mtu));
-            links.push(LinkView { ends, mtu, up, bond: None, settings });
+            links.push(LinkView { ends, mtu, up, held_down, bond: None, settings });
         }
     }
     for switch in switches {
@@ -363,8 +385,9 @@ fn links(world: &World, nodes: &[NodeView], switches: &[SwitchView]) -> Vec<Link
                 KindView::Patch { .. } => (None, switch.up && port.broken.is_none(), None),
                 KindView::Tunnel { .. } => continue,
             };
+            let held_down = held.contains(&port.device);
             let (ends, settings) = ([switch.name.clone(), across.clone()], port.settings.clone());
-            links.push(LinkView { ends, mtu, up, bond, settings });
+            links.push(LinkView { ends, mtu, up, held_down, bond, settings });
         }
     }
     links

@@ -396,6 +396,11 @@ impl<'s> Draft<'s, '_> {
         } else {
             check_port(&spec.port, self.found);
         }
+        if let Some(down) = spec.down.filter(|down| down.value && to_nic) {
+            self.found
+                .add(down.at, "a link to a NIC of this machine cannot be held down")
+                .hint("take it away: `ovsns link rm`; or set it down inside: `ovsns exec NODE -- ip link set IF down`");
+        }
         let is_child = |end: &At<EndDraft>| matches!(end.value, EndDraft::Nic(_, NicEnd::Child));
         let child = self.links[first..].iter().any(|l| l.ends.iter().flatten().any(is_child));
         if let Some(mode) = spec.mode.filter(|_| !child) {
@@ -820,7 +825,8 @@ impl<'s> Draft<'s, '_> {
             let ends = [end(&a.value), end(&b.value)];
             let port = port(&link.spec.port);
             let bond = link.spec.bond.as_ref().map(|bond| bond_of(&bond.value));
-            links.push(Link { ends, parallel, mtu: link.spec.mtu, port, bond });
+            let down = link.spec.down.is_some_and(|down| down.value);
+            links.push(Link { ends, parallel, mtu: link.spec.mtu, port, bond, down });
         }
         links
     }

@@ -272,7 +272,7 @@ fn of_route(route: &Route) -> Json {
 
 fn of_link(link: &Link) -> Json {
     // `parallel` follows from the order of the links.
-    let Link { ends, parallel: _, mtu, port, bond } = link;
+    let Link { ends, parallel: _, mtu, port, bond, down } = link;
     let mut file = json!({ "endpoints": ends.each_ref().map(ToString::to_string) });
     put(&mut file, "mtu", mtu.as_ref());
     if let Some(Share::Macvlan(mode)) = link.nic().map(|nic| nic.share) {
@@ -283,6 +283,7 @@ fn of_link(link: &Link) -> Json {
         |Bond { members, mode, lacp }| json!({ "members": members, "mode": mode, "lacp": lacp }),
     );
     put(&mut file, "bond", bond.as_ref());
+    put(&mut file, "down", down.then_some(&true));
     file
 }
 
@@ -511,6 +512,7 @@ links:
     qinq: { vlan: 100, customers: [10, 20] }
     shaping: { rate: 1000, queues: { 0: { min: 10 }, 7: { min: 5, max: 500 } } }
   - { endpoints: [s1, s2], trunks: [10, 20], native: 10, bond: { members: 3, mode: balance-tcp, lacp: active } }
+  - { endpoints: ['n1:eth1', 'n2:eth1'], down: true }
 uplinks: { eth1: { switch: s1, force: true }, enp3s0: { switch: s2 } }
 ";
         let lab = lab(yaml);

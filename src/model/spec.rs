@@ -688,6 +688,7 @@ pub(super) struct LinkSpec {
     pub(super) mode: Option<At<Macvlan>>,
     pub(super) port: PortKeys,
     pub(super) bond: Option<At<BondSpec>>,
+    pub(super) down: Option<At<bool>>,
 }
 
 impl Object for LinkSpec {
@@ -733,6 +734,10 @@ impl Object for LinkSpec {
         key!("bond": Of<BondSpec>,
             "Several cables in place of one, between two switches.",
             |link, bond| link.bond = Some(bond)),
+        key!("down": Flag,
+            "Whether it is there, but down: no end has carrier (default: no). `ovsns link down` and \
+             `ovsns link up` say it of a lab that runs.",
+            |link, down| link.down = Some(down)),
     ];
     fn flawed(&mut self, _key: &'static str, _lost: bool) {
         self.port.flawed = true;

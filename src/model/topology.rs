@@ -382,6 +382,10 @@ pub struct Link {
     pub port: PortSettings,
     /// Several cables in place of one, between two switches.
     pub bond: Option<Bond>,
+    /// Whether it is there and nothing passes, because that is wanted: no end
+    /// has carrier. Not where a NIC is at an end.
+    #[serde(default)]
+    pub down: bool,
 }
 
 /// Several cables that pass for one (link aggregation).

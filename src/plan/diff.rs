@@ -13,6 +13,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::dynamic;
@@ -26,8 +28,8 @@ use crate::model::names::{IfName, LabName, NodeName, SwitchName};
 use crate::model::ports::Ports;
 use crate::model::topology::{Backend, Datapath};
 use crate::model::world::{
-    AstrayPort, FlowSpec, MirrorSpec, PortKind, PortSpec, SeenDevice, SeenNode, SeenPort,
-    SeenSwitch, SwitchSpec, World,
+    AstrayPort, FlowSpec, KernelRoute, MirrorSpec, PortKind, PortSpec, SeenDevice, SeenNode,
+    SeenPort, SeenSwitch, SwitchSpec, World,
 };
 
 /// The steps that make the world match `wanted`.
@@ -48,6 +50,7 @@ pub fn up(
     }
     let links = LinkDiff::new(wanted, world);
     let mut refused = others_on_links_that_go(wanted, world, &links);
+    others_on_ends_to_hold_down(world, &links, &mut refused);
     refused.extend(others_on_switches_that_go(wanted, world, gone_switches(wanted, world)));
     if !refused.is_empty() {
         return Err(refused);
@@ -166,6 +169,15 @@ impl<'a> LinkDiff<'a> {
         Self { missing, present, stray: seen.into_values().collect() }
     }
 
+    /// The ends in nodes that are up and are to be held down.
+    fn lowered<'w>(&'w self, world: &'w World) -> impl Iterator<Item = (&'w NodeName, &'w IfName)> {
+        let held = self.present.iter().filter_map(|veth| Some(&veth.ends[veth.down?]));
+        held.filter_map(|end| match &end.at {
+            Place::Node(node) if seen_at(world, end)?.up => Some((node, &end.device)),
+            Place::Node(_) | Place::Host => None,
+        })
+    }
+
     /// Whether a device will be deleted before anything is built.
     pub(super) fn is_stray(&self, at: &Place, device: &IfName) -> bool {
         self.stray.iter().flatten().any(|end| end.at == *at && end.device == device)
@@ -229,6 +241,35 @@ fn others_on_links_that_go(wanted: &Wanted, world: &World, links: &LinkDiff) -> 
     found
 }
 
+/// What others have on an end that is to be held down, and would lose: nothing
+/// would bring it back when the link is up again.
+fn others_on_ends_to_hold_down(world: &World, links: &LinkDiff, found: &mut Vec<Refusal>) {
+    for (node, device) in links.lowered(world) {
+        let Some(seen) = world.host.nodes.get(node) else { continue };
+        let theirs = seen.foreign_addresses.get(device).into_iter().flatten();
+        let addresses = theirs.filter(|net| net.addr().is_ipv6());
+        let mut refuse = |what: String, delete: String| {
+            found.push(Refusal {
+                what: format!("{what} is not ours and would go with the link down"),
+                hint: format!("take it off first: `ovsns exec {node} -- ip {delete}`"),
+            });
+        };
+        for address in addresses {
+            let what = format!("address `{address}` on `{node}:{device}`");
+            refuse(what, format!("address del {address} dev {device}"));
+        }
+        // Those without a next router the kernel makes itself, and those that
+        // routers tell of come again.
+        let told = |via: &IpAddr| matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let by_router = |route: &&KernelRoute| route.via.is_some_and(|via| !told(&via));
+        let routes = seen.foreign_routes.iter().filter(|route| route.device == *device);
+        for route in routes.filter(by_router) {
+            let what = format!("the route to `{}` by `{node}:{device}`", route.to);
+            refuse(what, format!("route del {} dev {device}", route.to));
+        }
+    }
+}
+
 /// Ports and mirrors of others on bridges of Open vSwitch that go, or have to
 /// be made anew: their rows would go with the bridge, and nobody would bring
 /// them back. A device of others on a Linux bridge only loses its master.
@@ -280,6 +321,9 @@ fn others_on_switches_that_go<'a>(
 /// Takes away the links that are not wanted, with what hangs on them.
 fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
     let (mut stripped, mut deleted) = (dynamic::end(wanted, world, links), Vec::new());
+    for (node, device) in links.lowered(world) {
+        lower(node, device, &world.host.nodes[node], &mut stripped);
+    }
     for ends in &links.stray {
         for end in ends {
             if let Place::Node(node) = &end.at {
@@ -440,6 +484,18 @@ fn strip(node: &NodeName, device: &IfName, seen: &SeenNode, steps: &mut Vec<Step
     }
 }
 
+/// Takes off a device what it will lose when it is set down, so that the way
+/// back puts it on again.
+fn lower(node: &NodeName, device: &IfName, seen: &SeenNode, steps: &mut Vec<Step>) {
+    let routes = seen.routes.iter().filter(|route| route.device == *device);
+    steps.extend(routes.map(|r| Step::DeleteRoute { node: node.clone(), route: r.clone() }));
+    let addresses = seen.addresses.get(device).into_iter().flatten();
+    steps.extend(addresses.filter(|net| net.addr().is_ipv6()).map(|address| {
+        let (node, device) = (node.clone(), device.clone());
+        Step::DeleteAddress { node, device, address: *address }
+    }));
+}
+
 /// The child of a NIC that an end is, if it is one.
 fn child_seen(end: &SeenEnd, world: &World) -> Option<Child> {
     let Place::Node(node) = &end.at else { return None };
@@ -458,7 +514,8 @@ fn veth_seen(a: &SeenEnd, b: &SeenEnd) -> Veth {
     let mark = Mark::parse(&a.seen.alias);
     let lab = mark.as_ref().map(|mark| &mark.lab);
     let link = mark.as_ref().and_then(Mark::link).unwrap_or_else(|| a.device.to_string());
-    Veth { link, group: lab.map_or(0, group), mtu: a.seen.mtu, ends: [end(a), end(b)] }
+    let down = [a, b].iter().position(|end| !end.seen.up);
+    Veth { link, group: lab.map_or(0, group), mtu: a.seen.mtu, ends: [end(a), end(b)], down }
 }
 
 /// The switch of ours in which `device` is plugged, and the port as it is.
@@ -568,8 +625,10 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
     for (node, want) in &wanted.nodes {
         let seen = world.host.nodes.get(node);
         sysctls(node, want, seen, true, &mut steps);
-        addresses(node, want, seen, links, &mut steps);
-        routes(node, want, seen, links, &mut steps);
+        let lowered: BTreeSet<&IfName> =
+            links.lowered(world).filter(|(n, _)| *n == node).map(|(_, device)| device).collect();
+        addresses(node, want, seen, links, &lowered, &mut steps);
+        routes(node, want, seen, links, &lowered, &mut steps);
     }
     steps
 }
@@ -653,6 +712,7 @@ fn addresses(
     want: &WantedNode,
     seen: Option<&SeenNode>,
     links: &LinkDiff,
+    lowered: &BTreeSet<&IfName>,
     steps: &mut Vec<Step>,
 ) {
     for (device, wanted) in &want.addresses {
@@ -672,7 +732,9 @@ fn addresses(
             });
         }
         let old = ours.into_iter().flatten().filter(|address| !wanted.contains(address));
-        let old: Vec<&IpNet> = old.collect();
+        // Those of IPv6 are off already.
+        let off = |net: &IpNet| lowered.contains(device) && net.addr().is_ipv6();
+        let old: Vec<&IpNet> = old.filter(|net| !off(net)).collect();
         // Without this the kernel deletes the second address of a subnet when
         // the first is deleted.
         if old.iter().any(|old| old.addr().is_ipv4()) {
@@ -698,10 +760,11 @@ fn routes(
     want: &WantedNode,
     seen: Option<&SeenNode>,
     links: &LinkDiff,
+    lowered: &BTreeSet<&IfName>,
     steps: &mut Vec<Step>,
 ) {
     let here = Place::Node(node.clone());
-    let stays = |device: &IfName| !links.is_stray(&here, device);
+    let stays = |device: &IfName| !links.is_stray(&here, device) && !lowered.contains(device);
     let there: BTreeSet<_> =
         seen.iter().flat_map(|seen| &seen.routes).filter(|r| stays(&r.device)).collect();
     let theirs: BTreeSet<_> =
@@ -809,7 +872,8 @@ fn fabric(
 /// they learned leads the old way, and those with a bond that it is of.
 fn unsettled<'a>(wanted: &'a Wanted, world: &World, links: &LinkDiff) -> BTreeSet<&'a SwitchName> {
     let down = |end: &VethEnd| seen_at(world, end).is_some_and(|seen| !seen.up);
-    let raised = links.present.iter().filter(|veth| veth.ends.iter().any(down));
+    let up = links.present.iter().filter(|veth| veth.down.is_none());
+    let raised = up.filter(|veth| veth.ends.iter().any(down));
     let outside = raised.flat_map(|veth| &veth.ends).filter(|end| end.at == Place::Host);
     let devices: BTreeSet<&IfName> = outside.map(|end| &end.device).collect();
     let has_tree = |name: &SwitchName| {

@@ -204,6 +204,9 @@ pub struct Veth {
     pub mtu: u32,
     /// The two ends. Where only one is at a switch, it is the first.
     pub ends: [VethEnd; 2],
+    /// Which end is held down, so that none has carrier: 0 or 1.
+    #[serde(default)]
+    pub down: Option<usize>,
 }
 
 /// One end of a pair.
@@ -271,7 +274,8 @@ impl Veth {
     /// How end `side` (0 or 1) stands when all is done.
     pub fn raised(&self, side: usize) -> LinkState {
         let end = &self.ends[side];
-        LinkState { up: true, mtu: self.mtu, mac: end.mac, alias: end.alias.clone() }
+        let up = self.down != Some(side);
+        LinkState { up, mtu: self.mtu, mac: end.mac, alias: end.alias.clone() }
     }
 
     /// How end `side` stands when it is born: the second one down, because
@@ -279,8 +283,9 @@ impl Veth {
     /// first one up if that is in the machine's own namespace, where it saves
     /// a request for each link.
     pub fn born(&self, side: usize) -> LinkState {
-        let up = side == 0 && self.ends[0].at == Place::Host;
-        LinkState { up, ..self.raised(side) }
+        let raised = self.raised(side);
+        let up = raised.up && side == 0 && self.ends[0].at == Place::Host;
+        LinkState { up, ..raised }
     }
 }
 

@@ -74,7 +74,8 @@ impl Wanted {
             lab.switches.keys().map(|name| (name.clone(), switch(lab, name, auto))).collect();
         let crowded = crowded(lab);
         let nodes = lab.nodes.iter().map(|(name, n)| (name.clone(), node(lab, name, n, &crowded)));
-        let nodes = nodes.collect();
+        let mut nodes = nodes.collect();
+        held_down_ends(lab, &mut nodes);
         let (mut links, mut ports) = (BTreeMap::new(), Vec::new());
         let far = Far::new(lab);
         for link in &lab.links {
@@ -329,9 +330,9 @@ fn patched(link: &Link, switches: &BTreeMap<SwitchName, SwitchSpec>, far: &Far) 
     let (a, b) = (&switches[a], &switches[b]);
     let both = a.backend == Backend::Ovs && b.backend == Backend::Ovs;
     let speak = [a, b].iter().any(|switch| switch.settings.stp || switch.settings.rstp);
-    // Both are done by a link of the kernel.
+    // All of these are done by a link of the kernel.
     let limited = link.port.policing.is_some() || link.port.shaping.is_some();
-    let plain = !speak && !limited && link.bond.is_none();
+    let plain = !speak && !limited && link.bond.is_none() && !link.down;
     both && a.datapath == b.datapath && plain && !too_far
 }
 
@@ -348,10 +349,51 @@ fn veths(lab: &Lab, link: &Link, patch: bool) -> Vec<Veth> {
         group: group(&lab.name),
         mtu: lab.mtu(link),
         ends: sides.map(|side| end(lab, link, side, member)),
+        down: link.down.then(|| usize::from(sides[0] != held_down(lab, link))),
     };
     match &link.bond {
         None => vec![veth(None)],
         Some(bond) => (1..=bond.members).map(|member| veth(Some(member))).collect(),
+    }
+}
+
+/// The end of a link by which it is held down: setting one end of a veth down
+/// takes the carrier from the other. Not an end in a node if there is another:
+/// what is down loses its routes and its addresses of IPv6, what has no carrier
+/// keeps them. Of two ends in nodes it is one without routes.
+fn held_down(lab: &Lab, link: &Link) -> usize {
+    let at_switch = link.ends.iter().position(|end| matches!(end, End::Switch(_)));
+    let without_routes = || {
+        link.ends.iter().rposition(|end| match end {
+            End::Node(node, interface) => {
+                let leaves = |route: &Route| {
+                    let by = route.interface.clone().or_else(|| on_link(&lab.nodes[node], route));
+                    by.as_ref() == Some(interface)
+                };
+                !lab.nodes[node].routes.iter().any(leaves)
+            }
+            End::Switch(_) | End::Nic(..) => false,
+        })
+    };
+    at_switch.or_else(without_routes).unwrap_or(1)
+}
+
+/// Takes from nodes what an end of a link has not while that is held down: its
+/// addresses of IPv6 and its routes, which the kernel takes away and refuses
+/// to take again; and nobody can be asked for an address.
+fn held_down_ends(lab: &Lab, nodes: &mut BTreeMap<NodeName, WantedNode>) {
+    for link in lab.links.iter().filter(|link| link.down) {
+        for (side, end) in link.ends.iter().enumerate() {
+            let End::Node(name, interface) = end else { continue };
+            let device = device_inside(&lab.name, name, interface);
+            let Some(node) = nodes.get_mut(name) else { continue };
+            node.dynamic.remove(&device);
+            if side == held_down(lab, link) {
+                node.routes.retain(|route| route.device != device);
+                let addresses = node.addresses.get_mut(&device);
+                addresses.into_iter().for_each(|nets| nets.retain(|net| net.addr().is_ipv4()));
+            }
+        }
     }
 }
 

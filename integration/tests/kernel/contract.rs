@@ -60,5 +60,5 @@ fn pair(lab: &LabName) -> Veth {
             device,
         }
     });
-    Veth { link: "a:x".into(), group: group(lab), mtu: 1500, ends }
+    Veth { link: "a:x".into(), group: group(lab), mtu: 1500, ends, down: None }
 }

@@ -10,6 +10,7 @@ mod controllers;
 mod crash;
 mod crash_ovs;
 mod doctor;
+mod down;
 mod examples;
 mod exports;
 mod faults;
@@ -303,6 +304,12 @@ fn main() -> ExitCode {
             flows_choose_queues.vm(),
             policing_holds_its_rate.vm(),
         ],
+        tests![down:
+            links_go_down_and_come_up,
+            a_file_holds_links_down,
+            a_bond_goes_down_as_one,
+        ],
+        tests![down over ovs: links_go_down_and_come_up, a_file_holds_links_down],
         tests![settings:
             learned_addresses_and_counters_are_the_switchs,
             addresses_age_as_they_are_told_to,
