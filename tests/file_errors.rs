@@ -384,3 +384,21 @@ fn exports_to_nobody() {
     let text = "switches: { s1: { netflow: { targets: [] }, sflow: { targets: [] } } }\n";
     insta::assert_snapshot!(error(text));
 }
+
+#[test]
+fn adopted_nodes() {
+    let text = "\
+switches: { s1: {} }
+nodes:
+  a: { adopt: {} }
+  b: { adopt: { netns: run/blue } }
+  c: { adopt: { netns: blue, pid: 12 } }
+  d: { adopt: { pid: 0 } }
+  e: { adopt: { container: lxc:web } }
+  f: { adopt: { netns: blue }, forwarding: true, sysctls: { net.ipv4.ip_forward: 1 } }
+  g: { adopt: netns:blue }
+  h: { adopt: { path: /run/netns/blue } }
+  i: { adopt: { netns: .. } }
+";
+    insta::assert_snapshot!(error(text));
+}

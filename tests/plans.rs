@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use ovsns::model::adopt::NetnsId;
 use ovsns::model::file::read;
 use ovsns::model::flow::Form;
+use ovsns::model::names::NodeName;
 use ovsns::model::topology::{Backend, Datapath, Lab, PortSettings};
-use ovsns::model::world::{KernelRoute, PortKind, SeenPort, World};
+use ovsns::model::world::{KernelRoute, PortKind, SeenPort, Target, Whose, World};
 use ovsns::plan::{self, Abilities, Need, Plan, Refusal, Stage, Wanted};
 
 const TWO_NODES: &str = include_str!("../examples/two-nodes.yaml");
@@ -510,4 +512,43 @@ async fn what_others_have_on_an_end_keeps_it_up() {
 
 fn refusal_text(refused: &[Refusal]) -> String {
     refused.iter().map(|r| format!("{}\n  hint: {}\n", r.what, r.hint)).collect()
+}
+
+const ADOPTED: &str = "
+name: lab
+switches: { s1: {} }
+nodes:
+  web: { adopt: { container: web }, interfaces: { lab0: { addresses: [10.0.0.1/24, 'fd00::1/64'] } } }
+  n1: { interfaces: { eth0: { addresses: [10.0.0.2/24] }, eth1: { addresses: [] } } }
+links:
+  - endpoints: [web, s1]
+  - endpoints: [n1:eth0, s1]
+  - endpoints: [web:lab1, n1:eth1]
+";
+
+fn target(inode: u64) -> Target {
+    let netns = NetnsId { device: 4, inode };
+    Target::There { netns, whose: Whose::Another, inside: Box::default() }
+}
+
+/// A container that is started again has another namespace.
+#[tokio::test]
+async fn an_adopted_node() {
+    let lab = lab(ADOPTED);
+    let web = NodeName::new("web").expect("a good name");
+    let machine = ovsns::kernel::fake::FakeMachine::default();
+    let look = |inode| {
+        machine.memory().host.targets.insert(web.clone(), target(inode));
+        let memory = machine.memory();
+        World { host: memory.host.clone(), fabric: memory.fabric.clone(), ..World::default() }
+    };
+    let first = up(&lab, &look(1), able()).expect("nothing in the way");
+    perform(&machine, &first).await;
+    assert_eq!(up(&lab, &look(1), able()), Ok(Plan::nothing(&lab.name)));
+    let again = up(&lab, &look(2), able()).expect("nothing in the way");
+    perform(&machine, &again).await;
+    assert_eq!(up(&lab, &look(2), able()), Ok(Plan::nothing(&lab.name)));
+    let down = plan::down(&lab.name, &look(2), &[able()]).expect("nothing in the way");
+    let parts = [first, again, down].map(|plan| plan.lines().join("\n"));
+    insta::assert_snapshot!(parts.join("\n\n"));
 }

@@ -5,6 +5,8 @@ use serde_json::json;
 use super::running::{self, things};
 use super::view::{LabView, ListArgs};
 use super::{CliError, Ending, input};
+use crate::model::adopt::Adopt;
+use crate::model::file;
 use crate::model::names::NodeName;
 
 /// Add, remove or list nodes of a running lab
@@ -21,7 +23,9 @@ pub(super) enum Command {
 ///
 /// Undo with `ovsns node rm NODE`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: ovsns node add n3 --link s1 --address 10.0.0.3/24")]
+#[command(
+    after_help = "Example: ovsns node add n3 --link s1 --address 10.0.0.3/24\n         ovsns node add web --adopt container:web --link s1"
+)]
 pub(super) struct AddArgs {
     /// The node's name
     node: String,
@@ -34,6 +38,9 @@ pub(super) struct AddArgs {
     /// Forward packets: the node is a router
     #[arg(long)]
     forwarding: bool,
+    /// Take a namespace that is there, and leave it as it is in the end: netns:NAME, netns:/PATH, pid:NUMBER, container:NAME
+    #[arg(long, value_name = "WHAT", conflicts_with = "forwarding")]
+    adopt: Option<Adopt>,
     /// The lab, which is made if it is not there [default: the only one, or `default`]
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
@@ -73,12 +80,17 @@ async fn add(args: &AddArgs) -> Result<(), CliError> {
         if args.forwarding {
             spec["forwarding"] = true.into();
         }
+        if let Some(adopt) = &args.adopt {
+            spec["adopt"] = file::of_adopt(adopt);
+        }
+        // As in a file: what somebody else has made is likely to have an `eth0`.
+        let letters = if args.adopt.is_some() { "lab" } else { "eth" };
         if !args.addresses.is_empty() {
-            spec["interfaces"] = json!({ "eth0": { "addresses": args.addresses } });
+            spec["interfaces"][format!("{letters}0")] = json!({ "addresses": args.addresses });
         }
         things(file, "nodes").insert(node.to_string(), spec);
         for (index, end) in args.links.iter().enumerate() {
-            let link = json!({ "endpoints": [format!("{node}:eth{index}"), end] });
+            let link = json!({ "endpoints": [format!("{node}:{letters}{index}"), end] });
             running::links(file).push(link);
         }
         Ok(())

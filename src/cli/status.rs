@@ -50,6 +50,7 @@ fn text(view: &LabView) -> String {
         ("switches", switch::table(view)),
         ("openflow", openflow(view)),
         ("nodes", node::table(view)),
+        ("adopted", adopted(view)),
         ("links", link::table(view)),
         ("uplinks", uplinks(view)),
         ("ports", ports(view)),
@@ -128,6 +129,16 @@ fn openflow(view: &LabView) -> Vec<Vec<String>> {
             row.push(more);
             row
         }));
+    }
+    rows
+}
+
+/// A row a node that somebody else has made.
+fn adopted(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["NODE", "ADOPTED FROM", "NAMESPACE"]);
+    for node in &view.nodes {
+        let from = node.adopted.iter();
+        rows.extend(from.map(|from| vec![node.name.clone(), from.clone(), node.netns.clone()]));
     }
     rows
 }

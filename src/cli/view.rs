@@ -71,6 +71,8 @@ pub(super) struct LabView {
 pub(super) struct NodeView {
     pub(super) name: String,
     pub(super) netns: String,
+    /// Where it was found, if somebody else has made it.
+    pub(super) adopted: Option<String>,
     pub(super) interfaces: Vec<InterfaceView>,
     pub(super) routes: Vec<RouteView>,
 }
@@ -291,6 +293,7 @@ fn nodes(lab: &LabName, world: &World) -> Vec<NodeView> {
         NodeView {
             name: name.to_string(),
             netns: netns(lab, name),
+            adopted: seen.adopted.as_ref().map(|adopted| adopted.from.to_string()),
             interfaces: interfaces.collect(),
             routes: seen.routes.iter().map(route_view).collect(),
         }

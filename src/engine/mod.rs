@@ -706,7 +706,9 @@ fn questions(lab: &Lab, wanted: &Wanted) -> Questions {
     let cares =
         |spec: &SwitchSpec| spec.backend == Backend::Ovs && spec.datapath != Some(Datapath::System);
     let checksums = wanted.switches.values().any(cares);
-    Questions { sysctls, checksums, ..Questions::about(&lab.name) }
+    let adopt = wanted.nodes.iter().filter_map(|(name, n)| Some((name.clone(), n.adopt.clone()?)));
+    let adopt = adopt.collect();
+    Questions { sysctls, checksums, adopt, ..Questions::about(&lab.name) }
 }
 
 /// The stages of a plan, for `apply`.

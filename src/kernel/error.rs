@@ -76,6 +76,7 @@ fn words(errno: Errno) -> String {
         Errno::ENOSPC => "there is no room left".into(),
         Errno::EROFS => "the file system is read-only".into(),
         Errno::ENODATA => "nobody answered".into(),
+        Errno::ESTALE => "it is another one now".into(),
         Errno::EXFULL => "the bridge has no port left (1023 at most)".into(),
         other => other.desc().to_lowercase(),
     }

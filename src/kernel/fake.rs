@@ -16,7 +16,8 @@ use crate::model::mark::{Mac, Mark, netns};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::Dynamic;
 use crate::model::world::{
-    Fabric, HostView, Questions, SeenDevice, SeenDynamic, SeenLease, SeenMacvlan, SeenNode,
+    Fabric, HostView, Questions, SeenAdoption, SeenDevice, SeenDynamic, SeenLease, SeenMacvlan,
+    SeenNode, Target,
 };
 use crate::plan::{Place, Step, Veth, VethEnd};
 
@@ -145,6 +146,27 @@ impl Memory {
                     None if self.host.stubs.remove(node) => return Ok(()),
                     None => return Err(Errno::ENOENT),
                 };
+                for device in ends {
+                    self.delete_link(&Place::Node(node.clone()), &device)?;
+                }
+                self.host.nodes.remove(node);
+            }
+            Step::AdoptNode { node, from, netns } => {
+                let Some(Target::There { netns: there, .. }) = self.host.targets.get(node) else {
+                    return Err(Errno::ENOENT);
+                };
+                if there != netns {
+                    return Err(Errno::ESTALE);
+                }
+                if self.host.nodes.contains_key(node) {
+                    return Err(Errno::EEXIST);
+                }
+                let adopted = Some(SeenAdoption { netns: *netns, from: from.clone() });
+                self.host.nodes.insert(node.clone(), SeenNode { adopted, ..SeenNode::default() });
+            }
+            Step::LeaveNode { node, .. } => {
+                let seen = self.host.nodes.get(node).ok_or(Errno::ENOENT)?;
+                let ends: Vec<_> = seen.devices.keys().cloned().collect();
                 for device in ends {
                     self.delete_link(&Place::Node(node.clone()), &device)?;
                 }
@@ -281,6 +303,7 @@ impl Host for FakeMachine {
             seen.sysctls.retain(|key, _| asked.is_some_and(|asked| asked.contains(key)));
             seen.checksums.retain(|_, _| questions.checksums);
         }
+        view.targets.retain(|node, _| questions.adopt.contains_key(node));
         view.taken.namespaces.retain(|name| name.starts_with(&format!("{}.", questions.lab)));
         Ok(view)
     }

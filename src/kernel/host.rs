@@ -83,6 +83,11 @@ impl LinuxHost {
         Ok(netlink)
     }
 
+    /// Closes the socket of the namespace called `name`.
+    pub(super) fn forget_socket(&mut self, name: &str) {
+        self.inside.remove(name);
+    }
+
     /// The kernel's `ethtool`, looked for when it is first needed.
     pub(super) fn ethtool(&mut self) -> Result<Ethtool, KernelError> {
         match self.ethtool {
@@ -102,6 +107,8 @@ impl LinuxHost {
         match step {
             Step::AddNode { node } => self.add_node(lab, node).await,
             Step::DeleteNode { node } => self.delete_node(lab, node),
+            Step::AdoptNode { node, from, netns } => self.adopt_node(lab, node, from, *netns).await,
+            Step::LeaveNode { node, .. } => self.leave_node(lab, node).await,
             Step::AddVeth(veth) => self.add_veth(lab, veth).await,
             Step::DeleteVeth(veth) => {
                 let [end, _] = &veth.ends;

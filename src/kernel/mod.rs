@@ -4,6 +4,8 @@
 //! `switch::linux` the only writers to netlink. They do what a step says and
 //! decide nothing: what to do is found in `plan`.
 
+mod adopt;
+mod containers;
 pub mod doctor;
 pub mod error;
 pub mod ethtool;

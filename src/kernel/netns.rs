@@ -3,7 +3,7 @@
 //! user knows works inside ours.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::linkat;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::error::KernelError;
 
@@ -122,13 +124,29 @@ pub fn name_mine(name: &str, mark: &str) -> Result<(), KernelError> {
     })
 }
 
+/// The longest mark: that of an adopted node has a path in it.
+const MARK_BYTES_MAX: u64 = 1024;
+
+/// What the file called `name` holds beneath the namespace that is mounted on
+/// it: for a name of ours, the mark with which it was made. A copy of the
+/// directory's mount has no other mounts on it (`open_tree(2)`, Linux 5.2).
+pub fn mark_beneath(name: &str) -> Option<String> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let beneath = open_tree(rustix::fs::CWD, DIRECTORY, flags).ok()?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&beneath, name, flags, Mode::empty()).ok()?;
+    let mut mark = String::new();
+    File::from(file).take(MARK_BYTES_MAX).read_to_string(&mut mark).ok()?;
+    Some(mark)
+}
+
 /// The mark in the file called `name`, if it is one that was cut off before
 /// the namespace was behind it.
 pub fn stub_mark(name: &str) -> Option<String> {
     // Whoever opened a pipe here has not cut anything off.
     let file = path(name);
-    let plain =
-        fs::symlink_metadata(&file).is_ok_and(|m| m.is_file() && 0 < m.len() && m.len() < 256);
+    let plain = fs::symlink_metadata(&file)
+        .is_ok_and(|m| m.is_file() && 0 < m.len() && m.len() < MARK_BYTES_MAX);
     plain.then(|| fs::read_to_string(&file).ok()).flatten()
 }
 

@@ -20,18 +20,20 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
+use super::adopt;
 use super::error::KernelError;
 use super::ethtool::Ethtool;
 use super::host::{LinuxHost, PROTOCOL};
 use super::leases;
 use super::netlink::Netlink;
 use super::netns;
+use crate::model::adopt::AdoptMark;
 use crate::model::mark::{GROUP_BIT, Mac, Mark, Thing, birth_mac, group, netns as netns_name};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::nic::AwayMark;
 use crate::model::topology::{Dynamic, Macvlan};
 use crate::model::world::{
-    HostView, KernelRoute, Questions, SeenDevice, SeenDynamic, SeenMacvlan, SeenNode,
+    HostView, KernelRoute, Questions, SeenAdoption, SeenDevice, SeenDynamic, SeenMacvlan, SeenNode,
 };
 
 /// How long nodes may take to use the addresses that they were given.
@@ -171,6 +173,11 @@ impl Link {
         Mark::parse(&self.seen.alias).is_none() && numbered_by_us && born_ours
     }
 
+    /// Whether the link, which is in a node, was born with the mark of `lab`.
+    pub fn is_born_in(&self, lab: &LabName) -> bool {
+        self.group == group(lab) && self.seen.alias.is_empty()
+    }
+
     /// Whether the link carries the mark of `lab`, or was born with it and
     /// cut off before the full mark was set.
     pub fn is_of(&self, lab: &LabName) -> bool {
@@ -184,19 +191,31 @@ impl Link {
     }
 }
 
-/// The mark of the node that the socket is in, if it is in one.
+/// The mark of the node that the calling thread, and the socket, is in, if it is
+/// in one.
 pub fn node_around(netlink: &Netlink) -> Result<Option<Mark>, KernelError> {
+    if let Some(mark) = node_mark(netlink)? {
+        return Ok(Some(mark));
+    }
+    let adopted = adopt::around()?;
+    Ok(adopted.map(|mark| Mark { lab: mark.lab, thing: Thing::Node(mark.node) }))
+}
+
+/// The mark in the socket's namespace, if that was made for a node.
+pub(super) fn node_mark(netlink: &Netlink) -> Result<Option<Mark>, KernelError> {
     Ok(Mark::parse(&loopback(netlink)?.seen.alias))
 }
 
 /// The mark of the node in the namespace of the calling thread, called `name`,
 /// if it is one of ours: the mark and the name must agree.
 pub(super) fn mark_here(name: &str) -> Result<Option<Mark>, KernelError> {
-    let mark = Mark::parse(&loopback(&Netlink::new()?)?.seen.alias);
-    Ok(mark.filter(|mark| match &mark.thing {
+    let mark = node_mark(&Netlink::new()?)?.filter(|mark| match &mark.thing {
         Thing::Node(node) => netns_name(&mark.lab, node) == name,
         Thing::Switch(_) | Thing::Interface(..) | Thing::Port(_) => false,
-    }))
+    });
+    // In a namespace that is not ours there is none; it is beneath the name.
+    let adopted = || adopt::mark_of(name);
+    Ok(mark.or_else(|| adopted().map(|it| Mark { lab: it.lab, thing: Thing::Node(it.node) })))
 }
 
 /// Every lab that a link here or a named namespace carries the mark of.
@@ -212,8 +231,10 @@ pub(super) async fn labs(host: &LinuxHost) -> Result<BTreeSet<LabName>, KernelEr
     let names = netns::list()?.into_iter().filter(unknown).collect();
     for (name, mark) in host.worker().tour(names, mark_here).await? {
         let mark = mark.flatten();
-        let stub = || netns::stub_mark(&name).and_then(|text| Mark::parse(&text));
-        labs.extend(mark.or_else(stub).map(|mark| mark.lab));
+        let text = || netns::stub_mark(&name);
+        let stub = || text().and_then(|text| Some(Mark::parse(&text)?.lab));
+        let adopted = || text().and_then(|text| Some(AdoptMark::parse(&text)?.lab));
+        labs.extend(mark.map(|mark| mark.lab).or_else(stub).or_else(adopted));
     }
     Ok(labs)
 }
@@ -259,7 +280,6 @@ pub(super) async fn lab(
     for (name, seen) in host.worker().tour(names, visit).await? {
         let node = name.strip_prefix(&ours).and_then(|node| NodeName::new(node).ok());
         let node = node.expect("filtered just above");
-        let mark = mark_of(lab, &node).to_string();
         match seen {
             Some(Some(seen)) => {
                 if seen.unsettled {
@@ -267,11 +287,15 @@ pub(super) async fn lab(
                 }
                 view.nodes.insert(node, seen);
             }
-            None if netns::stub_mark(&name).is_some_and(|text| text == mark) => {
+            None if netns::stub_mark(&name).is_some_and(|text| is_stub(&text, lab, &node)) => {
                 view.stubs.insert(node);
             }
             Some(None) | None => drop(view.taken.namespaces.insert(name)),
         }
+    }
+    for (node, from) in &questions.adopt {
+        let target = adopt::target(host, questions, node, from).await?;
+        view.targets.insert(node.clone(), target);
     }
     view.leases = leases::list(lab).await?;
     view.unknown_sysctls = unknown_sysctls(questions);
@@ -331,6 +355,13 @@ pub(crate) fn hurry<'a>(
     Ok(())
 }
 
+/// Whether a file that was cut off before a namespace was behind it is of that
+/// node.
+fn is_stub(text: &str, lab: &LabName, node: &NodeName) -> bool {
+    let adopted = AdoptMark::parse(text).is_some_and(|it| it.lab == *lab && it.node == *node);
+    adopted || text == mark_of(lab, node).to_string()
+}
+
 fn mark_of(lab: &LabName, node: &NodeName) -> Mark {
     Mark { lab: lab.clone(), thing: Thing::Node(node.clone()) }
 }
@@ -350,14 +381,49 @@ fn look_inside(
     let netlink = Netlink::new()?;
     let links = links(&netlink)?;
     let mark = mark_of(lab, &node).to_string();
-    if !links.iter().any(|link| link.name == "lo" && link.seen.alias == mark) {
-        return Ok(None);
-    }
     let mut seen = SeenNode::default();
+    if !links.iter().any(|link| link.name == "lo" && link.seen.alias == mark) {
+        seen.adopted = adopt::seen(name);
+        if seen.adopted.is_none() {
+            return Ok(None);
+        }
+    }
+    look_at(&netlink, links, seen, &node, questions, nics, ethtool).map(Some)
+}
+
+/// What is in the namespace of the calling thread, which somebody else has made
+/// and a node of ours is to be.
+pub(super) fn look_at_others(
+    questions: &Questions,
+    node: &NodeName,
+    adoption: SeenAdoption,
+) -> Result<SeenNode, KernelError> {
+    let netlink = Netlink::new()?;
+    let links = links(&netlink)?;
+    let seen = SeenNode { adopted: Some(adoption), ..SeenNode::default() };
+    let questions = Questions { inside: true, sysctls: BTreeMap::new(), ..questions.clone() };
+    look_at(&netlink, links, seen, node, &questions, &BTreeMap::new(), None)
+}
+
+fn look_at(
+    netlink: &Netlink,
+    links: Vec<Link>,
+    mut seen: SeenNode,
+    node: &NodeName,
+    questions: &Questions,
+    nics: &BTreeMap<u32, IfName>,
+    ethtool: Option<&Ethtool>,
+) -> Result<SeenNode, KernelError> {
+    let (lab, others) = (&questions.lab, seen.adopted.is_some());
     let mut names: BTreeMap<u32, IfName> = BTreeMap::new();
+    let mut all: BTreeMap<u32, IfName> = BTreeMap::new();
     for link in links {
+        all.extend(IfName::new(&link.name).ok().map(|name| (link.index, name)));
         // Whoever works in a node may have made bridges and tunnels there.
-        let ours = link.group == group(lab) || link.is_of(lab);
+        let ours = match others {
+            true => adopt::is_of(&link, lab, node),
+            false => link.group == group(lab) || link.is_of(lab),
+        };
         let lent = AwayMark::parse(&link.seen.alias).filter(|lent| lent.lab == *lab);
         let Ok(device) = IfName::new(&link.name) else {
             seen.foreign.insert(link.name);
@@ -375,17 +441,18 @@ fn look_inside(
         seen.devices.insert(device, link.seen);
     }
     if !questions.inside {
-        return Ok(Some(seen));
+        return Ok(seen);
     }
-    addresses(&netlink, &names, &mut seen)?;
-    routes(&netlink, &names, &mut seen)?;
-    seen.sysctls = read_sysctls(questions.sysctls.get(&node));
+    addresses(netlink, &names, &mut seen)?;
+    // A route to the same place is in the way of ours, whatever it leaves by.
+    routes(netlink, if others { &all } else { &names }, &mut seen)?;
+    seen.sysctls = read_sysctls(questions.sysctls.get(node));
     if let Some(ethtool) = ethtool {
         let mut checksums = ethtool.checksums()?;
         let ours = |device: &IfName| Some((device.clone(), checksums.remove(device.as_str())?));
         seen.checksums = seen.devices.keys().filter_map(ours).collect();
     }
-    Ok(Some(seen))
+    Ok(seen)
 }
 
 /// What a link is to which of `nics`, if it is a macvlan.

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::addresses::{self, Host, Place};
+use super::adopt;
 use super::flow;
 use super::holds::{Destination, NicMode, Written, Wrong, listed};
 use super::loops::{self, Bridge, Cuts, Sets, Trunk};
@@ -89,7 +90,7 @@ struct NodeDraft<'s> {
     at: Position,
     spec: &'s NodeSpec,
     interfaces: BTreeMap<InterfaceName, InterfaceDraft<'s>>,
-    /// Every `ethN` below this one is on a link.
+    /// Every `ethN` (`labN` where the node is adopted) below this one is on a link.
     next_eth: usize,
 }
 
@@ -780,6 +781,7 @@ impl<'s> Draft<'s, '_> {
                 interfaces: node.interfaces.iter().map(interface).collect(),
                 routes: node.routes(sound, self.found),
                 sysctls: node.sysctls(self.found),
+                adopt: adopt::adopted(node.spec, self.found),
             };
             nodes.insert(node.name.clone(), built);
         }
@@ -1162,7 +1164,9 @@ impl<'s> NodeDraft<'s> {
     /// Puts the first `ethN` that is on no link on link `link`.
     fn next_free(&mut self, at: Position, link: usize) -> InterfaceName {
         loop {
-            let name = InterfaceName::new(&format!("eth{}", self.next_eth));
+            // A namespace of somebody else's is likely to have an `eth0`.
+            let letters = if self.spec.adopt.is_some() { "lab" } else { "eth" };
+            let name = InterfaceName::new(&format!("{letters}{}", self.next_eth));
             let name = name.expect("three letters and a number are a name");
             self.next_eth += 1;
             let interface = self.interfaces.entry(name.clone());

@@ -7,15 +7,16 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::adopt::Adopt;
 use super::check;
 use super::holds::{Holds, Object, Of, definition};
 use super::names::LabName;
 use super::problem::{Found, Position, Problems, quoted};
 use super::shapes;
 use super::spec::{
-    BondSpec, InterfaceSpec, IpfixSpec, LabSpec, LinkSpec, MirrorSpec, NetflowSpec, NodeSpec,
-    PolicingSpec, QinqSpec, QueueSpec, RouteSpec, SflowSpec, ShapingSpec, SwitchSpec, TunnelSpec,
-    UplinkSpec,
+    AdoptSpec, BondSpec, InterfaceSpec, IpfixSpec, LabSpec, LinkSpec, MirrorSpec, NetflowSpec,
+    NodeSpec, PolicingSpec, QinqSpec, QueueSpec, RouteSpec, SflowSpec, ShapingSpec, SwitchSpec,
+    TunnelSpec, UplinkSpec,
 };
 use super::topology::{
     Bond, Export, Interface, Ipfix, Lab, Link, Macvlan, Mirror, NetFlow, Node, OpenFlow, Policing,
@@ -99,6 +100,7 @@ pub fn json_schema() -> Json {
     schema["$defs"] = json!({
         (SwitchSpec::NAME): definition::<SwitchSpec>(),
         (NodeSpec::NAME): definition::<NodeSpec>(),
+        (AdoptSpec::NAME): definition::<AdoptSpec>(),
         (InterfaceSpec::NAME): definition::<InterfaceSpec>(),
         (RouteSpec::NAME): definition::<RouteSpec>(),
         (LinkSpec::NAME): definition::<LinkSpec>(),
@@ -243,13 +245,25 @@ fn of_ipfix(ipfix: &Ipfix) -> Json {
 }
 
 fn of_node(node: &Node) -> Json {
-    let Node { interfaces, routes, sysctls } = node;
+    let Node { interfaces, routes, sysctls, adopt } = node;
     let interfaces = interfaces.iter().map(|(name, i)| (name.to_string(), of_interface(i)));
-    json!({
+    let mut file = json!({
         "interfaces": interfaces.collect::<Map<_, _>>(),
         "routes": routes.iter().map(of_route).collect::<Vec<_>>(),
         "sysctls": sysctls,
-    })
+    });
+    put(&mut file, "adopt", adopt.as_ref().map(of_adopt).as_ref());
+    file
+}
+
+/// What a node adopts, as a file says it.
+pub fn of_adopt(adopt: &Adopt) -> Json {
+    match adopt {
+        Adopt::Netns(netns) => json!({ "netns": netns }),
+        Adopt::Pid(pid) => json!({ "pid": pid }),
+        Adopt::Container(None, name) => json!({ "container": name }),
+        Adopt::Container(Some(engine), name) => json!({ "container": format!("{engine}:{name}") }),
+    }
 }
 
 fn of_interface(interface: &Interface) -> Json {
@@ -506,6 +520,9 @@ nodes:
     routes: [{ to: default, via: 10.0.0.2, metric: 7 }]
     sysctls: { net.ipv4.ip_forward: 1 }
   n2: {}
+  n3: { adopt: { netns: /run/netns/blue } }
+  n4: { adopt: { pid: 12 } }
+  n5: { adopt: { container: docker:web } }
 links:
   - { endpoints: [n1, s1], mtu: 1400, isolated: true, vlan: 10, policing: { rate: 1000, burst: 99 } }
   - endpoints: [n2, s1]

@@ -12,6 +12,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
+use super::adopt::Adopt;
 use super::flow::{self, BadFlow};
 use super::mark::Mac;
 use super::names::{BadName, IfName, InterfaceName, LabName};
@@ -519,6 +520,32 @@ impl Label for QueueNumber {
             return None;
         }
         number
+    }
+}
+
+/// A name of `ip netns`, or a path.
+pub(super) struct NetnsName(pub(super) Adopt);
+
+impl Written for NetnsName {
+    const WORDS: &'static str = "a name of `ip netns` or a path";
+    fn schema() -> Json {
+        text_schema("^(/.*|[^/]+)$", &["blue", "/run/netns/blue"])
+    }
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        Ok(Self(Adopt::netns(text)?))
+    }
+}
+
+/// A container by name or id.
+pub(super) struct ContainerName(pub(super) Adopt);
+
+impl Written for ContainerName {
+    const WORDS: &'static str = "the name of a container";
+    fn schema() -> Json {
+        text_schema("^((podman|docker):)?[A-Za-z0-9][A-Za-z0-9_.-]*$", &["web", "podman:web"])
+    }
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        Ok(Self(Adopt::container(text)?))
     }
 }
 

@@ -5,6 +5,7 @@
 //! value that the hands filled in.
 
 mod addresses;
+pub mod adopt;
 mod check;
 pub mod file;
 pub mod flow;

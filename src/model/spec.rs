@@ -12,11 +12,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::adopt::Adopt;
 use super::holds::{
-    Address, AddressOrWord, Choice, Collector, DatapathChoice, DatapathId, Destination, End, Ends,
-    Filled, Flag, FlowText, Gateway, Holds, HostAddress, Key, Kilobits, List, Many, Map, Mtu,
-    NicMode, Object, Of, Parameter, PortName, Prefix, Protocol, QueueNumber, Setting, Target, Text,
-    VlanId, Whole, key,
+    Address, AddressOrWord, Choice, Collector, ContainerName, DatapathChoice, DatapathId,
+    Destination, End, Ends, Filled, Flag, FlowText, Gateway, Holds, HostAddress, Key, Kilobits,
+    List, Many, Map, Mtu, NetnsName, NicMode, Object, Of, Parameter, PortName, Prefix, Protocol,
+    QueueNumber, Setting, Target, Text, VlanId, Whole, key,
 };
 use super::mark::Mac;
 use super::names::{IfName, InterfaceName, LabName};
@@ -588,6 +589,7 @@ pub(super) struct NodeSpec {
     pub(super) routes: Vec<At<RouteSpec>>,
     pub(super) forwarding: Option<At<bool>>,
     pub(super) sysctls: Vec<(At<String>, String)>,
+    pub(super) adopt: Option<At<AdoptSpec>>,
     /// Not all of its interfaces could be read.
     pub(super) flawed: bool,
 }
@@ -610,9 +612,43 @@ impl Object for NodeSpec {
         |node, sysctls| {
             node.sysctls.extend(sysctls.value.into_iter().map(|(key, value)| (key, value.0)));
         }),
+        key!("adopt": Of<AdoptSpec>,
+            "The namespace that it is, made by somebody else, which is left as it was found; \
+             without it, one of its own.",
+            |node, adopt| node.adopt = Some(adopt)),
     ];
     fn flawed(&mut self, key: &'static str, _lost: bool) {
         self.flawed |= key == "interfaces";
+    }
+}
+
+/// A namespace of somebody else's: one of these.
+#[derive(Default)]
+pub(super) struct AdoptSpec {
+    pub(super) netns: Option<Adopt>,
+    pub(super) pid: Option<Adopt>,
+    pub(super) container: Option<Adopt>,
+    pub(super) flawed: bool,
+}
+
+impl Object for AdoptSpec {
+    const NAME: &'static str = "adoption";
+    const HELP: &'static str = "Where the namespace of an adopted node is found: one of these. Its interfaces without a \
+         name are called `lab0`, `lab1`...";
+    const KEYS: &'static [Key<Self>] = &[
+        key!("netns": Text<NetnsName>,
+            "A name of `ip netns`, or a path from `/` on.",
+            |adopt, netns| adopt.netns = Some(netns.value.0)),
+        key!("pid": Whole<1, 4_194_304>,
+            "A process that is in it.",
+            |adopt, pid| adopt.pid = Some(Adopt::Pid(pid.value))),
+        key!("container": Text<ContainerName>,
+            "A container of podman or docker that runs, by name or id; `podman:NAME` or \
+             `docker:NAME` where both have one.",
+            |adopt, container| adopt.container = Some(container.value.0)),
+    ];
+    fn flawed(&mut self, _key: &'static str, _lost: bool) {
+        self.flawed = true;
     }
 }
 

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::adopt::Adopt;
 use super::mark::{Mac, Mark, Thing};
 use super::names::{IfName, InterfaceName, LabName, NodeName, SwitchName};
 
@@ -316,6 +317,9 @@ pub struct Node {
     /// Kernel parameters below `net.`, dotted, as `sysctl(8)` names them.
     /// `forwarding: true` in a file ends here too.
     pub sysctls: BTreeMap<String, String>,
+    /// The namespace that it is, if somebody else has made that.
+    #[serde(default)]
+    pub adopt: Option<Adopt>,
 }
 
 /// An interface of a node, as wanted.

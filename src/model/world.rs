@@ -10,7 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::mark::Mac;
+use super::adopt::{Adopt, NetnsId};
+use super::mark::{Mac, Mark};
 use super::names::{IfName, LabName, NodeName, SwitchName};
 use super::topology::{
     Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, Macvlan, PortSettings, SwitchSettings,
@@ -65,6 +66,7 @@ impl World {
             leases: _,
             taken: _,
             unknown_sysctls: _,
+            targets: _,
         } = &self.host;
         nodes.is_empty()
             && stubs.is_empty()
@@ -97,6 +99,44 @@ pub struct HostView {
     pub taken: Taken,
     /// Kernel parameters that were asked for and that this kernel has not.
     pub unknown_sysctls: BTreeSet<String>,
+    /// What nodes are to adopt, as far as that was asked for.
+    pub targets: BTreeMap<NodeName, Target>,
+}
+
+/// What was found where a node to be adopted should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Nothing, and why.
+    Missing(String),
+    /// A namespace.
+    There {
+        /// Which.
+        netns: NetnsId,
+        /// Whose.
+        whose: Whose,
+        /// What is in it.
+        inside: Box<SeenNode>,
+    },
+}
+
+/// Whose a namespace is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// Somebody's.
+    Another,
+    /// The machine's own.
+    Machine,
+    /// That of a node, which ovsns has made.
+    Node(Mark),
+}
+
+/// What is known of a node that is adopted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenAdoption {
+    /// Which namespace it is.
+    pub netns: NetnsId,
+    /// Where it was found.
+    pub from: Adopt,
 }
 
 /// Names that belong to others.
@@ -112,6 +152,8 @@ pub struct Taken {
 /// A node that is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SeenNode {
+    /// That somebody else has made it, and where it was found.
+    pub adopted: Option<SeenAdoption>,
     /// The interfaces of ours in it.
     pub devices: BTreeMap<IfName, SeenDevice>,
     /// Names of other devices in it, made by whoever works there.
@@ -211,13 +253,16 @@ pub struct Questions {
     pub sysctls: BTreeMap<NodeName, BTreeSet<String>>,
     /// Whether to look at checksum offload in the nodes.
     pub checksums: bool,
+    /// What to look for that nodes are to adopt.
+    pub adopt: BTreeMap<NodeName, Adopt>,
 }
 
 impl Questions {
     /// Asks for all that carries the lab's mark, and neither for kernel
     /// parameters nor for checksum offload.
     pub fn about(lab: &LabName) -> Self {
-        Self { lab: lab.clone(), inside: true, sysctls: BTreeMap::new(), checksums: false }
+        let (sysctls, adopt) = (BTreeMap::new(), BTreeMap::new());
+        Self { lab: lab.clone(), inside: true, sysctls, checksums: false, adopt }
     }
 
     /// Asks which things carry the lab's mark, and no more about them.

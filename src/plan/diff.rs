@@ -17,6 +17,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::adopt;
 use super::dynamic;
 use super::nics::{self, Child};
 use super::refuse::{Abilities, Refusal, in_place_of_own, refusals};
@@ -48,7 +49,8 @@ pub fn up(
     if !refused.is_empty() {
         return Err(refused);
     }
-    let links = LinkDiff::new(wanted, world);
+    let left = adopt::left(wanted, world);
+    let links = LinkDiff::new(wanted, world, &left);
     let mut refused = others_on_links_that_go(wanted, world, &links);
     others_on_ends_to_hold_down(world, &links, &mut refused);
     refused.extend(others_on_switches_that_go(wanted, world, gone_switches(wanted, world)));
@@ -56,10 +58,12 @@ pub fn up(
         return Err(refused);
     }
     let mut stages = clear_away(&links, wanted, world);
-    stages.push(Stage::Host(build(wanted, world, &links)));
+    stages.push(Stage::Host(left.iter().map(|node| adopt::end(node, world)).collect()));
+    let without = adopt::without(world, &left);
+    stages.push(Stage::Host(build(wanted, &without, &links)));
     stages.extend(fabric(lab, wanted, world, &links, abilities));
     let gone = nodes_there(world).filter(|node| !wanted.nodes.contains_key(node));
-    stages.push(Stage::Host(gone.map(|n| Step::DeleteNode { node: n.clone() }).collect()));
+    stages.push(Stage::Host(gone.map(|node| adopt::end(node, world)).collect()));
     // Nobody answers before the ports are there.
     stages.insert(stages.len() - 1, Stage::Host(dynamic::ask(wanted, world, &links)));
     stages.retain(|stage| !stage.is_empty());
@@ -113,7 +117,7 @@ pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Result<Pla
     if !devices.is_empty() {
         steps.push(Step::SweepLinks { group: group(lab), devices });
     }
-    steps.extend(nodes_there(world).map(|n| Step::DeleteNode { node: n.clone() }));
+    steps.extend(nodes_there(world).map(|node| adopt::end(node, world)));
     stages.push(Stage::Host(steps));
     stages.retain(|stage| !stage.is_empty());
     Ok(Plan { lab: lab.clone(), stages })
@@ -140,12 +144,16 @@ pub(super) struct LinkDiff<'a> {
 }
 
 impl<'a> LinkDiff<'a> {
-    fn new(wanted: &'a Wanted, world: &'a World) -> Self {
+    /// `left` are nodes that go, with all links, although they are wanted: they
+    /// come again.
+    fn new(wanted: &'a Wanted, world: &'a World, left: &BTreeSet<&NodeName>) -> Self {
         let mut seen = seen_links(wanted, world);
         let (mut missing, mut present) = (Vec::new(), Vec::new());
         for (id, link) in &wanted.links {
+            let goes = |end: &VethEnd| matches!(&end.at, Place::Node(node) if left.contains(node));
             let is_there = seen.get(id).is_some_and(|ends| {
                 ends.len() == 2
+                    && !link.ends.iter().any(goes)
                     && link.ends.iter().all(|end| {
                         ends.iter().any(|seen| seen.at == end.at && *seen.device == end.device)
                     })
@@ -157,7 +165,7 @@ impl<'a> LinkDiff<'a> {
                 missing.push(link);
             }
         }
-        for child in nics::present(wanted, world) {
+        for child in nics::present(wanted, world).filter(|child| !left.contains(&child.node)) {
             let is_it = |ends: &Vec<SeenEnd>| {
                 let at = Place::Node(child.node.clone());
                 ends.len() == 1 && ends[0].at == at && *ends[0].device == child.device
@@ -585,8 +593,8 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
             steps.push(Step::DeleteNode { node: node.clone() });
         }
         if seen.is_none() {
-            steps.push(Step::AddNode { node: node.clone() });
-            if !want.solicits {
+            steps.push(adopt::begin(node, want, world));
+            if !want.solicits && want.adopt.is_none() {
                 steps.push(Step::SetSysctl {
                     node: node.clone(),
                     key: "net.ipv6.conf.default.router_solicitations".to_owned(),
@@ -737,10 +745,14 @@ fn addresses(
         let old: Vec<&IpNet> = old.filter(|net| !off(net)).collect();
         // Without this the kernel deletes the second address of a subnet when
         // the first is deleted.
-        if old.iter().any(|old| old.addr().is_ipv4()) {
+        let dotted = device.as_str().contains('.');
+        let settable = want.adopt.is_none() || !dotted;
+        if settable && old.iter().any(|old| old.addr().is_ipv4()) {
+            // In an adopted node nothing is set but what goes with its links.
+            let of = if want.adopt.is_some() { device.as_str() } else { "all" };
             steps.push(Step::SetSysctl {
                 node: node.clone(),
-                key: "net.ipv4.conf.all.promote_secondaries".to_owned(),
+                key: format!("net.ipv4.conf.{of}.promote_secondaries"),
                 before: None,
                 after: "1".to_owned(),
             });

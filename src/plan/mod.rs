@@ -6,6 +6,7 @@
 //! the way back, `text` the words for a reader. Refusals are found here,
 //! before anything is touched.
 
+mod adopt;
 pub mod attach;
 pub mod diff;
 pub mod dynamic;

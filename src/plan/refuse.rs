@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use super::adopt;
 use super::step::Place;
 use super::wanted::Wanted;
 use crate::model::flow;
@@ -377,6 +378,7 @@ pub fn refusals(
         }
     }
     routes_of_others(wanted, world, &mut found);
+    adopt::refusals(wanted, world, &mut found);
     found.sort();
     found
 }

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::nics::{Child, Loan};
+use crate::model::adopt::{Adopt, NetnsId};
 use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::{Backend, Dynamic};
@@ -49,6 +50,25 @@ pub enum Step {
     DeleteNode {
         /// The node.
         node: NodeName,
+    },
+    /// Gives a namespace of somebody else's the name of a node, and changes nothing
+    /// in it.
+    AdoptNode {
+        /// The node.
+        node: NodeName,
+        /// Where it is found.
+        from: Adopt,
+        /// Which it is; another that is found there meanwhile is not adopted.
+        netns: NetnsId,
+    },
+    /// Takes what is ours out of an adopted namespace, and then the name away.
+    LeaveNode {
+        /// The node.
+        node: NodeName,
+        /// Where it was found, for the way back.
+        from: Adopt,
+        /// Which it is.
+        netns: NetnsId,
     },
     /// Makes a pair of links, each end born where it belongs, and marks them.
     AddVeth(Veth),

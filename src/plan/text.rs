@@ -30,6 +30,12 @@ impl Step {
         match self {
             Self::AddNode { node } => format!("+ node {node} (namespace {})", netns(lab, node)),
             Self::DeleteNode { node } => format!("- node {node} (namespace {})", netns(lab, node)),
+            Self::AdoptNode { node, from, .. } => {
+                format!("+ node {node} (adopts {from} as namespace {})", netns(lab, node))
+            }
+            Self::LeaveNode { node, from, .. } => {
+                format!("- node {node} ({from} stays, as it was found)")
+            }
             Self::AddVeth(veth) => {
                 let [a, b] = &veth.ends;
                 let (a, b) = (InPlace(&a.at, &a.device), InPlace(&b.at, &b.device));

@@ -12,6 +12,14 @@ impl Step {
     pub fn undo(&self) -> Option<Vec<Step>> {
         match self {
             Self::AddNode { node } => Some(vec![Self::DeleteNode { node: node.clone() }]),
+            Self::AdoptNode { node, from, netns } => {
+                let (node, from) = (node.clone(), from.clone());
+                Some(vec![Self::LeaveNode { node, from, netns: *netns }])
+            }
+            Self::LeaveNode { node, from, netns } => {
+                let (node, from) = (node.clone(), from.clone());
+                Some(vec![Self::AdoptNode { node, from, netns: *netns }])
+            }
             Self::AddVeth(veth) => Some(vec![Self::DeleteVeth(veth.clone())]),
             Self::DeleteVeth(veth) => {
                 let mut steps = vec![Self::AddVeth(veth.clone())];
@@ -164,6 +172,8 @@ fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
         | Step::ReturnNic(_)
         | Step::AddNode { .. }
         | Step::DeleteNode { .. }
+        | Step::AdoptNode { .. }
+        | Step::LeaveNode { .. }
         | Step::DeleteVeth(_)
         | Step::DeleteEnd { .. }
         | Step::SweepLinks { .. }

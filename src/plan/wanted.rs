@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::nics::{self, Child, Loan};
 use super::refuse::Abilities;
 use super::step::{Place, Veth, VethEnd};
+use crate::model::adopt::Adopt;
 use crate::model::flow;
 use crate::model::mark::{Mac, Mark, Thing, birth_mac, device_inside, flow_cookie, group};
 use crate::model::names::{IfName, InterfaceName, NodeName, SwitchName};
@@ -50,6 +51,8 @@ pub struct Wanted {
 /// A node, worked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedNode {
+    /// The namespace that it is, if somebody else has made that.
+    pub adopt: Option<Adopt>,
     /// Addresses by device.
     pub addresses: BTreeMap<IfName, BTreeSet<IpNet>>,
     /// What else gives addresses, by device.
@@ -600,6 +603,7 @@ fn solicits(node: &Node) -> bool {
 fn node(lab: &Lab, name: &NodeName, node: &Node, crowded: &BTreeSet<&NodeName>) -> WantedNode {
     let device = |interface: &InterfaceName| device_inside(&lab.name, name, interface);
     WantedNode {
+        adopt: node.adopt.clone(),
         addresses: node
             .interfaces
             .iter()
@@ -643,6 +647,16 @@ fn sysctls(node: &Node, device: impl Fn(&InterfaceName) -> IfName) -> BTreeMap<S
             let key = format!("net.ipv6.conf.{}.{key}", device(interface));
             sysctls.entry(key).or_insert_with(|| value.to_owned());
         }
+    }
+    // Containers are often told to have no IPv6 on interfaces still to come. An
+    // interface of ours goes with what is set for it.
+    let has_ipv6 =
+        |i: &&InterfaceName| node.interfaces[*i].addresses.iter().any(|net| net.addr().is_ipv6());
+    if node.adopt.is_some() {
+        let interfaces = node.interfaces.keys().filter(|i| hears(i) || has_ipv6(i)).map(device);
+        let plain = interfaces.filter(|device| !device.as_str().contains('.'));
+        let key = |device: IfName| format!("net.ipv6.conf.{device}.disable_ipv6");
+        sysctls.extend(plain.map(|device| (key(device), "0".to_owned())));
     }
     sysctls
 }

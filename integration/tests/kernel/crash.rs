@@ -16,7 +16,7 @@ const STEPS: &str = "sendto,sendmsg,mount,umount2,unshare,unlink,unlinkat,rename
 
 /// Kills `words` before every step, and lets `look` say whether all is well.
 /// Returns how many steps there were.
-fn kill_at_every(world: &World, words: &str, mut look: impl FnMut(u32)) -> u32 {
+pub(crate) fn kill_at_every(world: &World, words: &str, mut look: impl FnMut(u32)) -> u32 {
     for step in 1.. {
         let (finished, struck) = world.tampered(&format!("{STEPS}:signal=KILL:when={step}"), words);
         if struck == 0 {

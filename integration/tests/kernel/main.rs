@@ -1,6 +1,7 @@
 //! ovsns on the real kernel. Every test has a machine of its own (see the
 //! `world` library) and asks the kernel, never ovsns, what came of a command.
 
+mod adopted;
 mod attach;
 mod attach_modes;
 mod bonds;
@@ -98,6 +99,14 @@ fn switches(world: &World, lab: &str) -> usize {
 
 fn main() -> ExitCode {
     world::main(&[
+        tests![adopted:
+            they_are_left_as_they_were_found.vm(),
+            one_is_adopted_by_command,
+            they_are_found_by_their_marks,
+            killed_at_every_request @ 300,
+            what_cannot_be_adopted_is_refused,
+            containers_are_asked_for,
+        ],
         tests![attach:
             into_a_bridge_and_home.vm(),
             into_our_open_vswitch_and_home,
