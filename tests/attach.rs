@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 
 use ovsns::model::names::{IfName, SwitchName};
 use ovsns::model::nic::{
-    Master, Neighbour, Nic, NicAddress, NicHop, NicLink, NicRoute, NicRule, Told,
+    Master, Neighbour, Nic, NicAddress, NicHop, NicLink, NicRoute, NicRule, Owner, Program, Told,
 };
 use ovsns::model::topology::{Backend, Datapath, PortSettings, SwitchSettings};
 use ovsns::model::world::{PortKind, PortSpec, SwitchSpec};
 use ovsns::plan::attach::preflight::{Manager, Wish};
-use ovsns::plan::attach::{Attached, Facts, Home, NicStage, attach, home, preflight};
+use ovsns::plan::attach::{
+    Attached, Facts, Home, NicStage, attach, home, look_away, preflight, regain,
+};
 
 fn device(name: &str) -> IfName {
     IfName::new(name).expect("a device's name")
@@ -112,7 +114,16 @@ fn attached(nic: Nic, backend: Backend) -> Attached {
     };
     let userspace = backend == Backend::Ovs;
     let local = bare("s1.local", "02:00:00:00:00:77");
-    Attached { nic, local, switch, port, userspace, whole_checksums: userspace }
+    Attached {
+        nic,
+        local,
+        switch,
+        port,
+        userspace,
+        whole_checksums: userspace,
+        owners: Vec::new(),
+        regained: Vec::new(),
+    }
 }
 
 /// The host's NIC and the switch's local device when all was done.
@@ -148,6 +159,33 @@ fn a_nic_on_which_nothing_hangs() {
     let mut nic = bare("eth0", "02:00:00:00:00:01");
     nic.link.up = false;
     insta::assert_snapshot!(lines(&attach(&attached(nic, Backend::Linux))));
+}
+
+/// What its program has heard of routers the kernel hears meanwhile, on the local
+/// device; and rules that go with it come back.
+#[test]
+fn a_program_that_sees_to_the_nic() {
+    let mut nic = eth0();
+    nic.addresses[0].valid_s = Some(120);
+    let v6 = nic.addresses.iter_mut().find(|a| a.net.addr().is_ipv6()).expect("one of IPv6");
+    v6.valid_s = Some(1800);
+    nic.parameters.insert("ipv6.accept_ra".into(), "0".into());
+    let mut attached = attached(nic, Backend::Linux);
+    attached.local.parameters.insert("ipv6.accept_ra".into(), "0".into());
+    let program = Program::Networkd { file: "/etc/systemd/network/10-lan.network".into() };
+    attached.owners = vec![Owner { program, client_id: vec![1, 2] }];
+    let there = lines(&attach(&attached));
+    let away = lines(&look_away(&attached));
+    let (mut nic, mut local) = done(&attached);
+    local.parameters.insert("ipv6.accept_ra".into(), "2".into());
+    let rule = NicRule { v6: false, priority: 500, names_it: false, told: Told(vec![0; 12]) };
+    let (had, mut has) = ((local.clone(), vec![rule]), (local.clone(), Vec::new()));
+    has.0.addresses.pop();
+    let regained = lines(&regain(&had, &has));
+    nic.parameters.insert("ipv6.accept_ra".into(), "0".into());
+    let back = lines(&home(&attached, &nic, Some(&local), Home::Detach));
+    let all = [there, away, regained, back];
+    insta::assert_snapshot!(all.join("\n---\n"));
 }
 
 #[test]
@@ -282,8 +320,8 @@ fn warnings() {
     let facts = Facts {
         driver: Some("vmxnet3".into()),
         managers: vec![
-            Manager::NetworkManager,
-            Manager::Networkd,
+            Manager::Owner { program: Program::NetworkManager, listens: true },
+            Manager::Owner { program: Program::Networkd { file: String::new() }, listens: true },
             Manager::Ifupdown,
             Manager::Dhcp("dhclient".into(), 42),
         ],

@@ -36,6 +36,7 @@ pub mod lan;
 mod leases;
 mod monitor;
 pub mod ovs;
+mod owners;
 mod private;
 mod runner;
 mod terminal;

@@ -21,7 +21,7 @@ use crate::kernel::KernelError;
 use crate::kernel::nic::NicHands;
 use crate::model::mark::Mark;
 use crate::model::names::{IfName, LabName};
-use crate::model::nic::{LentMark, Nic, NicAddress, NicLink};
+use crate::model::nic::{LentMark, Nic, NicAddress, NicLink, Owner};
 use crate::model::topology::{Backend, Datapath, Lab, PortSettings, Uplink};
 use crate::model::world::{PortKind, PortSpec, Questions, SwitchSpec, World};
 use crate::plan::attach::preflight::Wish;
@@ -152,9 +152,11 @@ impl Engine {
             let before = world.fabric.switches.get(&uplink.switch).map(|seen| seen.spec.clone());
             let checksums = copes(&abilities);
             let nic = self.nics()?.read(&nic)?;
+            let owners = self.nics()?.owners(&nic.link);
             let spec = before.unwrap_or(spec);
-            let attached = attachment(&lab.name, nic, local, spec, checksums);
+            let attached = attachment(&lab.name, (nic, owners), local, spec, checksums);
             moved.lines.extend(attach::attach(&attached).iter().flat_map(NicStage::lines));
+            moved.lines.extend(attach::look_away(&attached).iter().flat_map(NicStage::lines));
         }
         Ok(moved)
     }
@@ -389,6 +391,7 @@ impl Engine {
                     .await
                     .map_err(|source| EngineError::NotAttached { nic: nic.clone(), source })?;
             }
+            moved.lines.extend(self.have_owners_look_away(held, attached, &this).await?);
             let proved = self.prove(&this, &routers).await?;
             proved.map_err(|source| EngineError::Unproved { nic: nic.clone(), source })?;
             self.nics()?.hear_routers(&this.local.link.name).await?;
@@ -401,6 +404,37 @@ impl Engine {
             done.plan.stages.extend(asked.plan.stages);
         }
         Ok(done)
+    }
+
+    /// Has the programs that see to a NIC look away from it, and puts back what
+    /// they take with them. Returns what was done.
+    async fn have_owners_look_away(
+        &mut self,
+        held: &Held,
+        attached: &mut Attachments,
+        this: &Attached,
+    ) -> Result<Vec<String>, EngineError> {
+        let (nic, local) = (&this.nic.link.name, &this.local.link.name);
+        let failed = |source| EngineError::NotAttached { nic: nic.clone(), source };
+        let mut lines = Vec::new();
+        for away in attach::look_away(this) {
+            let nics = self.nics()?;
+            let before = (nics.read(local)?, nics.rules()?);
+            lines.extend(away.lines());
+            self.perform(&away).await.map_err(failed)?;
+            let nics = self.nics()?;
+            let now = (nics.read(local)?, nics.rules()?);
+            let gone = attach::gone(&before, &now);
+            if let (Some(noted), false) = (attached.nics.get_mut(nic), gone.is_empty()) {
+                noted.regained.extend(gone);
+                held.write_attachments(attached)?;
+            }
+            for stage in attach::regain(&before, &now) {
+                lines.extend(stage.lines());
+                self.perform(&stage).await.map_err(failed)?;
+            }
+        }
+        Ok(lines)
     }
 
     /// The routers behind a NIC that answer. Those that do not answer now need
@@ -426,7 +460,8 @@ impl Engine {
         let spec = spec.ok_or_else(gone)?;
         let nics = self.nics()?;
         let (nic, local) = (nics.read(nic)?, nics.read(&spec.device)?);
-        Ok(attachment(&lab.name, nic, local, spec, copes(&abilities)))
+        let owners = nics.owners(&nic.link);
+        Ok(attachment(&lab.name, (nic, owners), local, spec, copes(&abilities)))
     }
 
     async fn perform(&mut self, stage: &NicStage) -> Result<(), Cause> {
@@ -691,10 +726,25 @@ fn copes(abilities: &[Abilities]) -> bool {
     abilities.iter().any(|able| able.backend == Backend::Ovs && able.checksums)
 }
 
-fn attachment(lab: &LabName, nic: Nic, local: Nic, switch: SwitchSpec, copes: bool) -> Attached {
+fn attachment(
+    lab: &LabName,
+    (nic, owners): (Nic, Vec<Owner>),
+    local: Nic,
+    switch: SwitchSpec,
+    copes: bool,
+) -> Attached {
     let userspace = in_userspace(&switch);
     let port = port_of(lab, &nic.link.name, &switch);
-    Attached { nic, local, port, userspace, whole_checksums: userspace && !copes, switch }
+    Attached {
+        nic,
+        local,
+        port,
+        userspace,
+        whole_checksums: userspace && !copes,
+        switch,
+        owners,
+        regained: Vec::new(),
+    }
 }
 
 /// The port that a NIC of a lab is, or becomes.

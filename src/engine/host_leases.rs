@@ -1,5 +1,5 @@
-//! The host's own lease, while its NIC is a port: its client is held, and the lease
-//! is renewed in its place, on the switch's local device.
+//! The host's own lease, while its NIC is a port: its client is held, or looks away,
+//! and the lease is renewed in its place, on the switch's local device.
 
 use ipnet::IpNet;
 
@@ -36,23 +36,26 @@ impl Engine {
         this: &Attached,
     ) -> Result<(), EngineError> {
         let nic = &this.nic;
-        let Some(client) = attached.clients.get(&nic.link.name).and_then(|all| all.first()) else {
-            return Ok(());
-        };
+        let client = attached.clients.get(&nic.link.name).and_then(|all| all.first());
+        let owner = this.owners.first();
         let v4 = || {
             nic.addresses.iter().filter_map(|address| match address.net {
                 IpNet::V4(net) => Some((net, address.valid_s.is_some())),
                 IpNet::V6(_) => None,
             })
         };
-        // udhcpc gives its address no time.
-        let leased = v4().find(|(_, for_a_time)| *for_a_time).or_else(|| v4().next());
-        let Some((address, _)) = leased else { return Ok(()) };
-        let client_id = match (client.program.as_str(), nic.link.mac) {
-            // Its own default; the others send none, or one that only they know.
-            ("udhcpc", Some(mac)) => [&[1], &mac.0[..]].concat(),
-            _ => Vec::new(),
+        let for_a_time = v4().find(|(_, for_a_time)| *for_a_time);
+        let (leased, client_id) = match (client, owner, nic.link.mac) {
+            // It gives its address no time. Its own default; the others send none,
+            // or one that only they know.
+            (Some(client), _, Some(mac)) if client.program == "udhcpc" => {
+                (for_a_time.or_else(|| v4().next()), [&[1], &mac.0[..]].concat())
+            }
+            (Some(_), _, _) => (for_a_time.or_else(|| v4().next()), Vec::new()),
+            (None, Some(owner), _) => (for_a_time, owner.client_id.clone()),
+            (None, None, _) => (None, Vec::new()),
         };
+        let Some((address, _)) = leased else { return Ok(()) };
         Ok(leases::hold_for_host(lab, &this.local.link.name, address, client_id).await?)
     }
 
@@ -63,7 +66,7 @@ impl Engine {
         attached: &Attachments,
         this: &Attached,
     ) -> Result<(), EngineError> {
-        if !attached.clients.contains_key(&this.nic.link.name) {
+        if !attached.clients.contains_key(&this.nic.link.name) && this.owners.is_empty() {
             return Ok(());
         }
         Ok(leases::leave_to_host(lab, &this.local.link.name).await?)

@@ -155,8 +155,11 @@ impl Engine {
             neighbours: Vec::new(),
             ..local
         };
+        let owners = self.nics()?.owners(&nic.link);
         Ok(Attached {
             port: port_of(lab, &nic.link.name, switch),
+            owners,
+            regained: Vec::new(),
             nic,
             local: bare,
             userspace: in_userspace(switch),

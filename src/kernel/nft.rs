@@ -1,5 +1,5 @@
 //! What the host hears of two devices that get the same frames, by the packet
-//! filter at their ingress (nft(8), family `netdev`).
+//! filter at their ingress (nft(8), family `netdev`), and whether it sends by one.
 //!
 //! A switch in userspace takes frames from a packet socket, which only copies
 //! them: the host hears each frame once from the NIC, and a second time from
@@ -35,6 +35,7 @@ const NFT_MSG_NEWRULE: u16 = 6;
 const NFT_MSG_DELRULE: u16 = 8;
 const NFT_MSG_NEWSET: u16 = 9;
 const NFT_MSG_DELSET: u16 = 11;
+const NFPROTO_INET: u8 = 1;
 const NFPROTO_NETDEV: u8 = 5;
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_TABLE_USERDATA: u16 = 6;
@@ -82,6 +83,15 @@ const NF_ACCEPT: u32 = 1;
 const NFT_REG_VERDICT: u32 = 0;
 const NFT_REG_1: u32 = 1;
 const NF_NETDEV_INGRESS: u32 = 0;
+const NF_INET_LOCAL_OUT: u32 = 3;
+const NFTA_META_DREG: u16 = 1;
+const NFTA_META_KEY: u16 = 2;
+const NFT_META_OIF: u32 = 5;
+const NFTA_CMP_SREG: u16 = 1;
+const NFTA_CMP_OP: u16 = 2;
+const NFTA_CMP_DATA: u16 = 3;
+const NFT_CMP_EQ: u32 = 0;
+const NFTA_DATA_VALUE: u16 = 1;
 
 /// By which a table is known to be ours; `nft list ruleset` shows it.
 const MARK: &str = "ovsns";
@@ -106,17 +116,9 @@ pub(super) fn listen(nic: &IfName, local: &IfName, ear: Ear) -> Result<(), Kerne
     let netlink = Netlink::netfilter()?;
     let table = table(nic);
     let mut batch = Vec::new();
-    match owner(&netlink, &table)? {
+    match owner(&netlink, NFPROTO_NETDEV, &table)? {
         Owner::Nobody => {
-            // A comment, as nft(8) writes it: its kind, its length, its letters.
-            let letters = [MARK.as_bytes(), &[0]].concat();
-            let length = u8::try_from(letters.len()).expect("it is short");
-            let comment = [&[0, length], letters.as_slice()].concat();
-            let named = text(NFTA_TABLE_NAME, &table);
-            batch.push(message(
-                NFT_MSG_NEWTABLE,
-                &[named, attribute(NFTA_TABLE_USERDATA, &comment)],
-            ));
+            batch.push(message(NFT_MSG_NEWTABLE, &marked(&table)));
             for device in [nic, local] {
                 batch.push(new_chain(&table, device));
             }
@@ -167,24 +169,88 @@ pub(super) fn listen(nic: &IfName, local: &IfName, ear: Ear) -> Result<(), Kerne
 ///
 /// Like `nft delete table netdev ovsns.NIC`.
 pub(super) fn listen_to_all(nic: &IfName) -> Result<(), KernelError> {
-    let asked = |_| format!("have the host hear `{nic}`");
+    delete(NFPROTO_NETDEV, nic, |_| format!("have the host hear `{nic}`"))
+}
+
+/// Deletes the table of a NIC in one family, if it is there and ours.
+fn delete(family: u8, nic: &IfName, asked: impl Fn(usize) -> String) -> Result<(), KernelError> {
     let netlink = match Netlink::netfilter() {
         // A kernel without it has no table of ours either.
         Err(error) if error.errno == Errno::EPROTONOSUPPORT => return Ok(()),
         other => other?,
     };
     let table = table(nic);
-    match owner(&netlink, &table)? {
+    match owner(&netlink, family, &table)? {
         Owner::Us => {
-            let gone = message(NFT_MSG_DELTABLE, &[text(NFTA_TABLE_NAME, &table)]);
-            commit(&netlink, vec![gone], asked)
+            let named = [text(NFTA_TABLE_NAME, &table)];
+            commit(&netlink, vec![message_of(family, NFT_MSG_DELTABLE, &named)], asked)
         }
         Owner::Nobody | Owner::Others => Ok(()),
     }
 }
 
+/// Has this host send nothing by a NIC itself, which is a port: frames of the
+/// switch are sent on.
+///
+/// Like `nft` with a table `inet ovsns.NIC` that has a chain `filter hook output`,
+/// and in it `oif NIC drop`.
+pub(super) fn silence(nic: &IfName, index: u32) -> Result<(), KernelError> {
+    let asked = |_| format!("have the host send nothing by `{nic}`");
+    let netlink = Netlink::netfilter()?;
+    let table = table(nic);
+    match owner(&netlink, NFPROTO_INET, &table)? {
+        Owner::Us => return Ok(()),
+        Owner::Nobody => {}
+        Owner::Others => return Err(KernelError::new(asked(0), Errno::EEXIST)),
+    }
+    let hook = nest(
+        NFTA_CHAIN_HOOK,
+        &[big(NFTA_HOOK_HOOKNUM, NF_INET_LOCAL_OUT), big(NFTA_HOOK_PRIORITY, 0)],
+    );
+    let chain = [
+        text(NFTA_CHAIN_TABLE, &table),
+        text(NFTA_CHAIN_NAME, nic.as_str()),
+        hook,
+        text(NFTA_CHAIN_TYPE, "filter"),
+    ];
+    let leaves_by =
+        expression("meta", &[big(NFTA_META_DREG, NFT_REG_1), big(NFTA_META_KEY, NFT_META_OIF)]);
+    // A number of this machine's, and in its order.
+    let value = nest(NFTA_CMP_DATA, &[attribute(NFTA_DATA_VALUE, &index.to_ne_bytes())]);
+    let it =
+        expression("cmp", &[big(NFTA_CMP_SREG, NFT_REG_1), big(NFTA_CMP_OP, NFT_CMP_EQ), value]);
+    let rule = [
+        text(NFTA_RULE_TABLE, &table),
+        text(NFTA_RULE_CHAIN, nic.as_str()),
+        nest(NFTA_RULE_EXPRESSIONS, &[leaves_by, it, immediate(NF_DROP)]),
+    ];
+    let new = |kind, attributes: &[DefaultNla]| message_of(NFPROTO_INET, kind, attributes);
+    let batch = vec![
+        new(NFT_MSG_NEWTABLE, &marked(&table)),
+        new(NFT_MSG_NEWCHAIN, &chain),
+        new(NFT_MSG_NEWRULE, &rule),
+    ];
+    commit(&netlink, batch, asked)
+}
+
+/// Has this host send by a NIC again.
+///
+/// Like `nft delete table inet ovsns.NIC`.
+pub(super) fn let_speak(nic: &IfName) -> Result<(), KernelError> {
+    delete(NFPROTO_INET, nic, |_| format!("have the host send by `{nic}`"))
+}
+
 fn table(nic: &IfName) -> String {
     format!("ovsns.{nic}")
+}
+
+/// What a table of ours is born with: its name, and our mark as a comment, as
+/// nft(8) writes one: its kind, its length, its letters.
+fn marked(table: &str) -> [DefaultNla; 2] {
+    let letters = [MARK.as_bytes(), &[0]].concat();
+    let length = u8::try_from(letters.len()).expect("it is short");
+    let comment = [&[0, length], letters.as_slice()].concat();
+    [text(NFTA_TABLE_NAME, table), attribute(NFTA_TABLE_USERDATA, &comment)]
 }
 
 enum Owner {
@@ -193,8 +259,8 @@ enum Owner {
     Others,
 }
 
-fn owner(netlink: &Netlink, table: &str) -> Result<Owner, KernelError> {
-    let (get, _) = message(NFT_MSG_GETTABLE, &[text(NFTA_TABLE_NAME, table)]);
+fn owner(netlink: &Netlink, family: u8, table: &str) -> Result<Owner, KernelError> {
+    let (get, _) = message_of(family, NFT_MSG_GETTABLE, &[text(NFTA_TABLE_NAME, table)]);
     let asked = || "look at the packet filter".to_owned();
     match netlink.raw(get, 0, asked) {
         Ok(found) => {
@@ -229,7 +295,11 @@ fn commit(
 }
 
 fn message(kind: u16, attributes: &[DefaultNla]) -> (Raw, u16) {
-    let raw = Raw::new(SUBSYSTEM << 8 | kind, &[NFPROTO_NETDEV, 0, 0, 0], attributes);
+    message_of(NFPROTO_NETDEV, kind, attributes)
+}
+
+fn message_of(family: u8, kind: u16, attributes: &[DefaultNla]) -> (Raw, u16) {
+    let raw = Raw::new(SUBSYSTEM << 8 | kind, &[family, 0, 0, 0], attributes);
     (raw, NLM_F_ACK | NLM_F_CREATE)
 }
 

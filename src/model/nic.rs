@@ -122,6 +122,47 @@ pub struct Client {
     pub started: u64,
 }
 
+/// A program that configures NICs, and is to look away from one that is a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Which.
+    pub program: Program,
+    /// By which it names itself to DHCP servers (RFC 2132, section 9.14), if it
+    /// has a lease: the kind, and what is of that kind.
+    pub client_id: Vec<u8>,
+}
+
+/// Programs that configure NICs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Program {
+    /// NetworkManager(8).
+    NetworkManager,
+    /// systemd-networkd(8), which does by this file (systemd.network(5)).
+    Networkd {
+        /// Its path.
+        file: String,
+    },
+}
+
+impl std::fmt::Display for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NetworkManager => "NetworkManager",
+            Self::Networkd { .. } => "systemd-networkd",
+        })
+    }
+}
+
+impl Program {
+    /// The command by which it is told to look away.
+    pub fn tool(&self) -> &'static str {
+        match self {
+            Self::NetworkManager => "nmcli",
+            Self::Networkd { .. } => "networkctl",
+        }
+    }
+}
+
 /// An address of a NIC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NicAddress {

@@ -19,13 +19,18 @@ uplinks: { eth0: { switch: s } }
 ";
 
 /// The processes that keep leases.
-fn keepers(world: &World) -> Vec<u32> {
+pub(crate) fn keepers(world: &World) -> Vec<u32> {
     let all = world.processes().into_iter();
     all.filter(|(_, command)| command.contains("keep-leases")).map(|(pid, _)| pid).collect()
 }
 
 /// The address of a device that is for a time, with the seconds that are left.
-fn leased(world: &World, namespace: &str, device: &str, family: &str) -> Option<(String, u64)> {
+pub(crate) fn leased(
+    world: &World,
+    namespace: &str,
+    device: &str,
+    family: &str,
+) -> Option<(String, u64)> {
     let at = if namespace.is_empty() { String::new() } else { format!("-n {namespace} ") };
     let links = world.json(&format!("ip {at}-j address show dev {device} scope global"));
     let all = links[0]["addr_info"].as_array()?;
@@ -285,7 +290,7 @@ pub(crate) fn no_router_answers(world: &World) -> Verdict {
 }
 
 /// The local device of the switch that was made for `eth0`.
-fn local(world: &World) -> String {
+pub(crate) fn local(world: &World) -> String {
     let links = world.json("ip -j link show");
     let mark = |link: &&serde_json::Value| link["ifalias"] == "ovsns lab=default switch=eth0";
     let link = links.as_array().expect("links").iter().find(mark).expect("a switch `eth0`");
@@ -294,7 +299,7 @@ fn local(world: &World) -> String {
 
 /// Awaits that an address of the host is given more time.
 #[track_caller]
-fn is_renewed(world: &World, device: &str, family: &str, address: &str) {
+pub(crate) fn is_renewed(world: &World, device: &str, family: &str, address: &str) {
     let mut least = u64::MAX;
     until_within(20, "the address is renewed", || {
         let (now, left) = leased(world, "", device, family).expect("an address");

@@ -24,6 +24,7 @@ mod mirrors;
 mod nodes;
 mod offload;
 mod own_ovs;
+mod owners;
 mod parity;
 mod qos;
 mod refusals;
@@ -145,6 +146,14 @@ fn main() -> ExitCode {
             dhcpcd_on_open_vswitch,
             an_unconfirmed_host_has_its_client_again,
             dhcpcd_on_a_bridge_is_refused,
+        ],
+        tests![owners:
+            systemd_networkd_on_a_bridge,
+            systemd_networkd_on_open_vswitch,
+            systemd_networkd_sees_to_an_unconfirmed_nic_again,
+            systemd_networkd_that_does_not_listen,
+            network_manager_on_open_vswitch,
+            a_program_that_cannot_be_told_is_refused,
         ],
         tests![leases over ovs: a_node_has_a_lease, a_router_gives_addresses],
         tests![attach_modes:

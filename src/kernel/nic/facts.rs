@@ -8,8 +8,8 @@ use std::path::Path;
 
 use netlink_packet_route::link::{LinkAttribute, LinkXdp, XdpAttached};
 
-use super::clients;
 use super::read::kind_words;
+use super::{clients, owners};
 use crate::kernel::error::KernelError;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::observe;
@@ -90,16 +90,12 @@ fn root(netlink: &Netlink, index: u32) -> Result<Option<String>, KernelError> {
 
 fn managers(nic: &IfName, index: u32) -> Vec<Manager> {
     let mut found = Vec::new();
-    let read = |path: String| fs::read_to_string(path).unwrap_or_default();
-    if read(format!("/run/NetworkManager/devices/{index}")).lines().any(|l| l == "managed=true") {
-        found.push(Manager::NetworkManager);
-    }
-    let state = read(format!("/run/systemd/netif/links/{index}"));
-    let state = state.lines().find_map(|line| line.strip_prefix("ADMIN_STATE="));
-    if state.is_some_and(|state| matches!(state, "configured" | "configuring")) {
-        found.push(Manager::Networkd);
-    }
-    let raised = read("/run/network/ifstate".to_owned());
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    found.extend(owners::of(nic, index, None).into_iter().map(|owner| {
+        let listens = owners::can_be_told(&owner.program);
+        Manager::Owner { program: owner.program, listens }
+    }));
+    let raised = read("/run/network/ifstate");
     if raised.lines().any(|line| line.split('=').next() == Some(nic.as_str())) {
         found.push(Manager::Ifupdown);
     }

@@ -10,7 +10,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::link::LinkAttribute;
 use nix::errno::Errno;
 
-use super::{clients, facts, probe, read, routers, wire};
+use super::{clients, facts, owners, probe, read, routers, wire};
 use crate::kernel::error::{KernelError, StepError};
 use crate::kernel::ethtool::Ethtool;
 use crate::kernel::netlink::Netlink;
@@ -18,13 +18,18 @@ use crate::kernel::raw::{Raw, attribute, nest};
 use crate::kernel::worker::Worker;
 use crate::kernel::{LinuxHost, nft, observe};
 use crate::model::names::IfName;
-use crate::model::nic::{Client, Neighbour, Nic, NicAddress, NicLink, NicRoute};
+use crate::model::nic::{
+    Client, Neighbour, Nic, NicAddress, NicLink, NicRoute, NicRule, Owner, Program,
+};
 use crate::plan::attach::step::Load;
 use crate::plan::attach::{Facts, NicStep};
 
 /// How long a device may take to use addresses that are not tried for
 /// duplicates.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a program may take to make rules of its own again.
+const MADE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often in a row a switch has to keep step to be taken to have caught up.
 const CALM: u32 = 4;
@@ -88,6 +93,21 @@ impl NicHands {
     /// The DHCP clients that see to a NIC. Changes nothing.
     pub fn clients(&self, nic: &IfName) -> Vec<Client> {
         clients::of(nic)
+    }
+
+    /// The programs that see to a NIC and can be told to look away. Changes
+    /// nothing.
+    pub fn owners(&self, nic: &NicLink) -> Vec<Owner> {
+        let mut all = owners::of(&nic.name, nic.index, nic.mac);
+        all.retain(|owner| owners::can_be_told(&owner.program));
+        all
+    }
+
+    /// All policy rules of this namespace. Changes nothing.
+    ///
+    /// Like `ip rule` and `ip -6 rule`.
+    pub fn rules(&self) -> Result<Vec<NicRule>, KernelError> {
+        read::rules(&self.netlink)
     }
 
     /// Holds DHCP clients where they are, or has them go on.
@@ -174,6 +194,18 @@ impl NicHands {
             NicStep::Carry { from, to, load } => self.carry(from, to, load),
             NicStep::Listen { nic, local, ear } => nft::listen(nic, local, *ear),
             NicStep::ListenToAll { nic } => nft::listen_to_all(nic),
+            NicStep::LookAway { nic, local, program } => {
+                let index = self.netlink.index_of(nic.as_str())?;
+                owners::look_away(nic, index, local, program).await
+            }
+            NicStep::LookAgain { nic, program, rules } => {
+                let index = self.netlink.index_of(nic.as_str())?;
+                if matches!(program, Program::Networkd { .. }) {
+                    self.announce(nic)?;
+                }
+                owners::look_again(nic, index, program).await?;
+                self.leave_rules(rules).await
+            }
             NicStep::Enter { device, load } => {
                 self.add_all(entered(&self.netlink, device, device, load)?)
             }
@@ -281,7 +313,7 @@ impl NicHands {
         // back: he looks.
         self.add_all(entered(&self.netlink, from, to, load)?)?;
         let old = self.netlink.index_of(from.as_str())?;
-        let heard = routers::are_heard(from);
+        let heard = are_heard(from, to);
         let mut deletes: Vec<(Raw, u16)> = load
             .routes
             .iter()
@@ -298,6 +330,49 @@ impl NicHands {
         let asked = |_| format!("delete the routes by `{from}`");
         let refused = self.netlink.burst(&deletes, asked)?;
         first_but(refused, &[Errno::ESRCH, Errno::ENOENT])
+    }
+
+    /// Has the kernel tell everybody of a NIC's addresses once more. The kernel's
+    /// word that a port left its bridge (`RTM_DELLINK` of `AF_BRIDGE`) passes with
+    /// systemd-networkd 252 for the end of the NIC; it finds the NIC again, but not
+    /// what is on it, and would wait for a link-local address for ever.
+    ///
+    /// Like `ip address change ADDRESS dev NIC` for each.
+    fn announce(&self, nic: &IfName) -> Result<(), KernelError> {
+        let now = read::nic(&self.netlink, nic)?;
+        let message = |address: &NicAddress| {
+            let address = address.with_flags(address.asked_flags());
+            let bytes = wire::address_for(&address, nic.as_str(), nic.as_str(), now.link.index);
+            (Raw { kind: wire::RTM_NEWADDR, bytes }, NLM_F_ACK | NLM_F_REPLACE)
+        };
+        let messages: Vec<_> = now.addresses.iter().map(message).collect();
+        let asked = |place: usize| format!("tell of {}", now.addresses[place].net);
+        first(self.netlink.burst(&messages, asked)?)
+    }
+
+    /// Deletes rules that somebody has made again, at another priority. One that
+    /// nobody has made again within a second is kept.
+    ///
+    /// Like `ip rule del pref PRIORITY ...`.
+    async fn leave_rules(&self, rules: &[NicRule]) -> Result<(), KernelError> {
+        let start = Instant::now();
+        let mut left: Vec<&NicRule> = rules.iter().collect();
+        while !left.is_empty() && start.elapsed() < MADE_WITHIN {
+            let now = read::rules(&self.netlink)?;
+            let (made, not_yet): (Vec<_>, Vec<_>) = left.into_iter().partition(|rule| {
+                now.iter().any(|other| other != *rule && wire::are_twins(other, rule))
+            });
+            let delete = |rule: &&NicRule| {
+                let bytes = wire::rule_for(rule, "", "");
+                (Raw { kind: wire::RTM_DELRULE, bytes }, NLM_F_ACK)
+            };
+            let deletes: Vec<_> = made.iter().map(delete).collect();
+            let asked = |place: usize| format!("delete rule {}", made[place].priority);
+            first_but(self.netlink.burst(&deletes, asked)?, &[Errno::ENOENT])?;
+            left = not_yet;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// Enters all of it at once, and again what needed what came after it, as
@@ -338,7 +413,7 @@ fn entered(
     // The networks first: a router is looked for in them.
     let (through, near): (Vec<&NicRoute>, Vec<&NicRoute>) =
         load.routes.iter().partition(|route| !route.via.is_empty());
-    let heard = routers::are_heard(from);
+    let heard = are_heard(from, to);
     let route = |route: &&NicRoute| (added(route, old, new, heard), route.to_string());
     adds.extend(near.iter().map(route));
     adds.extend(load.hops.iter().map(|hop| {
@@ -358,6 +433,12 @@ fn entered(
         }
     }
     Ok(adds)
+}
+
+/// Whether the kernel makes routes of what routers tell, or will, when these
+/// devices change places.
+fn are_heard(from: &IfName, to: &IfName) -> bool {
+    [from, to].into_iter().any(routers::are_heard)
 }
 
 /// Whether a route's new form takes the place of the old one by itself.

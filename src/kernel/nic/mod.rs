@@ -5,12 +5,14 @@
 //! belong to the machine, carry no mark, and have to come back to the letter.
 //! `wire` rewrites messages, `read` looks, `hands` performs, `facts` finds what
 //! else there is to know about a NIC before anybody touches it, `probe` asks
-//! neighbours whether they are there, `away` looks for NICs in other namespaces.
+//! neighbours whether they are there, `away` looks for NICs in other namespaces,
+//! `clients` and `owners` know the programs that see to NICs.
 
 mod away;
 mod clients;
 mod facts;
 mod hands;
+mod owners;
 mod probe;
 mod read;
 mod routers;

@@ -17,7 +17,7 @@ use crate::kernel::observe::{self, Link};
 use crate::kernel::raw::Raw;
 use crate::model::mark::Mac;
 use crate::model::names::IfName;
-use crate::model::nic::{Master, Nic, NicLink};
+use crate::model::nic::{Master, Nic, NicLink, NicRule};
 
 /// The kernel parameters of an interface that decide what it does with
 /// packets, and that its stand-in has to have, too.
@@ -102,6 +102,19 @@ pub(super) fn nic(netlink: &Netlink, name: &IfName) -> Result<Nic, KernelError> 
         Err(error) => return Err(error),
     };
     Ok(nic)
+}
+
+/// All policy rules.
+///
+/// Like `ip rule` and `ip -6 rule`.
+pub(super) fn rules(netlink: &Netlink) -> Result<Vec<NicRule>, KernelError> {
+    let mut all = Vec::new();
+    for family in [wire::AF_INET, wire::AF_INET6] {
+        let header = [&[family], &[0; 11][..]].concat();
+        let rules = netlink.raw_dump(&Raw::new(wire::RTM_GETRULE, &header, &[]), "list rules")?;
+        all.extend(rules.iter().filter_map(|raw| wire::rule(raw, "")));
+    }
+    Ok(all)
 }
 
 /// The addresses of IPv6 that packets which come for them are taken in for by

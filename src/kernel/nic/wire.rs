@@ -381,6 +381,16 @@ pub(super) fn rule_for(rule: &NicRule, from: &str, to: &str) -> Vec<u8> {
     parts.bytes()
 }
 
+/// Whether two rules say the same, at whatever priority.
+pub(super) fn are_twins(one: &NicRule, other: &NicRule) -> bool {
+    let said = |rule: &NicRule| {
+        let mut parts = Parts::of(&rule.told.0, RULE_HEADER)?;
+        parts.drop(FRA_PRIORITY);
+        Some(parts.bytes())
+    };
+    one.v6 == other.v6 && said(one) == said(other)
+}
+
 // ---- neighbours ----
 
 /// A neighbour behind the device with that index that has an address.

@@ -13,6 +13,6 @@ pub mod step;
 
 pub use moves::{Away, Belongings};
 pub use preflight::{Facts, Preflight, preflight};
-pub use sequence::{Attached, Home, attach, home};
+pub use sequence::{Attached, Home, attach, gone, home, look_away, regain};
 pub use shared::{NodeWish, shared};
 pub use step::{Ear, NicStage, NicStep};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use crate::model::mark::Mark;
 use crate::model::names::{IfName, SwitchName};
-use crate::model::nic::Nic;
+use crate::model::nic::{Nic, Program};
 use crate::model::topology::Backend;
 use crate::plan::Refusal;
 
@@ -34,10 +34,13 @@ pub struct Facts {
 /// A program that configures NICs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manager {
-    /// NetworkManager has it as a device of its own.
-    NetworkManager,
-    /// systemd-networkd has configured it.
-    Networkd,
+    /// One that is told to look away meanwhile, if its command is there.
+    Owner {
+        /// The program.
+        program: Program,
+        /// Whether it can be told.
+        listens: bool,
+    },
     /// ifupdown has raised it.
     Ifupdown,
     /// A DHCP client keeps its lease: the program, and its process.
@@ -156,6 +159,14 @@ const TAKES_IT_OFF: &str = "dhcpcd";
 /// Whether who keeps its lease can be held meanwhile.
 fn can_be_held(nic: &Nic, facts: &Facts, wish: &Wish, found: &mut Preflight) {
     let name = &nic.link.name;
+    for manager in &facts.managers {
+        if let (Manager::Owner { program, listens: false }, false) = (manager, wish.force) {
+            found.refuse(
+                format!("{program} sees to `{name}`, and there is no `{}` by which it could be told to look away", program.tool()),
+                format!("install `{}`, or say `--force`", program.tool()),
+            );
+        }
+    }
     let is_it = |manager: &Manager| matches!(manager, Manager::Dhcp(it, _) if it == TAKES_IT_OFF);
     if wish.backend == Backend::Linux && !wish.force && facts.managers.iter().any(is_it) {
         found.refuse(
@@ -205,6 +216,17 @@ fn is_free(nic: &Nic, facts: &Facts, wish: &Wish, found: &mut Preflight) {
     }
 }
 
+/// What goes with a NIC that a program has no more to do with.
+fn forgets(program: &Program) -> &'static str {
+    match program {
+        Program::NetworkManager => {
+            "; name servers that it has from there are none meanwhile, and when it sees to the NIC \
+             again it makes all anew, which takes a moment"
+        }
+        Program::Networkd { .. } => "; name servers that it has from there are none meanwhile",
+    }
+}
+
 /// Drivers of virtual NICs whose other side, by default, drops frames of
 /// addresses that it did not give.
 const BEHIND_A_HYPERVISOR: [(&str, &str); 6] = [
@@ -234,14 +256,13 @@ fn warnings(nic: &Nic, facts: &Facts, wish: &Wish, found: &mut Preflight) {
     }
     for manager in &facts.managers {
         found.warn(match manager {
-            Manager::NetworkManager => format!(
-                "NetworkManager sees to `{name}`, and may give it its addresses again; have it \
-                 look away: `nmcli device set {name} managed no`"
+            Manager::Owner { program, listens: true } => format!(
+                "{program} sees to `{name}`: it is told to look away until the NIC is detached{}",
+                forgets(program)
             ),
-            Manager::Networkd => format!(
-                "systemd-networkd sees to `{name}`, and gives it its addresses again when it is \
-                 started or the link comes up; have it look away with `Unmanaged=yes` in a \
-                 `.network` file for it"
+            Manager::Owner { program, listens: false } => format!(
+                "{program} sees to `{name}`, and may give it its addresses again; nobody tells it to \
+                 look away"
             ),
             Manager::Ifupdown => format!(
                 "ifupdown has raised `{name}`: until it is detached, do not run `ifdown {name}`"

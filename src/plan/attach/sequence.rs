@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use super::step::{Ear, Load, NicStage, NicStep};
 use crate::model::names::IfName;
-use crate::model::nic::{Neighbour, Nic, NicAddress};
+use crate::model::nic::{Neighbour, Nic, NicAddress, NicRule, Owner};
 use crate::model::topology::Backend;
 use crate::model::world::{PortSpec, SwitchSpec};
 use crate::plan::FabricStep;
@@ -54,6 +54,12 @@ pub struct Attached {
     /// Whether that switch cannot cope with checksums that nobody has
     /// calculated yet.
     pub whole_checksums: bool,
+    /// The programs that see to the NIC, and are to look away meanwhile.
+    #[serde(default)]
+    pub owners: Vec<Owner>,
+    /// Rules that went when they did, and were entered again.
+    #[serde(default)]
+    pub regained: Vec<NicRule>,
 }
 
 /// Why a NIC goes home.
@@ -68,6 +74,12 @@ pub enum Home {
 /// The parameter that is loose while routes change hands.
 const REVERSE_PATH: &str = "ipv4.rp_filter";
 const LOOSE: &str = "2";
+/// The parameter by which the kernel hears routers, also where it forwards.
+const HEARS_ROUTERS: &str = "ipv6.accept_ra";
+const ALWAYS: &str = "2";
+const NEVER: &str = "0";
+/// `RTPROT_RA` (linux/rtnetlink.h).
+const ADVERTISED: u8 = 9;
 /// No link-local addresses (`IN6_ADDR_GEN_MODE_NONE`).
 pub(super) const NO_ADDRESSES: u8 = 1;
 
@@ -84,6 +96,18 @@ impl Attached {
 
     fn backend(&self) -> Backend {
         self.switch.backend
+    }
+
+    /// Whether the NIC has something by routers that a program heard in the
+    /// kernel's place. That looks away, so the kernel has to, or it would end with
+    /// its time.
+    fn was_heard_for(&self) -> bool {
+        let for_a_time =
+            |address: &NicAddress| address.net.addr().is_ipv6() && address.valid_s.is_some();
+        !self.owners.is_empty()
+            && self.nic.parameters.get(HEARS_ROUTERS).is_some_and(|value| value == NEVER)
+            && (self.nic.addresses.iter().any(for_a_time)
+                || self.nic.routes.iter().any(|route| route.protocol == ADVERTISED))
     }
 
     fn names(&self) -> (&IfName, &IfName) {
@@ -114,6 +138,8 @@ pub fn attach(attached: &Attached) -> Vec<NicStage> {
         stages.push(NicStep::Checksums { device: stand_in.clone(), leave: false });
     }
     for (key, value) in &nic.parameters {
+        let hears = key == HEARS_ROUTERS && attached.was_heard_for();
+        let value = if hears { ALWAYS } else { value };
         if key != REVERSE_PATH && local.parameters.get(key).is_some_and(|has| has != value) {
             stages.push(parameter(stand_in, key, value));
         }
@@ -159,6 +185,42 @@ pub fn attach(attached: &Attached) -> Vec<NicStage> {
     stages.0
 }
 
+/// The steps after that: who sees to the NIC looks away.
+pub fn look_away(attached: &Attached) -> Vec<NicStage> {
+    let (nic, local) = attached.names();
+    let away = |owner: &Owner| NicStep::LookAway {
+        nic: nic.clone(),
+        local: local.clone(),
+        program: owner.program.clone(),
+    };
+    attached.owners.iter().map(|owner| NicStage::Nic(away(owner))).collect()
+}
+
+/// What a local device, and policy rules, were and are.
+pub type Held = (Nic, Vec<NicRule>);
+
+/// The rules that went with somebody who looked away, whichever device they name.
+pub fn gone((_, before): &Held, (_, now): &Held) -> Vec<NicRule> {
+    before.iter().filter(|rule| !now.contains(rule)).cloned().collect()
+}
+
+/// The steps that put back what went with him: those rules, and what the local
+/// device had.
+pub fn regain(before: &Held, now: &Held) -> Vec<NicStage> {
+    let (had, has) = (&before.0, &now.0);
+    let device = &had.link.name;
+    let mut stages = Stages::default();
+    let is_gone = |address: &&NicAddress| !has.addresses.iter().any(|a| a.net == address.net);
+    let addresses = in_order_of_giving(&had.addresses).filter(is_gone).cloned().collect();
+    stages.give(device, device, addresses);
+    let mut load = missing(&load(had), has, &Load::default());
+    load.rules = gone(before, now);
+    if !load.is_empty() {
+        stages.push(NicStep::Enter { device: device.clone(), load });
+    }
+    stages.0
+}
+
 /// The steps that bring a NIC home: from what is on it and on the switch's
 /// local device now, to what was, or to what became of that. `local` is `None`
 /// where that device is gone.
@@ -184,6 +246,10 @@ pub fn home(attached: &Attached, nic: &Nic, local: Option<&Nic>, why: Home) -> V
     }
     stages.teach(name, neighbours.into_values().collect());
     stages.bring_addresses(attached, nic, &carried.addresses, undo);
+    if local.is_some() && attached.was_heard_for() {
+        // What the kernel has by routers goes like any other.
+        stages.push(parameter(stand_in, HEARS_ROUTERS, NEVER));
+    }
     stages.carry(stand_in, name, carried.load.clone());
     if undo {
         let missing = missing(&load(was), nic, &carried.load);
@@ -223,6 +289,10 @@ pub fn home(attached: &Attached, nic: &Nic, local: Option<&Nic>, why: Home) -> V
         if before != after {
             stages.fabric(attached.backend(), FabricStep::SetSwitch { before, after });
         }
+    }
+    for Owner { program, .. } in &attached.owners {
+        let rules = attached.regained.clone();
+        stages.push(NicStep::LookAgain { nic: name.clone(), program: program.clone(), rules });
     }
     stages.0
 }
@@ -430,7 +500,8 @@ impl Stages {
     fn put_back(&mut self, attached: &Attached, nic: &Nic, local: Option<&Nic>, undo: bool) {
         let (name, stand_in) = attached.names();
         for (key, was) in &attached.nic.parameters {
-            let value = match undo || key == REVERSE_PATH {
+            let its_own = key == REVERSE_PATH || (key == HEARS_ROUTERS && attached.was_heard_for());
+            let value = match undo || its_own {
                 true => was,
                 false => became(attached, local, key).or(nic.parameters.get(key)).unwrap_or(was),
             };

@@ -184,10 +184,9 @@ fn warnings(nic: &Nic, facts: &Facts, wish: &NodeWish, found: &mut Preflight) {
     if wish.share == Share::Move {
         for manager in &facts.managers {
             let program = match manager {
-                Manager::NetworkManager => "NetworkManager",
-                Manager::Networkd => "systemd-networkd",
-                Manager::Ifupdown => "ifupdown",
-                Manager::Dhcp(program, _) => program,
+                Manager::Owner { program, .. } => program.to_string(),
+                Manager::Ifupdown => "ifupdown".into(),
+                Manager::Dhcp(program, _) => program.clone(),
             };
             found.warn(format!(
                 "{program} sees to `{name}`, finds it gone, and may configure it anew when it \

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::mark::Mac;
 use crate::model::names::IfName;
-use crate::model::nic::{Neighbour, NicAddress, NicHop, NicRoute, NicRule};
+use crate::model::nic::{Neighbour, NicAddress, NicHop, NicRoute, NicRule, Program};
 use crate::model::topology::Backend;
 use crate::plan::FabricStep;
 
@@ -157,6 +157,26 @@ pub enum NicStep {
         /// What it hears of them.
         ear: Ear,
     },
+    /// Has a program look away from a NIC, and from the local device that has all
+    /// of it now.
+    LookAway {
+        /// The NIC.
+        nic: IfName,
+        /// The switch's local device.
+        local: IfName,
+        /// The program.
+        program: Program,
+    },
+    /// Has a program see to a NIC again.
+    LookAgain {
+        /// The NIC.
+        nic: IfName,
+        /// The program.
+        program: Program,
+        /// Rules that went with it and were entered again: they go when it has
+        /// made its own.
+        rules: Vec<NicRule>,
+    },
     /// Has the host hear all of a NIC and its switch.
     ListenToAll {
         /// The NIC.
@@ -198,7 +218,9 @@ impl Load {
     fn words(&self) -> String {
         let mut words: Vec<String> = self.routes.iter().map(ToString::to_string).collect();
         words.extend(self.hops.iter().map(|hop| format!("nexthop {}", hop.id)));
-        let rules = self.rules.iter().filter(|rule| rule.names_it);
+        // The others of a priority only keep their place, unless it is about them.
+        let about_it = self.rules.iter().any(|rule| rule.names_it);
+        let rules = self.rules.iter().filter(|rule| rule.names_it || !about_it);
         words.extend(rules.map(|rule| format!("rule {}", rule.priority)));
         words.join("; ")
     }
@@ -261,6 +283,10 @@ impl fmt::Display for NicStep {
                 write!(f, "~ the host hears each frame once, from {local}")
             }
             Self::Listen { local, ear: Ear::Local, .. } => write!(f, "~ the host hears {local}"),
+            Self::LookAway { nic, local, program } => {
+                write!(f, "~ {program} looks away from {nic} and {local}")
+            }
+            Self::LookAgain { nic, program, .. } => write!(f, "~ {program} sees to {nic} again"),
             Self::ListenToAll { nic } => write!(f, "~ the host hears {nic}"),
         }
     }
