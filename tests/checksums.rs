@@ -30,7 +30,14 @@ fn cable() -> Veth {
         let (mac, alias) = (mark.mac(), mark.to_string());
         VethEnd { at: Place::Node(node(name)), device: eth0(), mac, alias, altname: None }
     });
-    Veth { link: "a:eth0~b:eth0".into(), group: 1, mtu: 1500, ends, down: None }
+    Veth {
+        link: "a:eth0~b:eth0".into(),
+        group: 1,
+        mtu: 1500,
+        ends,
+        down: None,
+        impairments: Default::default(),
+    }
 }
 
 fn set(name: &str, after: bool) -> Step {

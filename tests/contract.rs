@@ -22,7 +22,14 @@ async fn links(machine: &mut FakeMachine, lab: &LabName) -> [IfName; 2] {
         alias,
         altname: None,
     });
-    let veth = Veth { link: "a:x".into(), group: group(lab), mtu: 1500, ends, down: None };
+    let veth = Veth {
+        link: "a:x".into(),
+        group: group(lab),
+        mtu: 1500,
+        ends,
+        down: None,
+        impairments: Default::default(),
+    };
     machine.perform(lab, &Step::AddVeth(veth)).await.expect("it can be made");
     devices.map(|(device, _)| device)
 }

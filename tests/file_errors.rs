@@ -402,3 +402,27 @@ nodes:
 ";
     insta::assert_snapshot!(error(text));
 }
+
+#[test]
+fn impairments() {
+    let text = "\
+switches: { s1: {}, s2: {} }
+nodes: { h1: {}, 'h[2-4]': {} }
+links:
+  - { endpoints: [h1, s1], impairments: { delay: 10, jitter: 2m, loss: 1, rate: 10m } }
+  - endpoints: ['h[2-4]', s1]
+    impairments:
+      jitter: 1ms
+      delay: 61s
+      loss: 101%
+      rate: 7kbit
+      from:
+        h2: { dely: 5ms }
+        h9: { loss: 1% }
+        s1: { duplicate: 0.00001%, reorder: 5% }
+  - { endpoints: [h1, s2], impairments: { corrupt: 50%, reorder: 1% }, shaping: { rate: 100 } }
+  - { endpoints: [h1, 'macvlan:eth9'], impairments: { rate: 1mbit } }
+  - { endpoints: [s1, s2], impairments: fast }
+";
+    insta::assert_snapshot!(error(text));
+}

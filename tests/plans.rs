@@ -7,7 +7,7 @@ use ovsns::model::file::read;
 use ovsns::model::flow::Form;
 use ovsns::model::names::NodeName;
 use ovsns::model::topology::{Backend, Datapath, Lab, PortSettings};
-use ovsns::model::world::{KernelRoute, PortKind, SeenPort, Target, Whose, World};
+use ovsns::model::world::{Ability, Egress, KernelRoute, PortKind, SeenPort, Target, Whose, World};
 use ovsns::plan::{self, Abilities, Need, Plan, Refusal, Stage, Wanted};
 
 const TWO_NODES: &str = include_str!("../examples/two-nodes.yaml");
@@ -551,4 +551,50 @@ async fn an_adopted_node() {
     let down = plan::down(&lab.name, &look(2), &[able()]).expect("nothing in the way");
     let parts = [first, again, down].map(|plan| plan.lines().join("\n"));
     insta::assert_snapshot!(parts.join("\n\n"));
+}
+
+const SLOW: &str = "
+switches: { s1: {}, s2: {} }
+nodes: { h1: {}, h2: {}, h3: {} }
+links:
+  - endpoints: [h1, s1]
+    impairments: { delay: 10ms, loss: 0.5%, from: { s1: { delay: none, rate: 10mbit } } }
+  - { endpoints: [s1, s2], impairments: { rate: 1gbit } }
+  - { endpoints: [h2, s2] }
+  - { endpoints: ['h2:eth1', h3], impairments: { from: { h3: { loss: 100% } } } }
+";
+
+/// Each direction at the end that frames come from; only what differs is done.
+#[tokio::test]
+async fn links_are_impaired() {
+    let slow = lab(SLOW);
+    let said =
+        "impairments: { delay: 10ms, loss: 0.5%, from: { s1: { delay: none, rate: 10mbit } } }";
+    let other = lab(&SLOW.replace(said, "impairments: { delay: 10ms }"));
+    let there = made(&slow).await;
+    let again = up(&slow, &there, able()).expect("nothing in the way");
+    assert_eq!(again, Plan::nothing(&slow.name));
+    let born = up(&slow, &World::default(), able()).expect("nothing in the way");
+    let changed = up(&other, &there, able()).expect("nothing in the way");
+    let lines = |plan: &Plan| {
+        let lines = plan.lines();
+        lines.into_iter().filter(|line| line.contains("impaired")).collect::<Vec<_>>().join("\n  ")
+    };
+    let (born, changed) = (lines(&born), lines(&changed));
+    insta::assert_snapshot!(format!("born\n  {born}\n\nchanged\n  {changed}"));
+}
+
+/// What the kernel has not, and what somebody else has there.
+#[tokio::test]
+async fn links_that_cannot_be_impaired_are_refused() {
+    let slow = lab(SLOW);
+    let plain = "switches: { s1: {}, s2: {} }\nnodes: { h1: {}, h2: {}, h3: {} }\nlinks: [{ endpoints: \
+                 [s1, s2] }]";
+    let mut there = made(&lab(plain)).await;
+    there.host.cannot =
+        [(Ability::Netem, "this kernel has not `netem` (module sch_netem)".into())].into();
+    let port = there.host.ports.values_mut().find(|seen| seen.alias.contains("s1~s2"));
+    port.expect("a trunk").egress = Egress::Others("htb".into());
+    let refused = up(&slow, &there, able()).expect_err("it cannot be");
+    insta::assert_snapshot!(refusal_text(&refused));
 }

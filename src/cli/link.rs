@@ -6,6 +6,7 @@ use super::running;
 use super::settings::{self, Setting};
 use super::view::{BondView, LabView, LinkView, ListArgs};
 use super::{CliError, Ending};
+use crate::model::impair;
 
 /// Add, remove, change or list links of a running lab
 #[derive(Debug, clap::Subcommand)]
@@ -64,7 +65,8 @@ pub(super) struct RmArgs {
 /// be said as `KEY=VALUE`; `KEY=` takes it away.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns link set n1 s1 --isolated true\n         \
-                  ovsns link set n1 s1 policing.rate=10000")]
+                  ovsns link set n1 s1 policing.rate=10000\n         \
+                  ovsns link set n1 s1 --delay 10ms --loss 1% --from n1")]
 pub(super) struct SetArgs {
     /// One end: NODE, NODE:INTERFACE or SWITCH
     a: String,
@@ -133,6 +135,101 @@ struct Settings {
     /// The VLAN that passes its port untagged
     #[arg(long, value_name = "ID", requires = "trunks")]
     native: Option<u16>,
+    #[command(flatten)]
+    impairments: Impairments,
+}
+
+/// What happens to frames that pass a link.
+#[derive(Debug, clap::Args)]
+struct Impairments {
+    /// How long each frame is kept: `10ms`; `none` takes it away, as with the rest
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| said("delay", text))]
+    delay: Option<String>,
+    /// By how much that varies: `2ms`
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| said("jitter", text))]
+    jitter: Option<String>,
+    /// How many frames are lost: `1%`
+    #[arg(long, value_name = "SHARE", value_parser = |text: &str| said("loss", text))]
+    loss: Option<String>,
+    /// How many arrive twice
+    #[arg(long, value_name = "SHARE", value_parser = |text: &str| said("duplicate", text))]
+    duplicate: Option<String>,
+    /// How many overtake those that are kept
+    #[arg(long, value_name = "SHARE", value_parser = |text: &str| said("reorder", text))]
+    reorder: Option<String>,
+    /// How many have a bit turned round
+    #[arg(long, value_name = "SHARE", value_parser = |text: &str| said("corrupt", text))]
+    corrupt: Option<String>,
+    /// How much passes in a second: `10mbit`
+    #[arg(long, value_name = "RATE", value_parser = |text: &str| said("rate", text))]
+    rate: Option<String>,
+    /// Say these only of frames that come from this end, not of both directions
+    #[arg(long, value_name = "END")]
+    from: Option<String>,
+}
+
+fn said(key: &str, text: &str) -> Result<String, String> {
+    impair::check(key, text).map(|()| text.to_owned())
+}
+
+impl Impairments {
+    fn said(&self) -> Vec<(&'static str, &str)> {
+        let Self { delay, jitter, loss, duplicate, reorder, corrupt, rate, from: _ } = self;
+        let all = [
+            ("delay", delay),
+            ("jitter", jitter),
+            ("loss", loss),
+            ("duplicate", duplicate),
+            ("reorder", reorder),
+            ("corrupt", corrupt),
+            ("rate", rate),
+        ];
+        all.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?))).collect()
+    }
+
+    /// Writes them into a link of a file, where they go before all that was said
+    /// of the same directions.
+    fn write(&self, link: &mut Json) -> Result<(), CliError> {
+        let said = self.said();
+        let ends = running::endpoints(link);
+        let from = match &self.from {
+            None => None,
+            Some(_) if said.is_empty() => {
+                return Err(CliError::usage(
+                    "`--from` says of which direction, and nothing is said of it",
+                    "add what, such as `--delay 10ms`",
+                ));
+            }
+            Some(words) => {
+                let is = |end: &&str| **end == *words || end.split(':').next() == Some(words);
+                let [a, b] = ends;
+                let found = [a, b].into_iter().find(is);
+                Some(found.map(|end| end.to_string()).ok_or_else(|| {
+                    CliError::usage(
+                        format!("`{words}` is at no end of this link"),
+                        format!("it goes from `{a}` to `{b}`"),
+                    )
+                })?)
+            }
+        };
+        if said.is_empty() {
+            return Ok(());
+        }
+        let impairments = &mut link["impairments"];
+        for (key, value) in said {
+            match &from {
+                Some(end) => impairments["from"][end][key] = value.into(),
+                None => {
+                    let ends = impairments["from"].as_object_mut().into_iter().flatten();
+                    for direction in ends.filter_map(|(_, it)| it.as_object_mut()) {
+                        direction.remove(key);
+                    }
+                    impairments[key] = value.into();
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn vlan(text: &str) -> Result<u16, String> {
@@ -140,7 +237,7 @@ fn vlan(text: &str) -> Result<u16, String> {
 }
 
 impl Settings {
-    fn write(&self, link: &mut Json) {
+    fn write(&self, link: &mut Json) -> Result<(), CliError> {
         if let Some(mtu) = self.mtu {
             link["mtu"] = mtu.into();
         }
@@ -162,6 +259,7 @@ impl Settings {
         if let Some(native) = self.native {
             link["native"] = native.into();
         }
+        self.impairments.write(link)
     }
 
     fn is_empty(&self) -> bool {
@@ -169,6 +267,8 @@ impl Settings {
             && self.isolated.is_none()
             && self.vlan.is_none()
             && self.trunks.is_empty()
+            && self.impairments.said().is_empty()
+            && self.impairments.from.is_none()
     }
 }
 
@@ -187,7 +287,7 @@ pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
 async fn add(args: &AddArgs) -> Result<(), CliError> {
     running::change("ovsns link add", args.lab.as_deref(), |file| {
         let mut link = json!({ "endpoints": [args.a, args.b] });
-        args.settings.write(&mut link);
+        args.settings.write(&mut link)?;
         settings::write(&args.keys, &mut link)?;
         running::links(file).push(link);
         Ok(())
@@ -221,7 +321,7 @@ async fn set(args: &SetArgs) -> Result<(), CliError> {
     running::change("ovsns link set", args.lab.as_deref(), |file| {
         let index = find(running::links(file), &args.a, &args.b)?;
         let link = &mut running::links(file)[index];
-        args.settings.write(link);
+        args.settings.write(link)?;
         settings::write(&args.keys, link)
     })
     .await
@@ -270,12 +370,21 @@ fn find(links: &[Json], a: &str, b: &str) -> Result<usize, CliError> {
 
 /// What is special about a link, in words.
 fn settings(link: &LinkView) -> String {
-    let words = &link.settings.words;
+    let mut words = link.settings.words.clone();
+    let [a, b] = &link.impairments;
+    let impaired = match (&a.is_none(), &b.is_none()) {
+        (true, true) => String::new(),
+        _ if a == b => format!(" {a} both ways"),
+        (false, true) => format!(" from {}: {a}", link.ends[0]),
+        (true, false) => format!(" from {}: {b}", link.ends[1]),
+        (false, false) => format!(" from {}: {a}, from {}: {b}", link.ends[0], link.ends[1]),
+    };
+    words = (words + &impaired).trim().to_owned();
     match &link.bond {
-        None => words.clone(),
+        None => words,
         Some(BondView { mode, lacp, members, agreed: _ }) => {
             let bond = format!("bond of {members}, {mode}, lacp {lacp}");
-            [bond.as_str(), words].join(" ").trim_end().to_owned()
+            [bond.as_str(), &words].join(" ").trim_end().to_owned()
         }
     }
 }

@@ -6,15 +6,17 @@ mod switch;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use switch::PortView;
 pub(super) use switch::{BondView, KindView, SettingsView, SwitchView};
 
 use super::{CliError, input, show};
 use crate::engine::attachments::Attachments;
 use crate::engine::{Engine, EngineError, Status};
+use crate::model::impair::Impairments;
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::Lab;
-use crate::model::world::{KernelRoute, SeenLease, SeenNode, World};
+use crate::model::world::{KernelRoute, SeenDevice, SeenLease, SeenNode, World};
 use crate::plan::attach::{Attached, Away};
 use crate::switch::Traffic;
 
@@ -98,6 +100,9 @@ pub(super) struct InterfaceView {
     /// Whether that is an interface of a node.
     #[serde(skip)]
     is_cable: bool,
+    /// What happens to frames that leave by it.
+    #[serde(skip)]
+    impairments: Impairments,
 }
 
 /// An address that an interface has for a time.
@@ -150,6 +155,8 @@ pub(super) struct LinkView {
     pub(super) up: bool,
     /// Whether it is down because that is wanted.
     pub(super) held_down: bool,
+    /// What happens to frames that come from each end.
+    pub(super) impairments: [Impairments; 2],
     /// The cables that pass for it, if it is more than one.
     pub(super) bond: Option<BondView>,
     /// What its ports on switches do with frames.
@@ -288,6 +295,7 @@ fn nodes(lab: &LabName, world: &World) -> Vec<NodeView> {
                 foreign_addresses: texts(seen.foreign_addresses.get(device)),
                 to,
                 is_cable,
+                impairments: link.egress.impairments(),
             }
         });
         NodeView {
@@ -351,6 +359,15 @@ fn links(
     held: &BTreeSet<String>,
 ) -> Vec<LinkView> {
     let mut links = Vec::new();
+    let interfaces: BTreeMap<String, Impairments> = nodes
+        .iter()
+        .flat_map(|node| node.interfaces.iter().map(move |it| (node, it)))
+        .map(|(node, it)| (format!("{}:{}", node.name, it.name), it.impairments))
+        .collect();
+    let leaving = |device: &str| {
+        let seen = world.host.ports.get(&IfName::new(device).ok()?)?;
+        Some(seen.egress.impairments())
+    };
     let ports = || switches.iter().flat_map(|switch| &switch.ports);
     let ports: BTreeMap<_, _> = ports().map(|port| (port.across.as_deref(), port)).collect();
     for node in nodes {
@@ -365,8 +382,13 @@ fn links(
             let port = ports.get(&Some(here.as_str()));
             let settings = port.map(|port| port.settings.clone()).unwrap_or_default();
             let held_down = held.contains(&here);
+            let across = match interface.is_cable {
+                true => interfaces.get(to).copied(),
+                false => port.and_then(|port| leaving(&port.device)),
+            };
+            let impairments = [interface.impairments, across.unwrap_or_default()];
             let (ends, mtu) = ([here, to.clone()], Some(interface.mtu));
-            links.push(LinkView { ends, mtu, up, held_down, bond: None, settings });
+            links.push(LinkView { ends, mtu, up, held_down, impairments, bond: None, settings });
         }
     }
     for switch in switches {
@@ -389,9 +411,34 @@ fn links(
                 KindView::Tunnel { .. } => continue,
             };
             let held_down = held.contains(&port.device);
+            let far = across_of(world, port);
+            let impairments = [Some(first_device(port)), far]
+                .map(|device| device.and_then(|device| leaving(&device)).unwrap_or_default());
             let (ends, settings) = ([switch.name.clone(), across.clone()], port.settings.clone());
-            links.push(LinkView { ends, mtu, up, held_down, bond, settings });
+            links.push(LinkView { ends, mtu, up, held_down, impairments, bond, settings });
         }
     }
     links
+}
+
+/// The link of the kernel that is plugged into a port; of several, the first.
+fn first_device(port: &PortView) -> String {
+    match &port.kind {
+        KindView::Bond { cables, .. } => cables.first().map(|cable| cable.device.clone()),
+        KindView::Link | KindView::Patch { .. } | KindView::Tunnel { .. } => None,
+    }
+    .unwrap_or_else(|| port.device.clone())
+}
+
+/// The other end of that, by the marks of both: a port of a trunk is called
+/// `HERE~ACROSS#NUMBER`, and so is the other the other way round.
+fn across_of(world: &World, port: &PortView) -> Option<String> {
+    let device = first_device(port);
+    let link = |seen: &SeenDevice| Mark::parse(&seen.alias).and_then(|mark| mark.link());
+    let here = link(world.host.ports.get(&IfName::new(&device).ok()?)?)?;
+    let mut ports = world.host.ports.iter();
+    let far = |(name, seen): &(&IfName, &SeenDevice)| {
+        name.as_str() != device && link(seen).as_ref() == Some(&here)
+    };
+    ports.find(far).map(|(name, _)| name.to_string())
 }

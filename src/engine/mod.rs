@@ -708,7 +708,8 @@ fn questions(lab: &Lab, wanted: &Wanted) -> Questions {
     let checksums = wanted.switches.values().any(cares);
     let adopt = wanted.nodes.iter().filter_map(|(name, n)| Some((name.clone(), n.adopt.clone()?)));
     let adopt = adopt.collect();
-    Questions { sysctls, checksums, adopt, ..Questions::about(&lab.name) }
+    let abilities = plan::abilities_of_links(wanted);
+    Questions { sysctls, checksums, adopt, abilities, ..Questions::about(&lab.name) }
 }
 
 /// The stages of a plan, for `apply`.

@@ -16,6 +16,7 @@ use super::host::PROTOCOL;
 use super::netlink::Netlink;
 use super::worker::{Where, Worker};
 use super::{genl, tc};
+use crate::model::world::Ability;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +98,16 @@ pub async fn examine() -> Result<Vec<Finding>, KernelError> {
         "shaping as Open vSwitch does it",
         "`shaping` on ovs switches",
         tc::can_shape(&worker).await?,
+    ));
+    findings.push(by_modules(
+        "rates of links",
+        "`rate` alone in `impairments`",
+        tc::can_impair(&worker, Ability::Rate).await?,
+    ));
+    findings.push(by_modules(
+        "delay and loss of links",
+        "the other `impairments`",
+        tc::can_impair(&worker, Ability::Netem).await?,
     ));
     findings.push(kernel_datapath()?);
     findings.push(userspace_datapath());

@@ -16,8 +16,8 @@ use crate::model::mark::{Mac, Mark, netns};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::Dynamic;
 use crate::model::world::{
-    Fabric, HostView, Questions, SeenAdoption, SeenDevice, SeenDynamic, SeenLease, SeenMacvlan,
-    SeenNode, Target,
+    Egress, Fabric, HostView, Questions, SeenAdoption, SeenDevice, SeenDynamic, SeenLease,
+    SeenMacvlan, SeenNode, Target,
 };
 use crate::plan::{Place, Step, Veth, VethEnd};
 
@@ -80,6 +80,7 @@ impl Memory {
             carrier: false,
             alias: end.alias.clone(),
             altnames: end.altname.iter().cloned().collect(),
+            egress: Egress::Plain,
         };
         if self.devices(&end.at)?.insert(end.device.clone(), seen).is_some() {
             return Err(Errno::EEXIST);
@@ -103,8 +104,8 @@ impl Memory {
             return Err(Errno::EEXIST);
         }
         let (mac, altnames) = (Mac([2, 0, 0, 0, 0, 1]), BTreeSet::new());
-        let seen =
-            SeenDevice { mac, mtu, up: true, carrier: true, alias: alias.to_owned(), altnames };
+        let (alias, egress) = (alias.to_owned(), Egress::Plain);
+        let seen = SeenDevice { mac, mtu, up: true, carrier: true, alias, altnames, egress };
         Ok(devices.entry(device.clone()).or_insert(seen))
     }
 
@@ -223,6 +224,14 @@ impl Memory {
                 seen.mtu = after.mtu;
                 seen.mac = after.mac;
                 seen.alias.clone_from(&after.alias);
+            }
+            Step::Impair { at, device, after, .. } => {
+                let seen = self.device(at, device)?;
+                if matches!(seen.egress, Egress::Others(_)) {
+                    return Err(Errno::EBUSY);
+                }
+                let impaired = Egress::Impaired { impairments: *after, altered: false };
+                seen.egress = if after.is_none() { Egress::Plain } else { impaired };
             }
             Step::AddAltname { at, device, altname } => {
                 if !self.device(at, device)?.altnames.insert(altname.clone()) {

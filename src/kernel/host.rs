@@ -27,6 +27,7 @@ use super::leases;
 use super::netlink::Netlink;
 use super::netns;
 use super::observe;
+use super::tc;
 use super::worker::{Where, Worker};
 use crate::model::mark::{Mark, Thing, netns as netns_name};
 use crate::model::names::{IfName, LabName, NodeName};
@@ -123,6 +124,9 @@ impl LinuxHost {
             Step::SetLink { at, device, before, after } => {
                 let netlink = self.netlink_at(lab, at).await?;
                 set_link(&netlink, device, before, after)
+            }
+            Step::Impair { at, device, after, .. } => {
+                tc::egress::impair(&self.netlink_at(lab, at).await?, device, after)
             }
             Step::AddAltname { at, device, altname } => {
                 self.netlink_at(lab, at).await?.add_altname(device, altname)

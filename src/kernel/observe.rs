@@ -26,14 +26,15 @@ use super::ethtool::Ethtool;
 use super::host::{LinuxHost, PROTOCOL};
 use super::leases;
 use super::netlink::Netlink;
-use super::netns;
+use super::{netns, tc};
 use crate::model::adopt::AdoptMark;
 use crate::model::mark::{GROUP_BIT, Mac, Mark, Thing, birth_mac, group, netns as netns_name};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::nic::AwayMark;
 use crate::model::topology::{Dynamic, Macvlan};
 use crate::model::world::{
-    HostView, KernelRoute, Questions, SeenAdoption, SeenDevice, SeenDynamic, SeenMacvlan, SeenNode,
+    Egress, HostView, KernelRoute, Questions, SeenAdoption, SeenDevice, SeenDynamic, SeenMacvlan,
+    SeenNode,
 };
 
 /// How long nodes may take to use the addresses that they were given.
@@ -69,6 +70,27 @@ fn all_links() -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     RouteNetlinkMessage::GetLink(message)
+}
+
+/// Lists the links of the socket's namespace, those of `lab` with all that
+/// happens to frames that leave by them. Where that is nothing, as on most,
+/// nothing more is asked.
+fn ours_whole(netlink: &Netlink, lab: &LabName) -> Result<Vec<Link>, KernelError> {
+    let mut links = links(netlink)?;
+    let ours = links.iter_mut().filter(|link| link.is_of(lab) && link.kind == Some(InfoKind::Veth));
+    let mut impaired: Vec<_> = ours.filter(|link| link.seen.egress != Egress::Plain).collect();
+    if impaired.is_empty() {
+        return Ok(links);
+    }
+    let name =
+        |link: &&mut Link| Some((link.index, (IfName::new(&link.name).ok()?, link.seen.mtu)));
+    let names = impaired.iter().filter_map(name).collect();
+    let mut found = tc::egress::egresses(netlink, &names)?;
+    for link in &mut impaired {
+        let name = names.get(&link.index);
+        link.seen.egress = name.and_then(|(name, _)| found.remove(name)).unwrap_or_default();
+    }
+    Ok(links)
 }
 
 /// The index of the link over which the way to `remote` begins, if there is a
@@ -132,6 +154,7 @@ fn read_link(message: LinkMessage) -> Link {
             carrier: flags.contains(LinkFlags::LowerUp),
             alias: String::new(),
             altnames: BTreeSet::new(),
+            egress: Egress::default(),
         },
         message: LinkMessage::default(),
     };
@@ -151,6 +174,10 @@ fn read_link(message: LinkMessage) -> Link {
                     LinkInfo::Kind(kind) => Some(kind.clone()),
                     _ => None,
                 });
+            }
+            // More than its kind is asked for where there is one of somebody's.
+            LinkAttribute::Qdisc(kind) if !tc::egress::is_plain(kind) => {
+                link.seen.egress = Egress::Others(kind.clone());
             }
             LinkAttribute::PropList(props) => {
                 link.seen.altnames.extend(props.iter().filter_map(|prop| match prop {
@@ -247,7 +274,7 @@ pub(super) async fn lab(
     let lab = &questions.lab;
     let mut view = HostView::default();
     let mut nics = BTreeMap::new();
-    for link in links(host.here())? {
+    for link in ours_whole(host.here(), lab)? {
         nics.extend(IfName::new(&link.name).ok().map(|name| (link.index, name)));
         match IfName::new(&link.name) {
             Ok(name) if link.is_of(lab) => {
@@ -299,6 +326,11 @@ pub(super) async fn lab(
     }
     view.leases = leases::list(lab).await?;
     view.unknown_sysctls = unknown_sysctls(questions);
+    for ability in &questions.abilities {
+        if let Err(missing) = tc::can_impair(host.worker(), *ability).await? {
+            view.cannot.insert(*ability, missing);
+        }
+    }
     Ok(view)
 }
 
@@ -379,7 +411,7 @@ fn look_inside(
     let node = name.split_once('.').and_then(|(_, node)| NodeName::new(node).ok());
     let Some(node) = node else { return Ok(None) };
     let netlink = Netlink::new()?;
-    let links = links(&netlink)?;
+    let links = ours_whole(&netlink, lab)?;
     let mark = mark_of(lab, &node).to_string();
     let mut seen = SeenNode::default();
     if !links.iter().any(|link| link.name == "lo" && link.seen.alias == mark) {

@@ -14,6 +14,7 @@ use super::addresses::{self, Host, Place};
 use super::adopt;
 use super::flow;
 use super::holds::{Destination, NicMode, Written, Wrong, listed};
+use super::impair;
 use super::loops::{self, Bridge, Cuts, Sets, Trunk};
 use super::mark::{Mac, Thing};
 use super::names::{BadName, IfName, InterfaceName, LabName, NodeName, SwitchName};
@@ -401,6 +402,13 @@ impl<'s> Draft<'s, '_> {
             self.found
                 .add(down.at, "a link to a NIC of this machine cannot be held down")
                 .hint("take it away: `ovsns link rm`; or set it down inside: `ovsns exec NODE -- ip link set IF down`");
+        }
+        if let Some(impairments) = spec.impairments.as_ref().filter(|_| to_nic) {
+            self.found
+                .add(impairments.at, "what passes a NIC of this machine cannot be impaired")
+                .hint(
+                    "give the node a link to a switch that has the NIC (`uplinks`), and impair that",
+                );
         }
         let is_child = |end: &At<EndDraft>| matches!(end.value, EndDraft::Nic(_, NicEnd::Child));
         let child = self.links[first..].iter().any(|l| l.ends.iter().flatten().any(is_child));
@@ -797,6 +805,7 @@ impl<'s> Draft<'s, '_> {
 
     fn build_links(&mut self) -> Vec<Link> {
         let mut parallels: HashMap<[usize; 2], u32> = HashMap::new();
+        let mut named = BTreeMap::new();
         let mut links = Vec::with_capacity(self.links.len());
         for link in &self.links {
             let [Some(a), Some(b)] = &link.ends else { continue };
@@ -828,7 +837,11 @@ impl<'s> Draft<'s, '_> {
             let port = port(&link.spec.port);
             let bond = link.spec.bond.as_ref().map(|bond| bond_of(&bond.value));
             let down = link.spec.down.is_some_and(|down| down.value);
-            links.push(Link { ends, parallel, mtu: link.spec.mtu, port, bond, down });
+            let impairments = impair::of_link(link.spec, &ends, &mut named, self.found);
+            links.push(Link { ends, parallel, mtu: link.spec.mtu, port, bond, down, impairments });
+        }
+        if !self.links_unsure {
+            impair::check_named(named, self.found);
         }
         links
     }
@@ -1376,6 +1389,7 @@ fn port(keys: &PortKeys) -> PortSettings {
         vlan: trunk.or(qinq).or(keys.vlan.map(|vlan| Vlan::Access(vlan_id(vlan.value)))),
         policing: keys.policing.as_ref().and_then(policing),
         shaping: keys.shaping.as_ref().and_then(shaping),
+        hands_off: false,
     }
 }
 

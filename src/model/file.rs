@@ -5,23 +5,26 @@
 //! caller has read the bytes, and gives the name under which messages show
 //! them.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::adopt::Adopt;
 use super::check;
 use super::holds::{Holds, Object, Of, definition};
+use super::impair::Impairments;
 use super::names::LabName;
 use super::problem::{Found, Position, Problems, quoted};
 use super::shapes;
 use super::spec::{
-    AdoptSpec, BondSpec, InterfaceSpec, IpfixSpec, LabSpec, LinkSpec, MirrorSpec, NetflowSpec,
-    NodeSpec, PolicingSpec, QinqSpec, QueueSpec, RouteSpec, SflowSpec, ShapingSpec, SwitchSpec,
-    TunnelSpec, UplinkSpec,
+    AdoptSpec, BondSpec, DirectionSpec, ImpairmentsSpec, InterfaceSpec, IpfixSpec, LabSpec,
+    LinkSpec, MirrorSpec, NetflowSpec, NodeSpec, PolicingSpec, QinqSpec, QueueSpec, RouteSpec,
+    SflowSpec, ShapingSpec, SwitchSpec, TunnelSpec, UplinkSpec,
 };
 use super::topology::{
-    Bond, Export, Interface, Ipfix, Lab, Link, Macvlan, Mirror, NetFlow, Node, OpenFlow, Policing,
-    PortSettings, Queue, Route, Sflow, Shaping, Share, Switch, SwitchSettings, Tunnel, Uplink,
-    Vlan,
+    Bond, End, Export, Interface, Ipfix, Lab, Link, Macvlan, Mirror, NetFlow, Node, OpenFlow,
+    Policing, PortSettings, Queue, Route, Sflow, Shaping, Share, Switch, SwitchSettings, Tunnel,
+    Uplink, Vlan,
 };
 use super::yaml;
 
@@ -115,6 +118,8 @@ pub fn json_schema() -> Json {
         (QueueSpec::NAME): definition::<QueueSpec>(),
         (BondSpec::NAME): definition::<BondSpec>(),
         (UplinkSpec::NAME): definition::<UplinkSpec>(),
+        (ImpairmentsSpec::NAME): definition::<ImpairmentsSpec>(),
+        (DirectionSpec::NAME): definition::<DirectionSpec>(),
     });
     schema
 }
@@ -286,7 +291,7 @@ fn of_route(route: &Route) -> Json {
 
 fn of_link(link: &Link) -> Json {
     // `parallel` follows from the order of the links.
-    let Link { ends, parallel: _, mtu, port, bond, down } = link;
+    let Link { ends, parallel: _, mtu, port, bond, down, impairments } = link;
     let mut file = json!({ "endpoints": ends.each_ref().map(ToString::to_string) });
     put(&mut file, "mtu", mtu.as_ref());
     if let Some(Share::Macvlan(mode)) = link.nic().map(|nic| nic.share) {
@@ -298,11 +303,30 @@ fn of_link(link: &Link) -> Json {
     );
     put(&mut file, "bond", bond.as_ref());
     put(&mut file, "down", down.then_some(&true));
+    put(&mut file, "impairments", of_impairments(ends, impairments).as_ref());
     file
 }
 
+/// What both directions have in common, and what each has of its own.
+fn of_impairments(ends: &[End; 2], impairments: &[Impairments; 2]) -> Option<Json> {
+    if impairments.iter().all(Impairments::is_none) {
+        return None;
+    }
+    let said = impairments.map(|it| it.said().collect::<BTreeMap<_, _>>());
+    let mut file = json!({});
+    for (side, end) in ends.iter().enumerate() {
+        for (key, value) in &said[side] {
+            match said[1 - side].get(key) == Some(value) {
+                true => file[*key] = json!(value),
+                false => file["from"][end.to_string()][*key] = json!(value),
+            }
+        }
+    }
+    Some(file)
+}
+
 fn put_port(file: &mut Json, port: &PortSettings) {
-    let PortSettings { isolated, vlan, policing, shaping } = port;
+    let PortSettings { isolated, vlan, policing, shaping, hands_off: _ } = port;
     put(file, "isolated", isolated.then_some(&true));
     match vlan {
         None => {}
@@ -529,7 +553,15 @@ links:
     qinq: { vlan: 100, customers: [10, 20] }
     shaping: { rate: 1000, queues: { 0: { min: 10 }, 7: { min: 5, max: 500 } } }
   - { endpoints: [s1, s2], trunks: [10, 20], native: 10, bond: { members: 3, mode: balance-tcp, lacp: active } }
-  - { endpoints: ['n1:eth1', 'n2:eth1'], down: true }
+  - { endpoints: ['n1:eth1', 'n2:eth1'], down: true, impairments: { loss: 12.5%, rate: 1.5mbit } }
+  - endpoints: ['n1:eth2', s2]
+    impairments:
+      delay: 10ms
+      jitter: 500us
+      rate: 1gbit
+      from:
+        n1: { loss: 0.0001%, delay: 20ms, duplicate: 1%, reorder: 25%, corrupt: 100% }
+        s2: { rate: none }
 uplinks: { eth1: { switch: s1, force: true }, enp3s0: { switch: s2 } }
 ";
         let lab = lab(yaml);

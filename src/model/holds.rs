@@ -1057,6 +1057,17 @@ impl Label for Many {
     }
 }
 
+impl Label for End {
+    type Name = Pattern;
+    fn pattern() -> String {
+        let name = ranged("[A-Za-z0-9]", "[A-Za-z0-9._-]");
+        format!("^{name}(:{name})?$")
+    }
+    fn read(key: &At<String>, found: &mut Found) -> Option<Pattern> {
+        many(key, found)
+    }
+}
+
 fn many(text: &At<String>, found: &mut Found) -> Option<Pattern> {
     Pattern::new(&text.value)
         .map_err(|bad| {
@@ -1112,7 +1123,8 @@ impl Holds for Ends {
             let message = format!("`{key}` holds {}, not {}", Self::words(), items.len());
             found.add(tree.at, message);
         }
-        let end = |item: &Tree| Some(At { at: item.at, value: End::read(item, key, found)? });
+        let end =
+            |item: &Tree| Some(At { at: item.at, value: <End as Holds>::read(item, key, found)? });
         let ends: Vec<_> = items.iter().map(end).collect();
         let ends: Vec<_> = ends.into_iter().collect::<Option<_>>()?;
         ends.try_into().ok()

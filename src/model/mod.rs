@@ -11,6 +11,7 @@ pub mod file;
 pub mod flow;
 mod holds;
 pub mod icmp;
+pub mod impair;
 mod loops;
 pub mod mark;
 pub mod names;

@@ -98,6 +98,18 @@ impl Found {
         }
     }
 
+    /// Adds a problem that may have been told before: of an entry that stands for
+    /// many links, once.
+    pub(super) fn add_once(&mut self, at: Position, message: &str, hint: &str) {
+        let same = |problem: &Problem| {
+            (problem.line, problem.column) == (at.line, at.column) && problem.message == message
+        };
+        // Those of one entry come one after the other.
+        if !self.problems.iter().rev().take(8).any(same) {
+            self.add(at, message).hint(hint);
+        }
+    }
+
     /// Adds a hint to the problem that was added last.
     pub(super) fn last_hint(&mut self, hint: impl FnOnce() -> String) {
         if let Some(last) = self.unkept.as_mut().or(self.problems.last_mut()) {

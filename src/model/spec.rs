@@ -19,6 +19,7 @@ use super::holds::{
     List, Many, Map, Mtu, NetnsName, NicMode, Object, Of, Parameter, PortName, Prefix, Protocol,
     QueueNumber, Setting, Target, Text, VlanId, Whole, key,
 };
+use super::impair::{Impairments, Rate, Share, Time};
 use super::mark::Mac;
 use super::names::{IfName, InterfaceName, LabName};
 use super::problem::At;
@@ -582,6 +583,113 @@ impl Object for BondSpec {
     ];
 }
 
+/// What happens to frames, as it was said.
+#[derive(Default, Clone, Copy)]
+pub(super) struct ImpairmentKeys {
+    pub(super) delay: Option<At<u32>>,
+    pub(super) jitter: Option<At<u32>>,
+    pub(super) loss: Option<At<u32>>,
+    pub(super) duplicate: Option<At<u32>>,
+    pub(super) reorder: Option<At<u32>>,
+    pub(super) corrupt: Option<At<u32>>,
+    pub(super) rate: Option<At<u32>>,
+    pub(super) flawed: bool,
+}
+
+impl ImpairmentKeys {
+    /// The same where what is not said is as in `common`.
+    pub(super) fn or(&self, common: &Self) -> Self {
+        Self {
+            delay: self.delay.or(common.delay),
+            jitter: self.jitter.or(common.jitter),
+            loss: self.loss.or(common.loss),
+            duplicate: self.duplicate.or(common.duplicate),
+            reorder: self.reorder.or(common.reorder),
+            corrupt: self.corrupt.or(common.corrupt),
+            rate: self.rate.or(common.rate),
+            flawed: self.flawed || common.flawed,
+        }
+    }
+
+    pub(super) fn meant(&self) -> Impairments {
+        let number = |said: Option<At<u32>>| said.map_or(0, |said| said.value);
+        Impairments {
+            delay_us: number(self.delay),
+            jitter_us: number(self.jitter),
+            loss_ppm: number(self.loss),
+            duplicate_ppm: number(self.duplicate),
+            reorder_ppm: number(self.reorder),
+            corrupt_ppm: number(self.corrupt),
+            rate_kbps: number(self.rate),
+        }
+    }
+}
+
+/// The keys of impairments, for both directions and for one.
+macro_rules! impairment_keys {
+    ($($more:expr)?) => {
+        &[
+            key!("delay": Text<Time>,
+                "How long each frame is kept, such as `10ms` (`us`, `ms`, `s`).",
+                |said, time| said.keys.delay = Some(At { at: time.at, value: time.value.0 })),
+            key!("jitter": Text<Time>,
+                "By how much that varies, up and down; frames overtake each other by it.",
+                |said, time| said.keys.jitter = Some(At { at: time.at, value: time.value.0 })),
+            key!("loss": Text<Share>,
+                "How many frames are lost, such as `1%`, by chance.",
+                |said, share| said.keys.loss = Some(At { at: share.at, value: share.value.0 })),
+            key!("duplicate": Text<Share>,
+                "How many arrive twice, such as `0.1%`.",
+                |said, share| said.keys.duplicate = Some(At { at: share.at, value: share.value.0 })),
+            key!("reorder": Text<Share>,
+                "How many are not kept for the delay, and so overtake those that are.",
+                |said, share| said.keys.reorder = Some(At { at: share.at, value: share.value.0 })),
+            key!("corrupt": Text<Share>,
+                "How many have one bit turned round.",
+                |said, share| said.keys.corrupt = Some(At { at: share.at, value: share.value.0 })),
+            key!("rate": Text<Rate>,
+                "How much passes in a second, such as `10mbit` (`kbit`, `mbit`, `gbit`).",
+                |said, rate| said.keys.rate = Some(At { at: rate.at, value: rate.value.0 })),
+            $($more)?
+        ]
+    };
+}
+
+/// What happens to frames that pass a link.
+#[derive(Default)]
+pub(super) struct ImpairmentsSpec {
+    pub(super) keys: ImpairmentKeys,
+    pub(super) from: Vec<(At<Pattern>, DirectionSpec)>,
+}
+
+impl Object for ImpairmentsSpec {
+    const NAME: &'static str = "impairments";
+    const HELP: &'static str = "What happens to frames that pass a link, in both directions or by \
+         the end from which they come. `none` takes a value away.";
+    const KEYS: &'static [Key<Self>] = impairment_keys!(key!("from": Map<End, Of<DirectionSpec>>,
+            "The same for frames that come from one end, `node`, `node:interface` or `switch`; \
+             what is said there goes before what is said for both.",
+            |said, from| said.from.extend(from.value)));
+    fn flawed(&mut self, _key: &'static str, _lost: bool) {
+        self.keys.flawed = true;
+    }
+}
+
+/// What happens to frames that come from one end.
+#[derive(Default)]
+pub(super) struct DirectionSpec {
+    pub(super) keys: ImpairmentKeys,
+}
+
+impl Object for DirectionSpec {
+    const NAME: &'static str = "direction";
+    const HELP: &'static str = "What happens to frames that come from one end of a link.";
+    const KEYS: &'static [Key<Self>] = impairment_keys!();
+    fn flawed(&mut self, _key: &'static str, _lost: bool) {
+        self.keys.flawed = true;
+    }
+}
+
 /// A node.
 #[derive(Default)]
 pub(super) struct NodeSpec {
@@ -725,6 +833,7 @@ pub(super) struct LinkSpec {
     pub(super) port: PortKeys,
     pub(super) bond: Option<At<BondSpec>>,
     pub(super) down: Option<At<bool>>,
+    pub(super) impairments: Option<At<ImpairmentsSpec>>,
 }
 
 impl Object for LinkSpec {
@@ -774,6 +883,9 @@ impl Object for LinkSpec {
             "Whether it is there, but down: no end has carrier (default: no). `ovsns link down` and \
              `ovsns link up` say it of a lab that runs.",
             |link, down| link.down = Some(down)),
+        key!("impairments": Of<ImpairmentsSpec>,
+            "What happens to frames that pass it: delay, loss, a limit to the rate and more.",
+            |link, impairments| link.impairments = Some(impairments)),
     ];
     fn flawed(&mut self, _key: &'static str, _lost: bool) {
         self.port.flawed = true;

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::adopt::Adopt;
+use super::impair::Impairments;
 use super::mark::{Mac, Mark, Thing};
 use super::names::{IfName, InterfaceName, LabName, NodeName, SwitchName};
 
@@ -390,6 +391,10 @@ pub struct Link {
     /// has carrier. Not where a NIC is at an end.
     #[serde(default)]
     pub down: bool,
+    /// What happens to the frames that come from each end. Of several cables, on
+    /// each. Nothing where a NIC is at an end.
+    #[serde(default)]
+    pub impairments: [Impairments; 2],
 }
 
 /// Several cables that pass for one (link aggregation).
@@ -512,6 +517,11 @@ pub struct PortSettings {
     pub policing: Option<Policing>,
     /// How much goes out.
     pub shaping: Option<Shaping>,
+    /// Whether Open vSwitch is to leave alone what happens to frames that go
+    /// out, which is a link's own matter ([`Link::impairments`]). Else it takes
+    /// that off when it opens the device.
+    #[serde(default)]
+    pub hands_off: bool,
 }
 
 /// A limit to what comes in at a port; what is above it is dropped.

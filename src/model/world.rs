@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::adopt::{Adopt, NetnsId};
+use super::impair::Impairments;
 use super::mark::{Mac, Mark};
 use super::names::{IfName, LabName, NodeName, SwitchName};
 use super::topology::{
@@ -67,6 +68,7 @@ impl World {
             taken: _,
             unknown_sysctls: _,
             targets: _,
+            cannot: _,
         } = &self.host;
         nodes.is_empty()
             && stubs.is_empty()
@@ -101,6 +103,8 @@ pub struct HostView {
     pub unknown_sysctls: BTreeSet<String>,
     /// What nodes are to adopt, as far as that was asked for.
     pub targets: BTreeMap<NodeName, Target>,
+    /// What was asked for and this kernel cannot do, and what it has not.
+    pub cannot: BTreeMap<Ability, String>,
 }
 
 /// What was found where a node to be adopted should be.
@@ -226,6 +230,36 @@ pub struct SeenDevice {
     pub alias: String,
     /// Its other names.
     pub altnames: BTreeSet<String>,
+    /// What happens to frames that leave by it.
+    #[serde(default)]
+    pub egress: Egress,
+}
+
+/// What happens to frames that leave by a link.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Egress {
+    /// They go at once.
+    #[default]
+    Plain,
+    /// They are impaired, by us.
+    Impaired {
+        /// How.
+        impairments: Impairments,
+        /// Whether somebody has changed what has no name there.
+        altered: bool,
+    },
+    /// Somebody else has a queueing discipline of this kind there.
+    Others(String),
+}
+
+impl Egress {
+    /// How they are impaired by us, if they are.
+    pub fn impairments(&self) -> Impairments {
+        match self {
+            Self::Impaired { impairments, .. } => *impairments,
+            Self::Plain | Self::Others(_) => Impairments::default(),
+        }
+    }
 }
 
 /// A route, as the kernel keeps it.
@@ -255,14 +289,31 @@ pub struct Questions {
     pub checksums: bool,
     /// What to look for that nodes are to adopt.
     pub adopt: BTreeMap<NodeName, Adopt>,
+    /// What the kernel is to be tried for.
+    pub abilities: BTreeSet<Ability>,
+}
+
+/// Something that links need and not every kernel has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ability {
+    /// To limit the rate of what leaves by a device.
+    Rate,
+    /// To delay, lose, double, reorder or corrupt it.
+    Netem,
 }
 
 impl Questions {
     /// Asks for all that carries the lab's mark, and neither for kernel
     /// parameters nor for checksum offload.
     pub fn about(lab: &LabName) -> Self {
-        let (sysctls, adopt) = (BTreeMap::new(), BTreeMap::new());
-        Self { lab: lab.clone(), inside: true, sysctls, checksums: false, adopt }
+        Self {
+            lab: lab.clone(),
+            inside: true,
+            sysctls: BTreeMap::new(),
+            checksums: false,
+            adopt: BTreeMap::new(),
+            abilities: BTreeSet::new(),
+        }
     }
 
     /// Asks which things carry the lab's mark, and no more about them.

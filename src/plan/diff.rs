@@ -24,13 +24,14 @@ use super::refuse::{Abilities, Refusal, in_place_of_own, refusals};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
 use super::wanted::{Wanted, WantedNode};
 use crate::model::flow;
+use crate::model::impair::Impairments;
 use crate::model::mark::{Mark, group};
 use crate::model::names::{IfName, LabName, NodeName, SwitchName};
 use crate::model::ports::Ports;
 use crate::model::topology::{Backend, Datapath};
 use crate::model::world::{
-    AstrayPort, FlowSpec, KernelRoute, MirrorSpec, PortKind, PortSpec, SeenDevice, SeenNode,
-    SeenPort, SeenSwitch, SwitchSpec, World,
+    AstrayPort, Egress, FlowSpec, KernelRoute, MirrorSpec, PortKind, PortSpec, SeenDevice,
+    SeenNode, SeenPort, SeenSwitch, SwitchSpec, World,
 };
 
 /// The steps that make the world match `wanted`.
@@ -337,6 +338,12 @@ fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
             if let Place::Node(node) = &end.at {
                 strip(node, end.device, &world.host.nodes[node], &mut stripped);
             }
+            // So that the way back has it again.
+            let before = end.seen.egress.impairments();
+            if !before.is_none() {
+                let (at, device) = (end.at.clone(), end.device.clone());
+                stripped.push(Step::Impair { at, device, before, after: Impairments::default() });
+            }
         }
         match ends.as_slice() {
             [a, b] => deleted.push(Step::DeleteVeth(veth_seen(a, b))),
@@ -523,7 +530,9 @@ fn veth_seen(a: &SeenEnd, b: &SeenEnd) -> Veth {
     let lab = mark.as_ref().map(|mark| &mark.lab);
     let link = mark.as_ref().and_then(Mark::link).unwrap_or_else(|| a.device.to_string());
     let down = [a, b].iter().position(|end| !end.seen.up);
-    Veth { link, group: lab.map_or(0, group), mtu: a.seen.mtu, ends: [end(a), end(b)], down }
+    let impairments = [a, b].map(|end| end.seen.egress.impairments());
+    let (group, mtu, ends) = (lab.map_or(0, group), a.seen.mtu, [end(a), end(b)]);
+    Veth { link, group, mtu, ends, down, impairments }
 }
 
 /// The switch of ours in which `device` is plugged, and the port as it is.
@@ -609,6 +618,7 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
     for veth in &links.missing {
         for (side, end) in veth.ends.iter().enumerate() {
             set_link(end, &veth.born(side), &veth.raised(side), &mut steps);
+            impair(end, &Egress::Plain, veth.impairments[side], &mut steps);
             own_checksums(wanted, end, &mut steps);
         }
     }
@@ -618,6 +628,7 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
             let before =
                 LinkState { up: seen.up, mtu: seen.mtu, mac: seen.mac, alias: seen.alias.clone() };
             set_link(end, &before, &veth.raised(side), &mut steps);
+            impair(end, &seen.egress, veth.impairments[side], &mut steps);
             if seen_leaves_checksums(world, end) {
                 own_checksums(wanted, end, &mut steps);
             }
@@ -677,6 +688,14 @@ fn set_link(end: &VethEnd, before: &LinkState, after: &LinkState, steps: &mut Ve
             before: before.clone(),
             after: after.clone(),
         });
+    }
+}
+
+fn impair(end: &VethEnd, seen: &Egress, after: Impairments, steps: &mut Vec<Step>) {
+    let before = seen.impairments();
+    let altered = matches!(seen, Egress::Impaired { altered: true, .. });
+    if before != after || altered {
+        steps.push(Step::Impair { at: end.at.clone(), device: end.device.clone(), before, after });
     }
 }
 

@@ -19,6 +19,6 @@ pub mod wanted;
 
 pub use diff::{down, up};
 pub use nics::{Child, Loan};
-pub use refuse::{Abilities, Need, Refusal, flow_texts, needs};
+pub use refuse::{Abilities, Need, Refusal, abilities_of_links, flow_texts, needs};
 pub use step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
 pub use wanted::Wanted;

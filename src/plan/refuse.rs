@@ -8,12 +8,15 @@ use super::adopt;
 use super::step::Place;
 use super::wanted::Wanted;
 use crate::model::flow;
+use crate::model::impair::Impairments;
 use crate::model::mark::netns;
 use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::topology::{
     Backend, Datapath, Export, FailMode, OpenFlow, PortSettings, SwitchSettings, TunnelKind, Vlan,
 };
-use crate::model::world::{ExportKind, FlowSpec, Foreign, PortKind, PortSpec, SwitchSpec, World};
+use crate::model::world::{
+    Ability, Egress, ExportKind, FlowSpec, Foreign, PortKind, PortSpec, SwitchSpec, World,
+};
 
 /// Something that a plan will not do, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -259,7 +262,7 @@ fn needs_of(wanted: &Wanted, spec: &SwitchSpec) -> BTreeSet<Need> {
         want(Need::MirrorVlans, !mirror.vlans.is_empty());
     }
     for port in wanted.ports_of(&spec.name) {
-        let PortSettings { isolated, vlan, policing, shaping } = &port.settings;
+        let PortSettings { isolated, vlan, policing, shaping, hands_off: _ } = &port.settings;
         want(Need::Isolation, *isolated);
         want(Need::Qinq, matches!(vlan, Some(Vlan::Tunnel { .. })));
         want(Need::Policing(spec.datapath), policing.is_some());
@@ -379,6 +382,7 @@ pub fn refusals(
     }
     routes_of_others(wanted, world, &mut found);
     adopt::refusals(wanted, world, &mut found);
+    impairments(lab, wanted, world, &mut found);
     found.sort();
     found
 }
@@ -428,6 +432,71 @@ fn routes_of_others(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
                     hint: format!(
                         "delete it (`ovsns exec {node} -- ip route del {}`), or give ours a `metric`",
                         route.to
+                    ),
+                });
+            }
+        }
+    }
+}
+
+/// The abilities that the links of a lab need of the kernel.
+pub fn abilities_of_links(wanted: &Wanted) -> BTreeSet<Ability> {
+    let impaired = wanted.links.values().flat_map(|veth| &veth.impairments);
+    impaired.filter_map(ability).collect()
+}
+
+fn ability(impairments: &Impairments) -> Option<Ability> {
+    match (impairments.is_none(), impairments.is_rate()) {
+        (true, _) => None,
+        (false, true) => Some(Ability::Rate),
+        (false, false) => Some(Ability::Netem),
+    }
+}
+
+/// Impairments that the kernel cannot do, and those where somebody else has a
+/// queueing discipline.
+fn impairments(lab: &LabName, wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
+    for veth in wanted.links.values() {
+        let mut said = BTreeSet::new();
+        for (end, impairments) in veth.ends.iter().zip(&veth.impairments) {
+            let Some(ability) = ability(impairments) else { continue };
+            if let Some(missing) = world.host.cannot.get(&ability) {
+                let keys: Vec<_> = impairments.said().map(|(key, _)| key).collect();
+                let keys =
+                    keys.into_iter().filter(|key| *key != "rate" || ability == Ability::Rate);
+                let keys: Vec<_> = keys.map(|key| format!("`{key}`")).collect();
+                let what =
+                    format!("link `{}` cannot have {}: {missing}", veth.link, keys.join(", "));
+                let hint = match ability {
+                    Ability::Rate => "load that module, or use a kernel that has it",
+                    Ability::Netem => {
+                        "load that module (`modprobe sch_netem`), or use a kernel that has it; \
+                         `rate` alone needs another one"
+                    }
+                };
+                if said.insert(what.clone()) {
+                    found.push(Refusal { what, hint: hint.into() });
+                }
+            }
+            let (seen, place) = match &end.at {
+                Place::Host => (world.host.ports.get(&end.device), String::new()),
+                Place::Node(node) => {
+                    let node_seen = world.host.nodes.get(node);
+                    let seen = node_seen.and_then(|seen| seen.devices.get(&end.device));
+                    (seen, format!("ip netns exec {} ", netns(lab, node)))
+                }
+            };
+            if let Some(Egress::Others(kind)) = seen.map(|seen| &seen.egress) {
+                let device = &end.device;
+                found.push(Refusal {
+                    what: format!(
+                        "link `{}` cannot be impaired: `{device}` has a queueing discipline \
+                         `{kind}` that is not ours",
+                        veth.link
+                    ),
+                    hint: format!(
+                        "if nobody needs it, `{place}tc qdisc del dev {device} root`; if it is \
+                         `shaping` of this lab, take that off first"
                     ),
                 });
             }

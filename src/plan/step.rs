@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nics::{Child, Loan};
 use crate::model::adopt::{Adopt, NetnsId};
+use crate::model::impair::Impairments;
 use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::{Backend, Dynamic};
@@ -108,6 +109,17 @@ pub enum Step {
         before: LinkState,
         /// How it is to be.
         after: LinkState,
+    },
+    /// Impairs frames that leave by a device, in this way and no other.
+    Impair {
+        /// Where it is.
+        at: Place,
+        /// The device.
+        device: IfName,
+        /// What happened to them.
+        before: Impairments,
+        /// What is to happen.
+        after: Impairments,
     },
     /// Gives a link its full name too.
     AddAltname {
@@ -227,6 +239,9 @@ pub struct Veth {
     /// Which end is held down, so that none has carrier: 0 or 1.
     #[serde(default)]
     pub down: Option<usize>,
+    /// What happens to frames that leave by each end.
+    #[serde(default)]
+    pub impairments: [Impairments; 2],
 }
 
 /// One end of a pair.

@@ -66,6 +66,17 @@ impl Step {
             Self::SetLink { at, device, before, after } => {
                 format!("~ {} {}", InPlace(at, device), changes(before, after))
             }
+            Self::Impair { at, device, before, after } => {
+                let was = match before.is_none() {
+                    true => String::new(),
+                    false => format!(" (was {before})"),
+                };
+                let at = InPlace(at, device);
+                match after.is_none() {
+                    true => format!("~ what leaves by {at} is impaired no more{was}"),
+                    false => format!("~ what leaves by {at} is impaired: {after}{was}"),
+                }
+            }
             Self::AddAltname { at, device, altname } => {
                 format!("~ {} is also called {altname}", InPlace(at, device))
             }
@@ -133,6 +144,14 @@ impl FabricStep {
             {
                 format!("~ port {} on switch {} gets its mark", after.device, after.switch)
             }
+            Self::SetPort { before, after } if only_hands_off(before, after) => {
+                let whose =
+                    if after.settings.hands_off { "the link's own" } else { "the switch's" };
+                format!(
+                    "~ port {} on switch {}: what is done to frames that leave is {whose} matter",
+                    after.device, after.switch
+                )
+            }
             Self::SetPort { before, after } if before.settings == after.settings => {
                 let untagged = match after.filtering {
                     true => "untagged frames are in VLAN 1 now",
@@ -166,6 +185,14 @@ impl FabricStep {
             }
         }
     }
+}
+
+/// Whether the one thing that changes is who sees to what leaves by a port.
+fn only_hands_off(before: &PortSpec, after: &PortSpec) -> bool {
+    let PortSettings { hands_off, .. } = before.settings;
+    before.settings != after.settings
+        && before.settings == PortSettings { hands_off, ..after.settings.clone() }
+        && before.filtering == after.filtering
 }
 
 /// What is plugged into a port, where it is not a link.

@@ -42,6 +42,12 @@ impl Step {
                 before: after.clone(),
                 after: before.clone(),
             }]),
+            Self::Impair { at, device, before, after } => Some(vec![Self::Impair {
+                at: at.clone(),
+                device: device.clone(),
+                before: *after,
+                after: *before,
+            }]),
             Self::AddAddress { node, device, address } => Some(vec![Self::DeleteAddress {
                 node: node.clone(),
                 device: device.clone(),
@@ -157,6 +163,7 @@ pub fn take_back(done: &[Done]) -> Option<Vec<Stage>> {
 fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
     match step {
         Step::SetLink { at: Place::Node(node), .. }
+        | Step::Impair { at: Place::Node(node), .. }
         | Step::AddAltname { at: Place::Node(node), .. }
         | Step::AddAddress { node, .. }
         | Step::AddRoute { node, .. }
@@ -182,6 +189,7 @@ fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
         | Step::EndLease { .. }
         | Step::AwaitAddress { .. }
         | Step::SetLink { at: Place::Host, .. }
+        | Step::Impair { at: Place::Host, .. }
         | Step::AddAltname { at: Place::Host, .. }
         | Step::DeleteAddress { .. }
         | Step::DeleteRoute { .. } => false,

@@ -335,7 +335,8 @@ fn patched(link: &Link, switches: &BTreeMap<SwitchName, SwitchSpec>, far: &Far) 
     let speak = [a, b].iter().any(|switch| switch.settings.stp || switch.settings.rstp);
     // All of these are done by a link of the kernel.
     let limited = link.port.policing.is_some() || link.port.shaping.is_some();
-    let plain = !speak && !limited && link.bond.is_none() && !link.down;
+    let impaired = link.impairments.iter().any(|it| !it.is_none());
+    let plain = !speak && !limited && !impaired && link.bond.is_none() && !link.down;
     both && a.datapath == b.datapath && plain && !too_far
 }
 
@@ -353,6 +354,7 @@ fn veths(lab: &Lab, link: &Link, patch: bool) -> Vec<Veth> {
         mtu: lab.mtu(link),
         ends: sides.map(|side| end(lab, link, side, member)),
         down: link.down.then(|| usize::from(sides[0] != held_down(lab, link))),
+        impairments: sides.map(|side| link.impairments[side]),
     };
     match &link.bond {
         None => vec![veth(None)],
@@ -438,7 +440,10 @@ fn ports_of(
             }
             (None, false) => PortKind::Link,
         };
-        ports.push(port(&switches[switch], &mark, kind, &link.port));
+        let mut port = port(&switches[switch], &mark, kind, &link.port);
+        let impaired = !link.impairments[side].is_none();
+        port.settings.hands_off = impaired && switches[switch].backend == Backend::Ovs;
+        ports.push(port);
     }
     ports
 }

@@ -60,5 +60,12 @@ fn pair(lab: &LabName) -> Veth {
             device,
         }
     });
-    Veth { link: "a:x".into(), group: group(lab), mtu: 1500, ends, down: None }
+    Veth {
+        link: "a:x".into(),
+        group: group(lab),
+        mtu: 1500,
+        ends,
+        down: None,
+        impairments: Default::default(),
+    }
 }

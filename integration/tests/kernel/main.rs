@@ -17,6 +17,7 @@ mod exports;
 mod faults;
 mod files;
 mod full_disk;
+mod impair;
 mod joined;
 mod labs;
 mod leases;
@@ -322,6 +323,14 @@ fn main() -> ExitCode {
             flows_choose_queues.vm(),
             policing_holds_its_rate.vm(),
         ],
+        tests![impair:
+            rates_hold,
+            others_at_the_queue,
+            a_queue_outlives_the_switch,
+            delay_and_loss_hold.vm(),
+            the_example,
+        ],
+        tests![impair over ovs: rates_hold, delay_and_loss_hold.vm()],
         tests![down:
             links_go_down_and_come_up,
             a_file_holds_links_down,

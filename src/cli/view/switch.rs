@@ -316,7 +316,7 @@ impl KindView {
 
 impl SettingsView {
     fn new(port: &PortSettings) -> Self {
-        let PortSettings { isolated, vlan, policing, shaping } = port;
+        let PortSettings { isolated, vlan, policing, shaping, hands_off: _ } = port;
         let (vlan, trunks, native, qinq) = match vlan {
             None => (None, Vec::new(), None, None),
             Some(Vlan::Access(id)) => (Some(*id), Vec::new(), None, None),

@@ -12,8 +12,11 @@
 //! we brought it: then the last filter takes it along, unless somebody else
 //! has a filter there by then. What carries no mark is never changed.
 //!
+//! What happens to frames that leave is another matter, in `egress`.
+//!
 //! `wire` has it all as bytes; `tries` finds out what a kernel can do.
 
+pub mod egress;
 mod tries;
 mod wire;
 
@@ -28,7 +31,7 @@ use super::error::KernelError;
 use super::netlink::Netlink;
 use crate::model::names::IfName;
 
-pub use self::tries::{can_mirror, can_police, can_police_like_ovs, can_shape};
+pub use self::tries::{can_impair, can_mirror, can_police, can_police_like_ovs, can_shape};
 
 /// The preference of the policing filter: low, since a filter of somebody
 /// else's that is done with a frame keeps it from those behind.

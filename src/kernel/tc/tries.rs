@@ -5,9 +5,11 @@ use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use nix::errno::Errno;
 
 use super::wire::{self, Classifier};
-use super::{Direction, POLICE_PREF, Policing, add_filter, add_qdisc};
+use super::{Direction, POLICE_PREF, Policing, add_filter, add_qdisc, egress};
 use crate::kernel::error::KernelError;
 use crate::kernel::worker::{Where, Worker};
+use crate::model::impair::Impairments;
+use crate::model::world::Ability;
 
 /// That it works, or what the kernel has not.
 type Tried = Result<(), String>;
@@ -50,6 +52,24 @@ pub async fn can_shape(worker: &Worker) -> Result<Tried, KernelError> {
     let made = netlink.raw(wire::new_htb(LOOPBACK), NLM_F_CREATE | NLM_F_EXCL, asked);
     known(made, "the queueing discipline `htb` (module sch_htb, CONFIG_NET_SCH_HTB)")
 }
+
+/// Tries the qdisc that impairs what leaves by a device, in a namespace that
+/// ends with the try.
+pub async fn can_impair(worker: &Worker, ability: Ability) -> Result<Tried, KernelError> {
+    let (some, words) = match ability {
+        Ability::Rate => (Impairments { rate_kbps: 1000, ..Impairments::default() }, TBF),
+        Ability::Netem => (Impairments { delay_us: 1000, ..Impairments::default() }, NETEM),
+    };
+    let netlink = worker.netlink(Where::Fresh).await?;
+    let header =
+        wire::Header { index: LOOPBACK, parent: wire::TC_H_ROOT, ..wire::Header::default() };
+    let asked = || "try to impair".to_owned();
+    let tried = egress::new(header, &some, 1500);
+    known(netlink.raw(tried, NLM_F_CREATE | NLM_F_EXCL, asked), words)
+}
+
+const TBF: &str = "the queueing discipline `tbf` (module sch_tbf, CONFIG_NET_SCH_TBF)";
+const NETEM: &str = "the queueing discipline `netem` (module sch_netem, CONFIG_NET_SCH_NETEM)";
 
 const SOME: Policing = Policing { rate_kbit_per_s: 1000, burst_kbit: 1000 };
 

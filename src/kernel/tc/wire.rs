@@ -15,8 +15,8 @@ pub(super) const GET_QDISC: u16 = 38;
 const NEW_FILTER: u16 = 44;
 const DELETE_FILTER: u16 = 45;
 const GET_FILTER: u16 = 46;
-const TCA_KIND: u16 = 1;
-const TCA_OPTIONS: u16 = 2;
+pub(super) const TCA_KIND: u16 = 1;
+pub(super) const TCA_OPTIONS: u16 = 2;
 const TCA_CHAIN: u16 = 11;
 
 // linux/pkt_sched.h
@@ -24,7 +24,7 @@ const TCA_CHAIN: u16 = 11;
 /// handle that the kernel gives it.
 pub(super) const HOOKS_PARENT: u32 = 0xffff_fff1;
 const HOOKS_HANDLE: u32 = 0xffff_0000;
-const TC_H_ROOT: u32 = 0xffff_ffff;
+pub(super) const TC_H_ROOT: u32 = 0xffff_ffff;
 const TCA_HTB_INIT: u16 = 2;
 
 // linux/pkt_cls.h
@@ -267,7 +267,7 @@ impl Policing {
     }
 }
 
-const TICKS_PER_S: u64 = 1_000_000_000 >> 6;
+pub(super) const TICKS_PER_S: u64 = 1_000_000_000 >> 6;
 
 // ---- the mark ----
 
@@ -302,7 +302,7 @@ pub(super) fn read(message: &Raw) -> Option<(Header, &str)> {
     Some((header, kind))
 }
 
-fn attributes_of(message: &Raw) -> &[u8] {
+pub(super) fn attributes_of(message: &Raw) -> &[u8] {
     message.bytes.get(HEADER_BYTES..).unwrap_or_default()
 }
 

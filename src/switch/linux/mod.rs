@@ -514,6 +514,7 @@ impl Switch for LinuxBridge {
                 vlan: vlan.and_then(Vlans::meaning),
                 policing: rules.get(&device).and_then(mirrors::seen_policing),
                 shaping: None,
+                hands_off: false,
             };
             if mirrors::is_apart(link) {
                 apart.entry(switch).or_default().insert(device.clone());

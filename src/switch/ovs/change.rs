@@ -13,7 +13,7 @@ use ovsdb::vswitch::{
 };
 use ovsdb::{Entry, ReadError, Ref, Replica, Transaction, Uuid};
 
-use super::seen::{FLOWS, LINKS, Links, MARK, Rows, VLANS, mark_of};
+use super::seen::{FLOWS, HANDS_OFF, LINKS, Links, MARK, Rows, VLANS, mark_of};
 use crate::model::names::IfName;
 use crate::model::topology::{Datapath, PortSettings, Shaping, SwitchSettings, Vlan, max_age_s};
 use crate::model::world::{Leftover, MirrorSpec, PortKind, PortSpec, SwitchSpec};
@@ -384,7 +384,8 @@ impl Change<'_> {
                 }
                 FabricStep::DeletePort(port) => named(&port.device),
                 FabricStep::SetPort { before, after }
-                    if before.settings.shaping != after.settings.shaping =>
+                    if before.settings.shaping != after.settings.shaping
+                        || before.settings.hands_off != after.settings.hands_off =>
                 {
                     named(&after.device)
                 }
@@ -462,7 +463,7 @@ impl Change<'_> {
         (row.tag, row.trunks, row.cvlans) = (vlans.tag, vlans.trunks, vlans.cvlans);
         row.vlan_mode = vlans.mode.map(str::to_owned);
         row.protected = port.settings.isolated;
-        row.qos = port.settings.shaping.as_ref().map(|shaping| self.shaping(port, shaping));
+        row.qos = self.qos(port);
         let row = self.transaction.insert(&row);
         self.new_ports.insert(port.device.clone(), row.clone());
         self.to_bridge.entry(port.bridge.clone()).or_default().push(row);
@@ -522,6 +523,18 @@ impl Change<'_> {
         ids
     }
 
+    /// What is done to frames that go out of a port, and by whom.
+    fn qos(&mut self, port: &PortSpec) -> Option<Ref<Qos>> {
+        if port.settings.hands_off {
+            return Some(self.transaction.insert(&Qos {
+                kind: HANDS_OFF.into(),
+                external_ids: marked(&port.mark),
+                ..Qos::default()
+            }));
+        }
+        port.settings.shaping.as_ref().map(|shaping| self.shaping(port, shaping))
+    }
+
     fn shaping(&mut self, port: &PortSpec, shaping: &Shaping) -> Ref<Qos> {
         let bits = |kbps: u32| (u64::from(kbps) * 1000).to_string();
         let mut queues = BTreeMap::new();
@@ -564,9 +577,9 @@ impl Change<'_> {
             self.transaction.set(Port::CVLANS, uuid, vlans.cvlans);
             self.transaction.set(Port::VLAN_MODE, uuid, vlans.mode.map(str::to_owned));
         }
-        if old.shaping != new.shaping {
+        if (&old.shaping, old.hands_off) != (&new.shaping, new.hands_off) {
             let gone = self.rows.shaping(&row);
-            let qos = new.shaping.as_ref().map(|shaping| self.shaping(after, shaping));
+            let qos = self.qos(after);
             self.transaction.set(Port::QOS, uuid, qos);
             if let Some(gone) = gone {
                 self.delete_shaping(gone);

@@ -85,6 +85,11 @@ pub(super) fn labs(replica: &Replica) -> Result<BTreeSet<LabName>, ReadError> {
     Ok(marks.chain(left).map(|mark| mark.lab).collect())
 }
 
+/// The QoS with which Open vSwitch leaves a device's own alone. Without any it
+/// deletes what it finds when it opens the device, such as after a restart
+/// (`netdev_linux_set_qos` of 3.1).
+pub(super) const HANDS_OFF: &str = "linux-noop";
+
 /// Rows of ours about shaping that no port has any more, neither ours nor
 /// another's, each with its UUID.
 fn leftovers(
@@ -412,6 +417,7 @@ impl Rows {
                     burst_kb: u32::try_from(interface.ingress_policing_burst).unwrap_or(u32::MAX),
                 }),
                 shaping: self.seen_shaping(port),
+                hands_off: self.hands_off(port),
             },
             number: ofport
                 .filter(|_| interfaces.len() == 1)
@@ -429,9 +435,15 @@ impl Rows {
         }
     }
 
+    /// Whether a port has the QoS of ours that does nothing.
+    fn hands_off(&self, port: &Port) -> bool {
+        let qos = followed(&port.qos, &self.qos).next();
+        qos.is_some_and(|qos| qos.kind == HANDS_OFF && mark_of(&qos.external_ids).is_some())
+    }
+
     fn seen_shaping(&self, port: &Port) -> Option<Shaping> {
         let qos = self.qos.get(&port.qos.as_ref()?.as_uuid()?)?;
-        mark_of(&qos.external_ids)?;
+        mark_of(&qos.external_ids).filter(|_| qos.kind != HANDS_OFF)?;
         let kbps = |config: &Strings, key: &str| {
             let bits: u64 = config.get(key)?.parse().ok()?;
             u32::try_from(bits / 1000).ok()
