@@ -34,7 +34,7 @@ pub(super) async fn show(lab: &Lab, json: bool) -> Result<Ending, CliError> {
     let mut engine = input::engine("ovsns plan").await?;
     input::tell_backend(&mut engine, lab).await?;
     let done = engine.plan(lab).await?;
-    super::attach::warn(&done.moved.warnings);
+    super::attach::warn(&[&done.warnings[..], &done.moved.warnings].concat());
     let lines = [done.plan.lines(), done.moved.lines].concat();
     if json {
         show::json(&PlanView { lab: lab.name.as_str(), steps: lines });

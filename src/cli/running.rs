@@ -89,7 +89,7 @@ pub(super) async fn change_in(
     let changed = apply(engine, name, edit, &mut meter).await;
     drop(meter);
     let done = changed?;
-    super::attach::warn(&done.moved.warnings);
+    super::attach::warn(&[&done.warnings[..], &done.moved.warnings].concat());
     let lines = [done.plan.lines(), done.moved.lines].concat();
     if lines.is_empty() {
         show::line(&format!("lab {name}: nothing to change"));

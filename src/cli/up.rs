@@ -38,7 +38,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let done = engine.up(&lab, &mut |done, all| meter.set(done, all)).await;
     drop(meter);
     let done = done?;
-    super::attach::warn(&done.moved.warnings);
+    super::attach::warn(&[&done.warnings[..], &done.moved.warnings].concat());
     let steps = done.plan.len() + done.moved.lines.len();
     if steps == 0 {
         show::line(&format!("lab {} is up: nothing to change", lab.name));

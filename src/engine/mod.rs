@@ -165,6 +165,8 @@ pub struct Done {
     pub was_there: bool,
     /// What became of NICs.
     pub moved: Moved,
+    /// What will not be as somebody may expect, each a line.
+    pub warnings: Vec<String>,
 }
 
 fn nothing_to_confirm(waiting: usize) -> String {
@@ -645,7 +647,10 @@ impl Engine {
         let abilities = self.abilities(wanted, &world).await?;
         let was_there = !world.is_empty();
         match plan::up(&lab.name, wanted, &world, &abilities) {
-            Ok(plan) => Ok((Done { plan, was_there, moved: Moved::default() }, world)),
+            Ok(plan) => {
+                let (moved, warnings) = (Moved::default(), wanted.warnings(&world));
+                Ok((Done { plan, was_there, moved, warnings }, world))
+            }
             Err(refusals) => Err(EngineError::Refused { lab: lab.name.clone(), refusals }),
         }
     }

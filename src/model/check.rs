@@ -800,7 +800,8 @@ impl<'s> Draft<'s, '_> {
         }
         let prefixes = self.spec.prefixes.as_deref().map(values);
         let uplinks = self.uplinks();
-        Lab { name, switches, nodes, links, uplinks, prefixes }
+        let routing = self.spec.routing;
+        Lab { name, switches, nodes, links, uplinks, prefixes, routing }
     }
 
     fn build_links(&mut self) -> Vec<Link> {
@@ -1005,6 +1006,7 @@ impl SwitchDraft<'_> {
             mtu: *mtu,
             settings,
             prefixes: values(prefixes),
+            nat: None,
             mirrors,
             tunnels,
             flows,

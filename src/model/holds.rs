@@ -19,7 +19,9 @@ use super::names::{BadName, IfName, InterfaceName, LabName};
 use super::nearest::nearest;
 use super::problem::{At, Found, quoted};
 use super::ranges::Pattern;
-use super::topology::{Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, Macvlan, TunnelKind};
+use super::topology::{
+    Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, Macvlan, Routing, TunnelKind,
+};
 use super::yaml::{Entry, Kind, Tree};
 
 /// A kind of value.
@@ -606,6 +608,8 @@ one_of!(NicMode, "the mode of a NIC", "`bridge`, `macvlan` or `move`",
     "bridge" => Self::Bridge,
     "macvlan" => Self::Macvlan,
     "move" => Self::Move);
+one_of!(Routing, "a way of `routing`", "`static`",
+    "static" => Self::Static);
 one_of!(Lacp, "`lacp`", "`off` or `active`",
     "off" => Self::Off,
     "active" => Self::Active);

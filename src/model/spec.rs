@@ -25,7 +25,7 @@ use super::names::{IfName, InterfaceName, LabName};
 use super::problem::At;
 use super::ranges::Pattern;
 use super::topology::{
-    Backend, BondMode, Datapath, Dynamic, FailMode, Ipfix, Lacp, Macvlan, NetFlow, Sflow,
+    Backend, BondMode, Datapath, Dynamic, FailMode, Ipfix, Lacp, Macvlan, NetFlow, Routing, Sflow,
     SwitchSettings, TunnelKind,
 };
 
@@ -41,6 +41,7 @@ pub(super) struct LabSpec {
     pub(super) nodes: Vec<(At<Pattern>, NodeSpec)>,
     pub(super) links: Vec<At<LinkSpec>>,
     pub(super) uplinks: Vec<(At<IfName>, UplinkSpec)>,
+    pub(super) routing: Option<Routing>,
     /// Some switches or nodes could not be read, so that an end of a link
     /// that nobody knows may be one of them.
     pub(super) names_unsure: bool,
@@ -72,6 +73,11 @@ impl Object for LabSpec {
         key!("uplinks": Map<IfName, Of<UplinkSpec>>,
             "NICs of this machine that are shared into the lab, by name.",
             |lab, uplinks| lab.uplinks.extend(uplinks.value)),
+        key!("routing": Text<Routing>,
+            "Who tells nodes the ways to each other: with `static` each gets the routes that follow \
+             from the lab, by the shortest ways through nodes with `forwarding: true`, and \
+             `routes` says only what is to be otherwise.",
+            |lab, routing| lab.routing = Some(routing.value)),
     ];
     fn flawed(&mut self, key: &'static str, lost: bool) {
         match key {

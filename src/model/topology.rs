@@ -37,6 +37,40 @@ pub struct Lab {
     /// Where addresses come from that a later change leaves out; `None` for
     /// the usual networks. The lab's own addresses are all given.
     pub prefixes: Option<Vec<IpNet>>,
+    /// Who tells its nodes the ways to each other, beside the file.
+    #[serde(default)]
+    pub routing: Option<Routing>,
+}
+
+/// How nodes come to know their ways (`model::routing`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Routing {
+    /// By routes that are worked out from the lab.
+    Static,
+}
+
+/// Which families have a way out through the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Nat {
+    /// Both.
+    Both,
+    /// IPv4 alone.
+    Ipv4,
+    /// IPv6 alone.
+    Ipv6,
+}
+
+impl Nat {
+    /// Whether what is on a network has the way out.
+    pub fn takes(self, net: &IpNet) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Ipv4 => net.addr().is_ipv4(),
+            Self::Ipv6 => net.addr().is_ipv6(),
+        }
+    }
 }
 
 /// A NIC of the machine, shared into the lab. The host keeps its addresses, on
@@ -106,6 +140,9 @@ pub struct Switch {
     pub settings: SwitchSettings,
     /// Like the lab's, for the segment of this switch; empty for the lab's.
     pub prefixes: Vec<IpNet>,
+    /// Whether what is on its segment has a way out through the machine.
+    #[serde(default)]
+    pub nat: Option<Nat>,
     /// Copies of its frames, by name.
     pub mirrors: BTreeMap<IfName, Mirror>,
     /// Tunnels to switches of other hosts, by name.

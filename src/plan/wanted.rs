@@ -13,6 +13,7 @@ use crate::model::flow;
 use crate::model::mark::{Mac, Mark, Thing, birth_mac, device_inside, flow_cookie, group};
 use crate::model::names::{IfName, InterfaceName, NodeName, SwitchName};
 use crate::model::ports::Ports;
+use crate::model::routing;
 use crate::model::topology::{
     Backend, BondMode, Datapath, Dynamic, End, FailMode, Interface, Lab, Link, Mirror, Node,
     PortSettings, RSTP_FORWARD_DELAY_S_DEFAULT, Route, Tunnel, Vlan,
@@ -46,6 +47,8 @@ pub struct Wanted {
     /// NICs of the machine: before they are attached, nobody on their networks
     /// can be asked for an address.
     pub uplinks: BTreeSet<IfName>,
+    /// What follows from the lab and is not as somebody may expect, each a line.
+    pub notes: Vec<String>,
 }
 
 /// A node, worked out.
@@ -76,7 +79,11 @@ impl Wanted {
         let switches: BTreeMap<_, _> =
             lab.switches.keys().map(|name| (name.clone(), switch(lab, name, auto))).collect();
         let crowded = crowded(lab);
-        let nodes = lab.nodes.iter().map(|(name, n)| (name.clone(), node(lab, name, n, &crowded)));
+        let ways = routing::ways(lab);
+        let nodes = lab.nodes.iter().map(|(name, n)| {
+            let more = ways.routes.get(name);
+            (name.clone(), node(lab, name, n, &crowded, more))
+        });
         let mut nodes = nodes.collect();
         held_down_ends(lab, &mut nodes);
         let (mut links, mut ports) = (BTreeMap::new(), Vec::new());
@@ -104,7 +111,13 @@ impl Wanted {
         let (mirrors, flows) = (mirrors.collect(), flows.collect());
         let uplinks = lab.uplinks.keys().cloned().collect();
         let (children, loans) = nics::wanted(lab);
-        Self { nodes, links, children, loans, switches, ports, mirrors, flows, uplinks }
+        let notes = ways.notes();
+        Self { nodes, links, children, loans, switches, ports, mirrors, flows, uplinks, notes }
+    }
+
+    /// What will not be as somebody may expect, each a line.
+    pub fn warnings(&self, _world: &World) -> Vec<String> {
+        self.notes.clone()
     }
 
     /// The same with what depends on the machine: a switch that has a NIC has
@@ -605,7 +618,14 @@ fn solicits(node: &Node) -> bool {
     node.sysctls.keys().any(says) || !node.interfaces.values().all(settled)
 }
 
-fn node(lab: &Lab, name: &NodeName, node: &Node, crowded: &BTreeSet<&NodeName>) -> WantedNode {
+/// `more` are routes that the lab implies.
+fn node(
+    lab: &Lab,
+    name: &NodeName,
+    node: &Node,
+    crowded: &BTreeSet<&NodeName>,
+    more: Option<&BTreeSet<Route>>,
+) -> WantedNode {
     let device = |interface: &InterfaceName| device_inside(&lab.name, name, interface);
     WantedNode {
         adopt: node.adopt.clone(),
@@ -623,6 +643,7 @@ fn node(lab: &Lab, name: &NodeName, node: &Node, crowded: &BTreeSet<&NodeName>) 
         routes: node
             .routes
             .iter()
+            .chain(more.into_iter().flatten())
             .filter_map(|route| {
                 let interface = route.interface.clone().or_else(|| on_link(node, route))?;
                 // The kernel takes 0 for its default, which for IPv6 is 1024.
@@ -644,8 +665,16 @@ fn node(lab: &Lab, name: &NodeName, node: &Node, crowded: &BTreeSet<&NodeName>) 
 /// Kernel parameters of a node: those of the file, and that interfaces which are
 /// to get addresses from a router hear it. A node that forwards does not, unless
 /// it is told to (`accept_ra` in the kernel's `ip-sysctl`).
+///
+/// A router of IPv6 asks for its neighbours under its link-local addresses, and
+/// forwards nothing for the second or two in which the kernel tries whether
+/// somebody else has them. Here nobody has.
 fn sysctls(node: &Node, device: impl Fn(&InterfaceName) -> IfName) -> BTreeMap<String, String> {
     let mut sysctls = node.sysctls.clone();
+    if sysctls.get("net.ipv6.conf.all.forwarding").is_some_and(|value| value == "1") {
+        let key = "net.ipv6.conf.default.accept_dad".to_owned();
+        sysctls.entry(key).or_insert_with(|| "0".to_owned());
+    }
     let hears = |i: &&InterfaceName| node.interfaces[*i].dynamic.contains(&Dynamic::Slaac);
     for interface in node.interfaces.keys().filter(hears) {
         for (key, value) in [("accept_ra", "2"), ("autoconf", "1")] {

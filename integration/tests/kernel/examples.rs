@@ -1,7 +1,9 @@
 //! The files of `examples/`: each brought up, tried and taken down again, with
 //! things of other people around.
 
-use world::{Tool, Verdict, World};
+use std::path::Path;
+
+use world::{Tool, Verdict, World, until_within};
 
 use crate::{switch_of, switches};
 
@@ -62,6 +64,30 @@ pub(crate) fn router(world: &World) -> Verdict {
     Ok(())
 }
 
+/// h1 -- r1, h2 -- r2, h3 -- r3, and the routers in a triangle
+pub(crate) fn routers(world: &World) -> Verdict {
+    up_and_down(world, "routers", |lab| {
+        for far in world.addresses("routers.h3", "eth0") {
+            let far = lab.bare(&far);
+            // r1 and r3, and not r2: with two more hops to live it is not there.
+            let live =
+                |hops: u8| format!("ip netns exec routers.h1 ping -n -c 1 -W 2 -t {hops} {far}");
+            world.attempt(&live(2)).code(1).says("xceeded");
+            world.run(&live(3));
+        }
+        // One that is taken away is drift, and comes back alone.
+        world.run("ip -n routers.h1 route del default");
+        world.ovsns("status").ok().says("+ route in h1: default via ");
+        world.ovsns("up routers.yaml").ok();
+        world.ovsns("ping h1 h3").ok();
+        // A router fewer: those that are left go round the other way.
+        world.ovsns("link rm r1 r3").ok();
+        world.ovsns("ping h1 h3").ok();
+        world.ovsns("up routers.yaml").ok();
+    });
+    Ok(())
+}
+
 /// h1, h2, h3 -- s1
 pub(crate) fn multicast(world: &World) -> Verdict {
     up_and_down(world, "multicast", |lab| {
@@ -112,6 +138,80 @@ pub(crate) fn tree(world: &World) -> Verdict {
         }
     });
     Ok(())
+}
+
+/// h1 -- r1, h3 -- r3, and r1, r2, r3 in a triangle that speaks OSPF
+pub(crate) fn ospf(world: &World) -> Verdict {
+    world.needs("/usr/lib/frr/ospfd")?;
+    // FRR's daemons write there what they would say if they crashed.
+    world.run("mount -t tmpfs tmpfs /var/tmp");
+    world.example("ospf.conf");
+    let told = world.example("ospf.yaml");
+    let [start, cut, end] = commands(&told);
+    let foreign = world.foreign();
+    as_told(world, &start);
+    let leads_to = |via: &str| {
+        let routes = world.run("ip -n ospf.r1 route show 10.0.3.0/24").stdout;
+        routes.contains("proto ospf") && routes.contains(&format!("via {via} "))
+    };
+    until_within(40, "r1 knows the way to h3 by r3", || leads_to("10.0.13.3"));
+    until_within(40, "h3 answers", || {
+        world.attempt("ip netns exec ospf.h1 ping -n -c 1 -W 1 -t 3 10.0.3.1").status.success()
+    });
+    as_told(world, &cut);
+    until_within(40, "r1 knows the way to h3 by r2", || leads_to("10.0.12.2"));
+    until_within(40, "h3 answers again", || {
+        world.attempt("ip netns exec ospf.h1 ping -n -c 1 -W 1 -t 4 10.0.3.1").status.success()
+    });
+    // By one router more, without which there is none.
+    let path = "ip netns exec ospf.h1 ping -n -c 1 -W 2 -t 3 10.0.3.1";
+    world.attempt(path).code(1).says("xceeded");
+    as_told(world, &end);
+    foreign.is_untouched(world);
+    Ok(())
+}
+
+/// left -- s1 -- router -- s2 -- right
+pub(crate) fn multicast_routing(world: &World) -> Verdict {
+    world.needs("smcrouted")?;
+    world.example("multicast-routing.conf");
+    let told = world.example("multicast-routing.yaml");
+    let [start, ask, end] = commands(&told);
+    let foreign = world.foreign();
+    as_told(world, &start);
+    until_within(20, "the router has the route", || {
+        let routes = "ip netns exec multicast-routing.router cat /proc/net/ip_mr_vif";
+        world.run(routes).stdout.contains("eth1")
+    });
+    // The first frame may come before the route that it is for.
+    let said = || world.sh(&format!("{} || true", in_path(world, ask.trim_end()))).stdout;
+    until_within(20, "right answers to the group", || {
+        said().contains("from 10.2.0.1: icmp_seq=1 ttl=63")
+    });
+    as_told(world, &end);
+    foreign.is_untouched(world);
+    Ok(())
+}
+
+/// The commands that the comment at the head of an example tells, in blocks.
+fn commands<const BLOCKS: usize>(text: &str) -> [String; BLOCKS] {
+    let head: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
+    let is_told = |line: &str| line.starts_with("#   ");
+    let blocks = head.split(|line| !is_told(line)).filter(|block| !block.is_empty());
+    let blocks = blocks.map(|block| block.iter().map(|line| format!("{}\n", &line[4..])).collect());
+    let blocks: Vec<String> = blocks.collect();
+    blocks.try_into().unwrap_or_else(|blocks| panic!("not {BLOCKS} blocks: {blocks:#?}"))
+}
+
+/// Does what a block of commands says.
+fn as_told(world: &World, commands: &str) {
+    world.sh(&in_path(world, commands));
+}
+
+/// Commands in which `ovsns` is the one under test.
+fn in_path(world: &World, commands: &str) -> String {
+    let directory = world.binary().parent().unwrap_or(Path::new(".")).display();
+    format!("PATH={directory}:$PATH\n{commands}")
 }
 
 /// The broadcast address of a node's first network.

@@ -183,7 +183,8 @@ fn main() -> ExitCode {
             the_linux_bridge_keeps_every_promise.vm(),
             open_vswitch_keeps_every_promise.vm(),
         ],
-        tests![examples: two_nodes.vm(), cable, router.vm(), multicast.vm(), tree],
+        tests![examples: two_nodes.vm(), cable, router.vm(), routers, multicast.vm(), tree, ospf,
+            multicast_routing],
         tests![files:
             addresses_are_given_and_stay,
             ranges_make_many_nodes,
