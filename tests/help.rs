@@ -48,6 +48,7 @@ fn help() {
         &["link", "down"],
         &["link", "up"],
         &["link", "list"],
+        &["capture"],
         &["flow"],
         &["flow", "add"],
         &["flow", "del"],

@@ -4,6 +4,7 @@
 //! that a script can read the one and a person the other.
 
 mod attach;
+mod capture;
 mod doctor;
 mod down;
 mod exec;
@@ -73,6 +74,7 @@ enum Command {
     Exec(exec::Args),
     Shell(exec::ShellArgs),
     Ping(ping::Args),
+    Capture(capture::Args),
     Attach(attach::AttachArgs),
     Confirm(attach::ConfirmArgs),
     Detach(attach::DetachArgs),
@@ -131,6 +133,7 @@ fn in_runtime(command: &Command) -> Result<Ending, CliError> {
             Command::Flow(command) => flow::run(command).await,
             Command::Trace(args) => trace::run(args).await,
             Command::Ping(args) => ping::run(args).await,
+            Command::Capture(args) => capture::run(args).await,
             Command::Attach(args) => attach::attach(args).await,
             Command::Confirm(args) => attach::confirm(args).await,
             Command::Detach(args) => attach::detach(args).await,

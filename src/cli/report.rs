@@ -66,6 +66,14 @@ pub enum CliError {
     /// There is no Open vSwitch of our own.
     #[error(transparent)]
     Own(#[from] OwnError),
+    /// What was captured cannot be written.
+    #[error("could not write {to}")]
+    Output {
+        /// Where to.
+        to: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// No runtime.
     #[error("could not start")]
     Runtime(#[source] std::io::Error),
@@ -118,6 +126,7 @@ impl CliError {
             | Self::NotAllowed(_)
             | Self::Kernel(_)
             | Self::Own(_)
+            | Self::Output { .. }
             | Self::Runtime(_) => 1,
             Self::Command { status, .. } => *status,
         }

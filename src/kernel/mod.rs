@@ -24,6 +24,7 @@ pub mod observe;
 pub mod permissions;
 pub mod ping;
 pub mod raw;
+pub mod tap;
 pub mod tc;
 pub mod worker;
 

@@ -2,7 +2,7 @@
 
 /// Returns the one of `known` that somebody who wrote `word` most likely
 /// meant, if one is near at all; among equally near ones the first.
-pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let length = word.chars().count();
     // One slip in four letters: nobody who writes `uplinks` means `links`.
     let far = (length / 4).max(1);

@@ -101,6 +101,12 @@ impl Ports {
         Self { switch: seen.spec.name.clone(), ports: ports.collect() }
     }
 
+    /// The ports of `switch` by their full names, as marks have them.
+    pub fn named(switch: &SwitchName, names: impl IntoIterator<Item = String>) -> Self {
+        let ports = names.into_iter().map(|name| Port { name, cables: 0 });
+        Self { switch: switch.clone(), ports: ports.collect() }
+    }
+
     /// The full name of the port that `words` mean.
     pub fn find(&self, words: &str) -> Result<&str, NoPort> {
         self.found(words).map(|port| port.name.as_str())
@@ -161,7 +167,7 @@ impl Ports {
 
     /// What a port is called in what is printed: as short as it can be and
     /// still be read as that port.
-    fn call(&self, name: &str) -> String {
+    pub fn call(&self, name: &str) -> String {
         // An interface is called by its whole name everywhere.
         let port = self.ports.iter().find(|port| port.name == name && !name.contains(':'));
         let short = port.map(Port::short).filter(|short| {

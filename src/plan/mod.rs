@@ -8,6 +8,7 @@
 
 mod adopt;
 pub mod attach;
+pub mod capture;
 pub mod diff;
 pub mod dynamic;
 pub mod nics;

@@ -5,6 +5,7 @@ mod adopted;
 mod attach;
 mod attach_modes;
 mod bonds;
+mod capture;
 mod change;
 mod contract;
 mod controllers;
@@ -109,6 +110,16 @@ fn main() -> ExitCode {
             what_cannot_be_adopted_is_refused,
             containers_are_asked_for,
         ],
+        tests![capture:
+            all_is_written_down.vm(),
+            tags_are_put_back_and_packets_cut,
+            what_is_lost_is_counted,
+            a_device_that_goes_ends_alone,
+            whoever_reads_sees_it_at_once_and_may_go,
+            on_a_terminal_it_is_a_line_a_packet,
+            what_cannot_be_captured_is_refused,
+        ],
+        tests![capture over ovs: all_is_written_down],
         tests![attach:
             into_a_bridge_and_home.vm(),
             into_our_open_vswitch_and_home,

@@ -1,0 +1,103 @@
+//! Where a capture goes, written by a thread of its own: whoever reads a pipe may
+//! stop reading, and a capture has to be ended all the same.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::super::CliError;
+
+/// How many pieces wait for the thread.
+const PIECES: usize = 4;
+
+/// The way to the thread that writes.
+#[derive(Debug)]
+pub(super) struct Sink {
+    to: String,
+    pieces: mpsc::Sender<Vec<u8>>,
+    ended: oneshot::Receiver<io::Result<()>>,
+}
+
+impl Sink {
+    /// A file, new and empty.
+    pub(super) fn file(path: &Path) -> Result<Self, CliError> {
+        let to = format!("`{}`", path.display());
+        let file = File::create(path);
+        let file = file.map_err(|source| CliError::Output { to: to.clone(), source })?;
+        Self::start(to, file)
+    }
+
+    /// Standard output, past the buffer that Rust has there.
+    pub(super) fn stdout() -> Result<Self, CliError> {
+        let to = "to standard output".to_owned();
+        let file = io::stdout().as_fd().try_clone_to_owned();
+        let file = file.map_err(|source| CliError::Output { to: to.clone(), source })?;
+        Self::start(to, File::from(file))
+    }
+
+    fn start(to: String, mut file: File) -> Result<Self, CliError> {
+        let (pieces, mut queue) = mpsc::channel::<Vec<u8>>(PIECES);
+        let (tell, ended) = oneshot::channel();
+        let write = move || {
+            let mut written = Ok(());
+            while let Some(piece) = queue.blocking_recv() {
+                written = file.write_all(&piece);
+                if written.is_err() {
+                    break;
+                }
+            }
+            // Nobody waits if whoever read was too slow.
+            let _ = tell.send(written);
+        };
+        thread::Builder::new().name("writer".into()).spawn(write).map_err(CliError::Runtime)?;
+        Ok(Self { to, pieces, ended })
+    }
+
+    /// Hands on what there is, as soon as it is taken; `false` if nothing is any
+    /// more.
+    pub(super) async fn send(&self, outbox: &mut Vec<u8>) -> bool {
+        match self.pieces.reserve().await {
+            Ok(permit) => {
+                permit.send(std::mem::take(outbox));
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Waits until nothing can be written any more.
+    pub(super) async fn closed(&self) {
+        self.pieces.closed().await;
+    }
+
+    /// Writes the rest, and awaits that it is written. Says whether it was;
+    /// whoever closed the pipe has read enough.
+    pub(super) async fn end(self, rest: Vec<u8>, within: Duration) -> Result<bool, CliError> {
+        let Self { to, pieces, ended } = self;
+        let finish = async move {
+            // What cannot be sent is told by the thread.
+            let _ = pieces.send(rest).await;
+            drop(pieces);
+            ended.await
+        };
+        match timeout(within, finish).await {
+            Ok(Ok(Ok(()))) => Ok(true),
+            Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Ok(Ok(Err(source))) => Err(CliError::Output { to, source }),
+            Ok(Err(_)) => {
+                let source = io::Error::other("the thread that writes is gone");
+                Err(CliError::Output { to, source })
+            }
+            Err(_) => {
+                let source = io::Error::other("whoever reads does not take the rest");
+                Err(CliError::Output { to, source })
+            }
+        }
+    }
+}
