@@ -54,6 +54,7 @@ fn help() {
         &["flow", "del"],
         &["flow", "dump"],
         &["trace"],
+        &["why"],
         &["exec"],
         &["shell"],
         &["ping"],

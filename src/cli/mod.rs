@@ -29,6 +29,7 @@ mod switch;
 mod trace;
 mod up;
 mod view;
+mod why;
 
 use std::process::ExitCode;
 
@@ -75,6 +76,7 @@ enum Command {
     Shell(exec::ShellArgs),
     Ping(ping::Args),
     Capture(capture::Args),
+    Why(why::Args),
     Attach(attach::AttachArgs),
     Confirm(attach::ConfirmArgs),
     Detach(attach::DetachArgs),
@@ -134,6 +136,7 @@ fn in_runtime(command: &Command) -> Result<Ending, CliError> {
             Command::Trace(args) => trace::run(args).await,
             Command::Ping(args) => ping::run(args).await,
             Command::Capture(args) => capture::run(args).await,
+            Command::Why(args) => why::run(args).await,
             Command::Attach(args) => attach::attach(args).await,
             Command::Confirm(args) => attach::confirm(args).await,
             Command::Detach(args) => attach::detach(args).await,

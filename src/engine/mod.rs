@@ -12,6 +12,7 @@ mod nics;
 mod recall;
 pub mod state;
 pub mod watchdog;
+pub mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 

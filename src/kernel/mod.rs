@@ -26,6 +26,7 @@ pub mod ping;
 pub mod raw;
 pub mod tap;
 pub mod tc;
+pub mod why;
 pub mod worker;
 
 use std::collections::BTreeSet;

@@ -18,7 +18,7 @@ const ECHO_REQUEST_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
 
 /// What marks the data as ours, before the token.
-const MAGIC: &[u8; 8] = b"ovsnspng";
+pub const MAGIC: &[u8; 8] = b"ovsnspng";
 
 /// Bytes of an echo message: header, magic, token.
 pub const BYTES: usize = 8 + 8 + 8;
@@ -36,6 +36,36 @@ impl Echo {
     /// addresses that only it knows (RFC 3542 section 3.1).
     pub fn request_v6(&self) -> [u8; BYTES] {
         self.message(ECHO_REQUEST_V6)
+    }
+
+    /// The request for IPv4, so many bytes long, or as long as one is at least.
+    pub fn long_request_v4(&self, bytes: usize) -> Vec<u8> {
+        let mut message = self.long_message(ECHO_REQUEST_V4, bytes);
+        let sum = checksum(&message);
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        message
+    }
+
+    /// The same for IPv6.
+    pub fn long_request_v6(&self, bytes: usize) -> Vec<u8> {
+        self.long_message(ECHO_REQUEST_V6, bytes)
+    }
+
+    fn long_message(&self, kind: u8, bytes: usize) -> Vec<u8> {
+        let mut message = self.message(kind).to_vec();
+        message.resize(bytes.max(BYTES), 0);
+        message
+    }
+
+    /// Reads a reply of any length as [`Self::reply_v4`] does.
+    pub fn long_reply_v4(packet: &[u8]) -> Option<Self> {
+        let header_bytes = usize::from(*packet.first()? & 0x0f) * 4;
+        Self::reply(packet.get(header_bytes..header_bytes + BYTES)?, ECHO_REPLY_V4)
+    }
+
+    /// The same for IPv6.
+    pub fn long_reply_v6(message: &[u8]) -> Option<Self> {
+        Self::reply(message.get(..BYTES)?, ECHO_REPLY_V6)
     }
 
     fn message(&self, kind: u8) -> [u8; BYTES] {

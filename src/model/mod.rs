@@ -19,6 +19,7 @@ pub mod mark;
 pub mod names;
 pub mod nearest;
 pub mod nic;
+pub mod packet;
 pub mod pcapng;
 pub mod ports;
 pub mod problem;

@@ -17,6 +17,7 @@ pub mod step;
 pub mod text;
 pub mod undo;
 pub mod wanted;
+pub mod why;
 
 pub use diff::{down, up};
 pub use nics::{Child, Loan};

@@ -9,9 +9,12 @@ use super::{Counters, Switch, SwitchError, Traffic};
 use crate::kernel::KernelError;
 use crate::kernel::fake::{FakeMachine, Memory};
 use crate::model::mark::Mark;
-use crate::model::names::{LabName, SwitchName};
+use crate::model::names::{IfName, LabName, SwitchName};
+use crate::model::packet::Frame;
 use crate::model::topology::Backend;
 use crate::model::world::{Fabric, FlowSpec, PortSpec, SeenPort, SeenSwitch, SwitchSpec};
+use crate::plan::why::facts::Way;
+use crate::plan::why::switch::{Port, bridge};
 use crate::plan::{Abilities, FabricStep, Need};
 
 /// A switch that can do all that a plan may ask for, unless told otherwise.
@@ -219,5 +222,19 @@ impl Switch for FakeSwitch {
         let ports = seen.into_iter().flat_map(|seen| seen.ports.keys().cloned());
         let counters = ports.map(|port| (port, Counters::default())).collect();
         Ok(Traffic { counters, ..Traffic::default() })
+    }
+    async fn way(
+        &mut self,
+        switch: &SwitchSpec,
+        enters: &IfName,
+        frame: &Frame,
+    ) -> Result<Way, SwitchError> {
+        let memory = self.machine.memory();
+        let seen = memory.fabric.switches.get(&switch.name);
+        let ports = seen.into_iter().flat_map(|seen| &seen.ports);
+        let port = |(name, seen): (&IfName, &SeenPort)| {
+            (name.clone(), Port { isolated: seen.settings.isolated, ..Port::OPEN })
+        };
+        Ok(bridge(&ports.map(port).collect(), &[], enters, frame))
     }
 }

@@ -18,8 +18,10 @@ use crate::kernel::{KernelError, LinuxHost};
 use crate::model::flow::Form;
 use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName};
+use crate::model::packet::Frame;
 use crate::model::topology::Backend;
 use crate::model::world::{Fabric, SwitchSpec};
+use crate::plan::why::facts::Way;
 use crate::plan::{Abilities, FabricStep, Need};
 
 /// A way of joining ports: Open vSwitch, the Linux bridge, or a fake in memory.
@@ -51,6 +53,16 @@ pub trait Switch: Send {
 
     /// Reads what one switch has learned and counted. Changes nothing.
     async fn traffic(&mut self, switch: &SwitchSpec) -> Result<Traffic, SwitchError>;
+
+    /// Says what a switch would do with a frame that comes in at a port: by
+    /// which ports it would leave, and what keeps it from others. Sends nothing,
+    /// learns nothing, changes nothing.
+    async fn way(
+        &mut self,
+        switch: &SwitchSpec,
+        enters: &IfName,
+        frame: &Frame,
+    ) -> Result<Way, SwitchError>;
 
     /// The part that speaks OpenFlow, where the backend has one.
     fn openflow(&mut self) -> Option<&mut dyn OpenFlow> {

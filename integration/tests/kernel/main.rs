@@ -40,6 +40,7 @@ mod tunnels;
 mod undo;
 mod vlans;
 mod vm;
+mod why;
 
 use std::process::ExitCode;
 
@@ -166,6 +167,18 @@ fn main() -> ExitCode {
             systemd_networkd_that_does_not_listen,
             network_manager_on_open_vswitch,
             a_program_that_cannot_be_told_is_refused,
+        ],
+        tests![why:
+            nodes_and_links_that_are_broken,
+            filters_and_queues_that_drop,
+            bridges_that_keep_frames,
+            ports_that_do_not_answer,
+            all_is_well_where_it_is,
+        ],
+        tests![why over ovs:
+            open_vswitches_that_keep_frames,
+            nodes_and_links_that_are_broken,
+            all_is_well_where_it_is.vm(),
         ],
         tests![leases over ovs: a_node_has_a_lease, a_router_gives_addresses],
         tests![attach_modes:

@@ -7,6 +7,7 @@
 //! What a bridge cannot do itself, and Open vSwitch can, is in `mirrors`.
 
 mod mirrors;
+mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,10 +30,12 @@ use crate::kernel::worker::{Where, Worker};
 use crate::kernel::{KernelError, LinuxHost, tc};
 use crate::model::mark::{Mac, Mark, Thing};
 use crate::model::names::{IfName, LabName, SwitchName};
+use crate::model::packet::Frame;
 use crate::model::topology::{
     Backend, FORWARD_DELAY_S_MAX, Policing, PortSettings, SwitchSettings, Vlan,
 };
 use crate::model::world::{Fabric, PortKind, PortSpec, SeenPort, SeenSwitch, SwitchSpec};
+use crate::plan::why::facts::Way;
 use crate::plan::{Abilities, FabricStep, Need};
 
 /// The most ports of one bridge: `BR_MAX_PORTS` is 1024, and number 0 is
@@ -585,6 +588,15 @@ impl Switch for LinuxBridge {
         }));
         traffic.learned.sort();
         Ok(traffic)
+    }
+
+    async fn way(
+        &mut self,
+        switch: &SwitchSpec,
+        enters: &IfName,
+        frame: &Frame,
+    ) -> Result<Way, SwitchError> {
+        self.way_of(switch, enters, frame)
     }
 }
 

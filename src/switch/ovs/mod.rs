@@ -15,6 +15,7 @@ pub mod report;
 mod seek;
 mod seen;
 mod tools;
+mod way;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -33,8 +34,10 @@ use crate::kernel::observe::{self, Link};
 use crate::kernel::worker::Worker;
 use crate::kernel::{KernelError, LinuxHost, tc};
 use crate::model::names::{IfName, LabName};
+use crate::model::packet::Frame;
 use crate::model::topology::{Backend, Datapath, FORWARD_DELAY_S_MAX, Lacp};
 use crate::model::world::{Fabric, PortKind, SwitchSpec};
+use crate::plan::why::facts::Way;
 use crate::plan::{Abilities, FabricStep, Need, Refusal};
 use error::Failed;
 use openflow::FlowChange;
@@ -931,6 +934,15 @@ impl Switch for OpenVswitch {
         }));
         traffic.learned.sort();
         Ok(traffic)
+    }
+
+    async fn way(
+        &mut self,
+        switch: &SwitchSpec,
+        enters: &IfName,
+        frame: &Frame,
+    ) -> Result<Way, SwitchError> {
+        way::way(self, switch, enters, frame).await
     }
 
     fn openflow(&mut self) -> Option<&mut dyn OpenFlow> {

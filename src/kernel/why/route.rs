@@ -1,0 +1,138 @@
+//! Which way the kernel would send a packet: its own answer, rules and all.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+
+use super::place;
+use crate::kernel::error::KernelError;
+use crate::kernel::netlink::Netlink;
+use crate::kernel::observe;
+use crate::kernel::worker::Worker;
+use crate::model::names::LabName;
+use crate::model::packet::Spot;
+use crate::plan::why::facts::{Refused, RouteAnswer, RouteQuestion};
+
+/// Asks the kernel of a node for the way of a packet.
+///
+/// Like `ip -n NETNS route get TO from FROM iif DEVICE`, with and without
+/// `fibmatch`.
+pub async fn route(
+    worker: &Worker,
+    lab: &LabName,
+    question: &RouteQuestion,
+) -> Result<RouteAnswer, KernelError> {
+    let spot = Spot::Node(question.node.clone());
+    let Some(place) = place(lab, &spot)? else {
+        return Ok(RouteAnswer::Refused(Refused::NoRoute));
+    };
+    let question = question.clone();
+    worker.inside(place, move || ask(&question)).await?
+}
+
+fn ask(question: &RouteQuestion) -> Result<RouteAnswer, KernelError> {
+    let netlink = Netlink::new()?;
+    let asked = || format!("ask `{}` for the way to {}", question.node, question.to);
+    let get = |flags: RouteFlags| {
+        let mut message = RouteMessage::default();
+        let (family, length) = match question.to {
+            IpAddr::V4(_) => (AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+        };
+        message.header.address_family = family;
+        message.header.destination_prefix_length = length;
+        message.header.flags = flags;
+        message.attributes.push(RouteAttribute::Destination(address(question.to)));
+        if let Some(from) = question.from {
+            message.header.source_prefix_length = length;
+            message.attributes.push(RouteAttribute::Source(address(from)));
+        }
+        if let Some(enters) = &question.enters {
+            message.attributes.push(RouteAttribute::Iif(netlink.index_of(enters)?));
+        }
+        match netlink.get(RouteNetlinkMessage::GetRoute(message), asked)? {
+            RouteNetlinkMessage::NewRoute(route) => Ok(route),
+            _ => Err(KernelError::new(asked(), Errno::EBADMSG)),
+        }
+    };
+    let route = match get(RouteFlags::empty()) {
+        Ok(route) => route,
+        Err(error) => return Ok(RouteAnswer::Refused(refused(error.errno))),
+    };
+    match route.header.kind {
+        RouteType::Local | RouteType::Broadcast | RouteType::Multicast | RouteType::Anycast => {
+            return Ok(RouteAnswer::Local);
+        }
+        RouteType::BlackHole => return Ok(RouteAnswer::Refused(Refused::Blackhole)),
+        RouteType::Unreachable => return Ok(RouteAnswer::Refused(Refused::Unreachable)),
+        RouteType::Prohibit => return Ok(RouteAnswer::Refused(Refused::Prohibited)),
+        RouteType::Throw => return Ok(RouteAnswer::Refused(Refused::NoRoute)),
+        _ => {}
+    }
+    let (mut device, mut via, mut from) = (None, None, None);
+    let mut table = u32::from(route.header.table);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => device = Some(*index),
+            RouteAttribute::Gateway(address) => via = plain(address),
+            RouteAttribute::Via(address) => {
+                via = match address {
+                    netlink_packet_route::route::RouteVia::Inet(v4) => Some(IpAddr::V4(*v4)),
+                    netlink_packet_route::route::RouteVia::Inet6(v6) => Some(IpAddr::V6(*v6)),
+                    _ => None,
+                }
+            }
+            RouteAttribute::PrefSource(address) => from = plain(address),
+            RouteAttribute::Table(number) => table = *number,
+            _ => {}
+        }
+    }
+    let links = observe::links(&netlink)?;
+    let device = links.into_iter().find(|link| Some(link.index) == device).map(|link| link.name);
+    let Some(device) = device else { return Ok(RouteAnswer::Refused(Refused::NoRoute)) };
+    // The route itself, in place of what came of it; kernels before 4.13 and some
+    // questions know only the latter.
+    let matched = get(RouteFlags::FibMatch).ok().and_then(|route| {
+        let to = route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Destination(address) => plain(address),
+            _ => None,
+        });
+        let zero = || match question.to {
+            IpAddr::V4(_) => IpAddr::from([0; 4]),
+            IpAddr::V6(_) => IpAddr::from([0; 16]),
+        };
+        IpNet::new(to.unwrap_or_else(zero), route.header.destination_prefix_length).ok()
+    });
+    Ok(RouteAnswer::Leaves { device, via, from, to: matched, table })
+}
+
+fn refused(errno: Errno) -> Refused {
+    match errno {
+        Errno::ENETUNREACH => Refused::NoRoute,
+        Errno::EHOSTUNREACH => Refused::Unreachable,
+        Errno::EINVAL => Refused::Blackhole,
+        Errno::EACCES => Refused::Prohibited,
+        Errno::EXDEV => Refused::WrongWay,
+        other => Refused::Other(other as i32),
+    }
+}
+
+fn address(ip: IpAddr) -> RouteAddress {
+    match ip {
+        IpAddr::V4(v4) => RouteAddress::Inet(v4),
+        IpAddr::V6(v6) => RouteAddress::Inet6(v6),
+    }
+}
+
+fn plain(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}
