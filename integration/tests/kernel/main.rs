@@ -516,6 +516,7 @@ fn main() -> ExitCode {
             the_kernel_has_what_it_is_here_for.vm(),
             netem_delays.vm(),
             open_vswitch_forwards_in_the_kernel.vm(),
+            a_nic_of_hardware_comes_home.vm(),
         ],
     ])
 }
