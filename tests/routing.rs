@@ -26,12 +26,6 @@ fn shown(lab: &Lab) -> String {
             format!("{node}: {} via {via} dev {}", route.to, interface.expect("its interface"))
         }));
     }
-    for (switch, back) in &ways.back {
-        let addresses: Vec<_> =
-            ways.gateways[switch].addresses.iter().map(ToString::to_string).collect();
-        lines.push(format!("machine on {switch}: {}", addresses.join(" ")));
-        lines.extend(back.iter().map(|(to, via)| format!("machine on {switch}: {to} via {via}")));
-    }
     lines.extend(ways.notes());
     lines.join("\n")
 }

@@ -1006,7 +1006,6 @@ impl SwitchDraft<'_> {
             mtu: *mtu,
             settings,
             prefixes: values(prefixes),
-            nat: None,
             mirrors,
             tunnels,
             flows,

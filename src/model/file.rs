@@ -22,7 +22,7 @@ use super::spec::{
     SflowSpec, ShapingSpec, SwitchSpec, TunnelSpec, UplinkSpec,
 };
 use super::topology::{
-    Bond, End, Export, Interface, Ipfix, Lab, Link, Macvlan, Mirror, Nat, NetFlow, Node, OpenFlow,
+    Bond, End, Export, Interface, Ipfix, Lab, Link, Macvlan, Mirror, NetFlow, Node, OpenFlow,
     Policing, PortSettings, Queue, Route, Sflow, Shaping, Share, Switch, SwitchSettings, Tunnel,
     Uplink, Vlan,
 };
@@ -151,19 +151,8 @@ fn of_uplink(uplink: &Uplink) -> Json {
 }
 
 fn of_switch(switch: &Switch) -> Json {
-    let Switch {
-        backend,
-        datapath,
-        device,
-        mac,
-        mtu,
-        settings,
-        prefixes,
-        nat,
-        mirrors,
-        tunnels,
-        flows,
-    } = switch;
+    let Switch { backend, datapath, device, mac, mtu, settings, prefixes, mirrors, tunnels, flows } =
+        switch;
     let SwitchSettings {
         stp,
         rstp,
@@ -190,12 +179,6 @@ fn of_switch(switch: &Switch) -> Json {
         "multicast_snooping": multicast_snooping,
     });
     put(&mut file, "prefixes", some(prefixes, prefixes.is_empty()));
-    let nat = nat.map(|nat| match nat {
-        Nat::Both => Json::Bool(true),
-        Nat::Ipv4 => "ipv4".into(),
-        Nat::Ipv6 => "ipv6".into(),
-    });
-    put(&mut file, "nat", nat.as_ref());
     put(&mut file, "device", device.as_ref());
     put(&mut file, "mac", mac.as_ref());
     put(&mut file, "mtu", mtu.as_ref());

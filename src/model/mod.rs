@@ -10,7 +10,6 @@ mod check;
 pub mod file;
 pub mod flow;
 pub mod frame;
-pub mod gateways;
 mod holds;
 pub mod icmp;
 pub mod impair;
