@@ -245,7 +245,7 @@ pub(crate) fn a_device_that_goes_ends_alone(world: &World) -> Verdict {
 pub(crate) fn whoever_reads_sees_it_at_once_and_may_go(world: &World) -> Verdict {
     up(world);
     let line = format!(
-        "{} capture n1 s1 --filter icmp | tcpdump -l -n -r - -c 2 2>/dev/null; echo ended",
+        "{} capture n1 s1 --filter icmp | tcpdump -l -n -r - -c 2 2>/dev/null && echo ended",
         world.binary().display()
     );
     let mut shell = std::process::Command::new("bash");
