@@ -215,14 +215,14 @@ mod tests {
         };
         check(
             &interface(&eth0),
-            "01000000 5c000000 01000000 60000000 02000700 6e313a65 74683000 03000100 64000000 \
+            "01000000 54000000 01000000 60000000 02000700 6e313a65 74683000 03000100 64000000 \
              06000600 02000000 00010000 09000100 09000000 0b000400 00617270 0c000500 4c696e75 \
-             78000000 00000000 5c000000",
+             78000000 00000000 54000000",
         );
         (eth0.link_type, eth0.mac, eth0.filter) = (LinkType::Ip, None, None);
         let bytes = interface(&eth0);
         assert_eq!(bytes[8..10], [101, 0]);
-        assert_eq!(bytes.len(), 0x5c - 12 - 8, "what is not known is not said");
+        assert_eq!(bytes.len(), 0x54 - 12 - 8, "what is not known is not said");
     }
 
     #[test]

@@ -90,6 +90,7 @@ fn read(traced: &str) -> Read {
             read.drops = actions == "drop";
             read.asks_controller = actions.contains("controller(");
             let names = actions.split([',', '(', ')', '"']);
+            let names = names.filter(|_| !read.drops);
             read.leaves.extend(names.filter_map(|name| IfName::new(name).ok()));
         } else if let Some((number, rest)) = told.split_once(". ")
             && !number.is_empty()
