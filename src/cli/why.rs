@@ -233,7 +233,7 @@ fn hop_in_words(ground: &Ground, facts: &Facts, hop: &Hop) -> (String, String) {
             let port = |device: &IfName| port_of(ground, device.as_str());
             (format!("switch {switch}"), format!("in by {}, out by {}", port(enters), port(leaves)))
         }
-        What::Lost(_) => ("?".to_owned(), "nobody knows how it goes on".to_owned()),
+        What::Lost(_) => ("beyond".to_owned(), "nobody knows how it goes on".to_owned()),
     }
 }
 

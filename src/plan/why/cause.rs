@@ -385,6 +385,11 @@ fn leaves(
 fn nobody_has(case: &Case<'_>, spot: &Spot, node: &NodeHop, next: IpAddr) -> Finding {
     let name = &node.node;
     let to = if case.hops_back(node) { case.packet.from } else { case.packet.to };
+    let far = if case.hops_back(node) { case.ends.0 } else { case.ends.1 };
+    if next == to && case.facts.spot(&Spot::Node(far.clone())).is_none() {
+        let what = format!("the namespace of `{far}`, `{}`, is gone", netns(case.lab, far));
+        return Finding::sure(what, UP.to_owned());
+    }
     if next == to {
         return Finding::sure(format!("no node of the lab has the address {next}"), UP.to_owned());
     }
