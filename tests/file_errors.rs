@@ -386,7 +386,7 @@ fn exports_to_nobody() {
 }
 
 #[test]
-fn adopted_nodes() {
+fn adopted_and_sealed_nodes() {
     let text = "\
 switches: { s1: {} }
 nodes:
@@ -399,6 +399,9 @@ nodes:
   g: { adopt: netns:blue }
   h: { adopt: { path: /run/netns/blue } }
   i: { adopt: { netns: .. } }
+  j: { adopt: { netns: blue }, sealed: true }
+  k: { sealed: { raw: maybe, cooked: true } }
+  l: { sealed: [] }
 ";
     insta::assert_snapshot!(error(text));
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::view::{KindView, LabView};
 use super::{CliError, Ending, input, link, node, show, switch};
-use crate::model::topology::Export;
+use crate::model::topology::{Export, Sealed};
 
 /// Show one lab: what is there, and what differs from its file
 ///
@@ -51,6 +51,7 @@ fn text(view: &LabView) -> String {
         ("openflow", openflow(view)),
         ("nodes", node::table(view)),
         ("adopted", adopted(view)),
+        ("sealed", sealed(view)),
         ("links", link::table(view)),
         ("uplinks", uplinks(view)),
         ("ports", ports(view)),
@@ -129,6 +130,16 @@ fn openflow(view: &LabView) -> Vec<Vec<String>> {
             row.push(more);
             row
         }));
+    }
+    rows
+}
+
+/// A row a node whose processes cannot change its network.
+fn sealed(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["NODE", "RAW SOCKETS"]);
+    for node in &view.nodes {
+        let raw = |sealed: &Sealed| if sealed.raw { "yes" } else { "no" };
+        rows.extend(node.sealed.iter().map(|s| vec![node.name.clone(), raw(s).to_owned()]));
     }
     rows
 }

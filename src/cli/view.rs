@@ -16,6 +16,7 @@ use crate::model::impair::Impairments;
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::Lab;
+use crate::model::topology::Sealed;
 use crate::model::world::{KernelRoute, SeenDevice, SeenLease, SeenNode, World};
 use crate::plan::attach::{Attached, Away};
 use crate::switch::Traffic;
@@ -73,6 +74,9 @@ pub(super) struct LabView {
 pub(super) struct NodeView {
     pub(super) name: String,
     pub(super) netns: String,
+    /// Whether its processes cannot change its network, and whether they may open raw
+    /// sockets.
+    pub(super) sealed: Option<Sealed>,
     /// Where it was found, if somebody else has made it.
     pub(super) adopted: Option<String>,
     pub(super) interfaces: Vec<InterfaceView>,
@@ -301,6 +305,7 @@ fn nodes(lab: &LabName, world: &World) -> Vec<NodeView> {
         NodeView {
             name: name.to_string(),
             netns: netns(lab, name),
+            sealed: seen.sealed,
             adopted: seen.adopted.as_ref().map(|adopted| adopted.from.to_string()),
             interfaces: interfaces.collect(),
             routes: seen.routes.iter().map(route_view).collect(),

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kernel::nic::NicHands;
 use crate::kernel::{Host, KernelError, LinuxHost, observe};
+use crate::model::hosts::Names;
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{Backend, Datapath, Lab};
 use crate::model::world::{Fabric, Questions, SeenUplink, SwitchSpec, World};
@@ -382,6 +383,7 @@ impl Engine {
         let wanted = self.wanted(lab).await?;
         let (done, before) = self.difference(lab, &wanted).await?;
         if done.plan.is_empty() {
+            held.write_names(&Names::new(lab, &before))?;
             held.remember(lab)?;
             return Ok(done);
         }
@@ -663,6 +665,7 @@ impl Engine {
         if done.plan.is_empty() {
             let unsettled = &world.host.unsettled;
             self.host.settle(&lab.name, unsettled).await.map_err(Cause::Settle)?;
+            held.write_names(&Names::new(lab, &world))?;
             held.remember(lab)?;
         }
         Ok(done.plan)

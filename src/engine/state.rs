@@ -18,12 +18,13 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::attachments::Attachments;
+use crate::kernel::laid;
+use crate::model::hosts::Names;
 use crate::model::names::LabName;
 use crate::model::topology::{Backend, Lab};
 use crate::plan::Plan;
 
-/// Where the state is unless `$OVSNS_STATE_DIR` says otherwise.
-pub const DIRECTORY: &str = "/run/ovsns";
+pub use crate::kernel::laid::DIRECTORY;
 
 /// The file with a lab's NICs.
 const ATTACHED: &str = "attached.json";
@@ -92,8 +93,7 @@ struct Journal {
 impl State {
     /// The directory that the environment names, or the usual one.
     pub fn from_environment() -> Self {
-        let directory = std::env::var_os("OVSNS_STATE_DIR").filter(|text| !text.is_empty());
-        Self { directory: directory.map_or_else(|| PathBuf::from(DIRECTORY), PathBuf::from) }
+        Self { directory: laid::state_directory() }
     }
 
     /// A directory of somebody's choice.
@@ -268,6 +268,12 @@ impl Held {
         Ok(())
     }
 
+    /// Writes down what the nodes are called, for all who enter one.
+    pub fn write_names(&self, names: &Names) -> Result<(), StateError> {
+        let written = laid::write_names(&self.directory, &names.inside());
+        written.map_err(|source| file("write", &laid::names(&self.directory), source))
+    }
+
     /// Writes down what the lab should be, now that it is.
     pub fn remember(&self, lab: &Lab) -> Result<(), StateError> {
         self.intend(lab)?;
@@ -294,6 +300,7 @@ impl Held {
 
     /// Forgets the lab, now that it is gone.
     pub fn forget(&self) -> Result<(), StateError> {
+        remove(&laid::names(&self.directory))?;
         remove(&self.directory.join("lab.json"))?;
         remove(&self.directory.join("journal.json"))
     }
@@ -305,7 +312,7 @@ impl Drop for Held {
         let used = files.iter().any(|f| self.directory.join(f).exists());
         if !used {
             // Left by a command that was killed while it wrote.
-            for name in ["lab.new", "journal.new", "attached.new", WATCH] {
+            for name in ["hosts", "lab.new", "journal.new", "attached.new", WATCH] {
                 let _ = fs::remove_file(self.directory.join(name));
             }
             // The lock file is deleted while it is held: who waits for it sees

@@ -152,6 +152,7 @@ impl Memory {
                 }
                 self.host.nodes.remove(node);
             }
+            Step::SealNode { node, after, .. } => self.node(node)?.sealed = *after,
             Step::AdoptNode { node, from, netns } => {
                 let Some(Target::There { netns: there, .. }) = self.host.targets.get(node) else {
                     return Err(Errno::ENOENT);

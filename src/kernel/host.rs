@@ -108,6 +108,11 @@ impl LinuxHost {
         match step {
             Step::AddNode { node } => self.add_node(lab, node).await,
             Step::DeleteNode { node } => self.delete_node(lab, node),
+            Step::SealNode { node, after, .. } => {
+                let mark = Mark { lab: lab.clone(), thing: Thing::Node(node.clone()) };
+                let netlink = self.netlink_in(&netns_name(lab, node)).await?;
+                mark_loopback(&netlink, &mark.of_node(*after))
+            }
             Step::AdoptNode { node, from, netns } => self.adopt_node(lab, node, from, *netns).await,
             Step::LeaveNode { node, .. } => self.leave_node(lab, node).await,
             Step::AddVeth(veth) => self.add_veth(lab, veth).await,
@@ -380,7 +385,7 @@ fn mark_loopback(netlink: &Netlink, mark: &str) -> Result<(), KernelError> {
     link.attributes.push(LinkAttribute::IfName("lo".into()));
     link.attributes.push(LinkAttribute::IfAlias(mark.to_owned()));
     let message = RouteNetlinkMessage::SetLink(link);
-    netlink.change(message, || "raise the loopback of a new node".to_owned())
+    netlink.change(message, || "mark the loopback of a node".to_owned())
 }
 
 /// One end of a pair, as it is born.

@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::error::KernelError;
-use super::{netns, observe};
+use super::{laid, netns, observe, seal};
 use crate::model::mark::Mark;
 
 /// Where files for namespaces are kept, as `ip netns exec` has it.
@@ -57,7 +57,10 @@ pub(super) fn furnish(name: &str) -> Result<Vec<KernelError>, KernelError> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
         .map_err(fail("keep mounts to ourselves".into()))?;
     show_devices(name)?;
-    Ok(lay_over(&Path::new(FILES).join(name)))
+    let mut failed = laid::lay(name);
+    // What a user has for this very node counts more.
+    failed.extend(lay_over(&Path::new(FILES).join(name)));
+    Ok(failed)
 }
 
 /// A sysfs shows the devices of the namespace it was mounted in; one of this
@@ -95,13 +98,16 @@ fn lay_over(directory: &Path) -> Vec<KernelError> {
     failed
 }
 
-/// Becomes the command, with some words more in its environment. Returns only
+/// Becomes the command, sealed where the node is, with some words more in its environment. Returns only
 /// if that cannot be: ENOENT where there is no such command (a shell's 127),
 /// anything else where it cannot be run (126).
 pub fn become_command(command: &[OsString], environment: &[(&str, &str)]) -> KernelError {
     let Some((program, arguments)) = command.split_first() else {
         return KernelError::new("run a command", Errno::ENOENT);
     };
+    if let Err(error) = seal::seal_here() {
+        return error;
+    }
     // Unlike execvp(3) alone this puts back what Rust's start has changed: a
     // command of ours must die of a closed pipe like any other.
     let error = Command::new(program).args(arguments).envs(environment.iter().copied()).exec();

@@ -31,7 +31,7 @@ use crate::model::adopt::AdoptMark;
 use crate::model::mark::{GROUP_BIT, Mac, Mark, Thing, birth_mac, group, netns as netns_name};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::nic::AwayMark;
-use crate::model::topology::{Dynamic, Macvlan};
+use crate::model::topology::{Dynamic, Macvlan, Sealed};
 use crate::model::world::{
     Egress, HostView, KernelRoute, Questions, SeenAdoption, SeenDevice, SeenDynamic, SeenMacvlan,
     SeenNode,
@@ -228,6 +228,11 @@ pub fn node_around(netlink: &Netlink) -> Result<Option<Mark>, KernelError> {
     Ok(adopted.map(|mark| Mark { lab: mark.lab, thing: Thing::Node(mark.node) }))
 }
 
+/// How the node is sealed that the socket is in.
+pub(super) fn sealed_here(netlink: &Netlink) -> Result<Option<Sealed>, KernelError> {
+    Ok(Mark::sealed(&loopback(netlink)?.seen.alias))
+}
+
 /// The mark in the socket's namespace, if that was made for a node.
 pub(super) fn node_mark(netlink: &Netlink) -> Result<Option<Mark>, KernelError> {
     Ok(Mark::parse(&loopback(netlink)?.seen.alias))
@@ -412,9 +417,12 @@ fn look_inside(
     let Some(node) = node else { return Ok(None) };
     let netlink = Netlink::new()?;
     let links = ours_whole(&netlink, lab)?;
-    let mark = mark_of(lab, &node).to_string();
+    let mark = Some(mark_of(lab, &node));
     let mut seen = SeenNode::default();
-    if !links.iter().any(|link| link.name == "lo" && link.seen.alias == mark) {
+    let lo = links.iter().find(|link| link.name == "lo" && Mark::parse(&link.seen.alias) == mark);
+    if let Some(lo) = lo {
+        seen.sealed = Mark::sealed(&lo.seen.alias);
+    } else {
         seen.adopted = adopt::seen(name);
         if seen.adopted.is_none() {
             return Ok(None);

@@ -226,7 +226,9 @@ pub(super) fn adopted(spec: &NodeSpec, found: &mut Found) -> Option<Adopt> {
 fn refuse_what_would_stay(spec: &NodeSpec, found: &mut Found) {
     let forwarding = spec.forwarding.map(|forwarding| ("forwarding", forwarding.at));
     let sysctl = spec.sysctls.first().map(|(key, _)| ("sysctls", key.at));
-    for (key, at) in [forwarding, sysctl].into_iter().flatten() {
+    let sealed = spec.sealed.filter(|sealed| sealed.value.is_some());
+    let sealed = sealed.map(|sealed| ("sealed", sealed.at));
+    for (key, at) in [forwarding, sysctl, sealed].into_iter().flatten() {
         found.add(at, format!("{} is not for a node that is adopted", quoted(key))).hint(
             "it is left as it was found, so nothing is set in it but what goes with its links",
         );

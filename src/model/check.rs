@@ -789,6 +789,7 @@ impl<'s> Draft<'s, '_> {
                 interfaces: node.interfaces.iter().map(interface).collect(),
                 routes: node.routes(sound, self.found),
                 sysctls: node.sysctls(self.found),
+                sealed: node.spec.sealed.and_then(|sealed| sealed.value),
                 adopt: adopt::adopted(node.spec, self.found),
             };
             nodes.insert(node.name.clone(), built);

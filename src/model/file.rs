@@ -19,7 +19,7 @@ use super::shapes;
 use super::spec::{
     AdoptSpec, BondSpec, DirectionSpec, ImpairmentsSpec, InterfaceSpec, IpfixSpec, LabSpec,
     LinkSpec, MirrorSpec, NetflowSpec, NodeSpec, PolicingSpec, QinqSpec, QueueSpec, RouteSpec,
-    SflowSpec, ShapingSpec, SwitchSpec, TunnelSpec, UplinkSpec,
+    SealedSpec, SflowSpec, ShapingSpec, SwitchSpec, TunnelSpec, UplinkSpec,
 };
 use super::topology::{
     Bond, End, Export, Interface, Ipfix, Lab, Link, Macvlan, Mirror, NetFlow, Node, OpenFlow,
@@ -104,6 +104,7 @@ pub fn json_schema() -> Json {
         (SwitchSpec::NAME): definition::<SwitchSpec>(),
         (NodeSpec::NAME): definition::<NodeSpec>(),
         (AdoptSpec::NAME): definition::<AdoptSpec>(),
+        (SealedSpec::NAME): definition::<SealedSpec>(),
         (InterfaceSpec::NAME): definition::<InterfaceSpec>(),
         (RouteSpec::NAME): definition::<RouteSpec>(),
         (LinkSpec::NAME): definition::<LinkSpec>(),
@@ -251,13 +252,14 @@ fn of_ipfix(ipfix: &Ipfix) -> Json {
 }
 
 fn of_node(node: &Node) -> Json {
-    let Node { interfaces, routes, sysctls, adopt } = node;
+    let Node { interfaces, routes, sysctls, sealed, adopt } = node;
     let interfaces = interfaces.iter().map(|(name, i)| (name.to_string(), of_interface(i)));
     let mut file = json!({
         "interfaces": interfaces.collect::<Map<_, _>>(),
         "routes": routes.iter().map(of_route).collect::<Vec<_>>(),
         "sysctls": sysctls,
     });
+    put(&mut file, "sealed", sealed.as_ref());
     put(&mut file, "adopt", adopt.as_ref().map(of_adopt).as_ref());
     file
 }
@@ -548,6 +550,8 @@ nodes:
   n3: { adopt: { netns: /run/netns/blue } }
   n4: { adopt: { pid: 12 } }
   n5: { adopt: { container: docker:web } }
+  n6: { sealed: true }
+  n7: { sealed: { raw: true } }
 links:
   - { endpoints: [n1, s1], mtu: 1400, isolated: true, vlan: 10, policing: { rate: 1000, burst: 99 } }
   - endpoints: [n2, s1]

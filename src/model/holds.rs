@@ -19,8 +19,9 @@ use super::names::{BadName, IfName, InterfaceName, LabName};
 use super::nearest::nearest;
 use super::problem::{At, Found, quoted};
 use super::ranges::Pattern;
+use super::spec::SealedSpec;
 use super::topology::{
-    Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, Macvlan, Routing, TunnelKind,
+    Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, Macvlan, Routing, Sealed, TunnelKind,
 };
 use super::yaml::{Entry, Kind, Tree};
 
@@ -522,6 +523,34 @@ impl Label for QueueNumber {
             return None;
         }
         number
+    }
+}
+
+/// Whether a node is sealed, and how.
+pub(super) struct Sealing;
+
+impl Holds for Sealing {
+    type Value = Option<Sealed>;
+    fn words() -> String {
+        format!("{} or {}", Flag::words(), Of::<SealedSpec>::words())
+    }
+    fn read(tree: &Tree, key: &str, found: &mut Found) -> Option<Self::Value> {
+        match &tree.kind {
+            Kind::Map(_) => {
+                let spec = Of::<SealedSpec>::read(tree, key, found)?;
+                Some(Some(Sealed { raw: spec.raw }))
+            }
+            Kind::Scalar { quoted: false, text } if matches!(text.as_str(), "true" | "false") => {
+                Some((text == "true").then_some(Sealed { raw: false }))
+            }
+            _ => {
+                other_kind::<Self>(tree, key, found);
+                None
+            }
+        }
+    }
+    fn schema() -> Json {
+        json!({ "anyOf": [Flag::schema(), Of::<SealedSpec>::schema()] })
     }
 }
 

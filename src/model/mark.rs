@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::names::{IfName, InterfaceName, LabName, NodeName, SwitchName};
+use super::topology::Sealed;
 
 /// An Ethernet address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -120,7 +121,10 @@ impl Mark {
         let (lab, thing) = alias.strip_prefix("ovsns lab=")?.split_once(' ')?;
         let lab = LabName::new(lab).ok()?;
         let thing = match thing.split_once('=')? {
-            ("node", node) => Thing::Node(NodeName::new(node).ok()?),
+            ("node", node) => {
+                let (node, _) = split_seal(node);
+                Thing::Node(NodeName::new(node).ok()?)
+            }
             ("switch", switch) => Thing::Switch(SwitchName::new(switch).ok()?),
             ("interface", interface) => {
                 let (here, across) = match interface.split_once(" across=") {
@@ -134,6 +138,20 @@ impl Mark {
             _ => return None,
         };
         Some(Self { lab, thing })
+    }
+
+    /// The alias of the loopback of a node, which says also how it is sealed.
+    pub fn of_node(&self, sealed: Option<Sealed>) -> String {
+        match sealed {
+            None => self.to_string(),
+            Some(Sealed { raw: false }) => format!("{self}{SEALED}"),
+            Some(Sealed { raw: true }) => format!("{self}{SEALED_RAW}"),
+        }
+    }
+
+    /// How the node is sealed whose loopback has this alias.
+    pub fn sealed(alias: &str) -> Option<Sealed> {
+        Self::parse(alias).and_then(|_| split_seal(alias).1)
     }
 
     /// The thing's full name, which becomes an altname where the kernel's own
@@ -202,6 +220,20 @@ impl Mark {
             Thing::Interface(..) => "interface",
             Thing::Port(_) => "port",
         }
+    }
+}
+
+const SEALED: &str = " sealed";
+const SEALED_RAW: &str = " sealed raw";
+
+/// The name of a node, or a mark that ends with it, and how it is sealed.
+fn split_seal(text: &str) -> (&str, Option<Sealed>) {
+    if let Some(node) = text.strip_suffix(SEALED_RAW) {
+        return (node, Some(Sealed { raw: true }));
+    }
+    match text.strip_suffix(SEALED) {
+        Some(node) => (node, Some(Sealed { raw: false })),
+        None => (text, None),
     }
 }
 
@@ -308,6 +340,17 @@ mod tests {
             let mark = mark(thing);
             assert_eq!(Mark::parse(&mark.to_string()), Some(mark));
         }
+    }
+
+    #[test]
+    fn a_seal_is_in_the_mark() {
+        let node = mark(Thing::Node(NodeName::new("n1").expect("a good name")));
+        for sealed in [None, Some(Sealed { raw: false }), Some(Sealed { raw: true })] {
+            let alias = node.of_node(sealed);
+            assert_eq!(Mark::parse(&alias), Some(node.clone()), "{alias}");
+            assert_eq!(Mark::sealed(&alias), sealed, "{alias}");
+        }
+        assert_eq!(Mark::sealed("somebody's sealed"), None);
     }
 
     #[test]

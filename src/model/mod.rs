@@ -11,6 +11,7 @@ pub mod file;
 pub mod flow;
 pub mod frame;
 mod holds;
+pub mod hosts;
 pub mod icmp;
 pub mod impair;
 mod loops;

@@ -17,7 +17,7 @@ use super::holds::{
     Address, AddressOrWord, Choice, Collector, ContainerName, DatapathChoice, DatapathId,
     Destination, End, Ends, Filled, Flag, FlowText, Gateway, Holds, HostAddress, Key, Kilobits,
     List, Many, Map, Mtu, NetnsName, NicMode, Object, Of, Parameter, PortName, Prefix, Protocol,
-    QueueNumber, Setting, Target, Text, VlanId, Whole, key,
+    QueueNumber, Sealing, Setting, Target, Text, VlanId, Whole, key,
 };
 use super::impair::{Impairments, Rate, Share, Time};
 use super::mark::Mac;
@@ -25,8 +25,8 @@ use super::names::{IfName, InterfaceName, LabName};
 use super::problem::At;
 use super::ranges::Pattern;
 use super::topology::{
-    Backend, BondMode, Datapath, Dynamic, FailMode, Ipfix, Lacp, Macvlan, NetFlow, Routing, Sflow,
-    SwitchSettings, TunnelKind,
+    Backend, BondMode, Datapath, Dynamic, FailMode, Ipfix, Lacp, Macvlan, NetFlow, Routing, Sealed,
+    Sflow, SwitchSettings, TunnelKind,
 };
 
 /// The whole file.
@@ -704,6 +704,7 @@ pub(super) struct NodeSpec {
     pub(super) forwarding: Option<At<bool>>,
     pub(super) sysctls: Vec<(At<String>, String)>,
     pub(super) adopt: Option<At<AdoptSpec>>,
+    pub(super) sealed: Option<At<Option<Sealed>>>,
     /// Not all of its interfaces could be read.
     pub(super) flawed: bool,
 }
@@ -726,6 +727,10 @@ impl Object for NodeSpec {
         |node, sysctls| {
             node.sysctls.extend(sysctls.value.into_iter().map(|(key, value)| (key, value.0)));
         }),
+        key!("sealed": Sealing,
+            "Whether its processes cannot change its network: they run without CAP_NET_ADMIN, \
+             CAP_SYS_ADMIN and all the like, and cannot get them (default: no).",
+            |node, sealed| node.sealed = Some(sealed)),
         key!("adopt": Of<AdoptSpec>,
             "The namespace that it is, made by somebody else, which is left as it was found; \
              without it, one of its own.",
@@ -734,6 +739,20 @@ impl Object for NodeSpec {
     fn flawed(&mut self, key: &'static str, _lost: bool) {
         self.flawed |= key == "interfaces";
     }
+}
+
+/// What the processes of a sealed node may do all the same.
+#[derive(Default)]
+pub(super) struct SealedSpec {
+    pub(super) raw: bool,
+}
+
+impl Object for SealedSpec {
+    const NAME: &'static str = "seal";
+    const HELP: &'static str = "What the processes of a sealed node may do all the same.";
+    const KEYS: &'static [Key<Self>] = &[key!("raw": Flag,
+            "Whether they may open raw sockets (CAP_NET_RAW), as `ping` does (default: no).",
+            |sealed, raw| sealed.raw = raw.value)];
 }
 
 /// A namespace of somebody else's: one of these.

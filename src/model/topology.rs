@@ -329,9 +329,19 @@ pub struct Node {
     /// Kernel parameters below `net.`, dotted, as `sysctl(8)` names them.
     /// `forwarding: true` in a file ends here too.
     pub sysctls: BTreeMap<String, String>,
+    /// What its processes may not do, if they may not do all.
+    #[serde(default)]
+    pub sealed: Option<Sealed>,
     /// The namespace that it is, if somebody else has made that.
     #[serde(default)]
     pub adopt: Option<Adopt>,
+}
+
+/// A node whose processes cannot change its network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// Whether they may open raw sockets, as `ping` does.
+    pub raw: bool,
 }
 
 /// An interface of a node, as wanted.

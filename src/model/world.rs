@@ -15,8 +15,8 @@ use super::impair::Impairments;
 use super::mark::{Mac, Mark};
 use super::names::{IfName, LabName, NodeName, SwitchName};
 use super::topology::{
-    Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, Macvlan, PortSettings, SwitchSettings,
-    TunnelKind,
+    Backend, BondMode, Datapath, Dynamic, FailMode, Lacp, Macvlan, PortSettings, Sealed,
+    SwitchSettings, TunnelKind,
 };
 
 /// Everything that one plan has to know.
@@ -156,6 +156,8 @@ pub struct Taken {
 /// A node that is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SeenNode {
+    /// How it is sealed.
+    pub sealed: Option<Sealed>,
     /// That somebody else has made it, and where it was found.
     pub adopted: Option<SeenAdoption>,
     /// The interfaces of ours in it.

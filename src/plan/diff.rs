@@ -612,6 +612,11 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
                 });
             }
         }
+        let before = seen.and_then(|seen| seen.sealed);
+        if before != want.sealed {
+            let (node, after) = (node.clone(), want.sealed);
+            steps.push(Step::SealNode { node, before, after });
+        }
         sysctls(node, want, seen, false, &mut steps);
     }
     steps.extend(links.missing.iter().map(|veth| Step::AddVeth((*veth).clone())));

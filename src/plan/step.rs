@@ -8,7 +8,7 @@ use crate::model::adopt::{Adopt, NetnsId};
 use crate::model::impair::Impairments;
 use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName, NodeName};
-use crate::model::topology::{Backend, Dynamic};
+use crate::model::topology::{Backend, Dynamic, Sealed};
 use crate::model::world::{FlowSpec, KernelRoute, Leftover, MirrorSpec, PortSpec, SwitchSpec};
 
 /// All that one command does to one lab, in order.
@@ -51,6 +51,15 @@ pub enum Step {
     DeleteNode {
         /// The node.
         node: NodeName,
+    },
+    /// Has all that is run in a node from now on able to change its network, or not.
+    SealNode {
+        /// The node.
+        node: NodeName,
+        /// How it was sealed.
+        before: Option<Sealed>,
+        /// How it is to be.
+        after: Option<Sealed>,
     },
     /// Gives a namespace of somebody else's the name of a node, and changes nothing
     /// in it.

@@ -9,7 +9,7 @@ use super::nics::{Child, Loan};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step};
 use crate::model::mark::netns;
 use crate::model::names::{IfName, LabName};
-use crate::model::topology::{Backend, Dynamic, OpenFlow, PortSettings, Vlan};
+use crate::model::topology::{Backend, Dynamic, OpenFlow, PortSettings, Sealed, Vlan};
 use crate::model::world::{KernelRoute, Leftover, MirrorSpec, PortKind, PortSpec, SwitchSpec};
 
 impl Plan {
@@ -30,6 +30,13 @@ impl Step {
         match self {
             Self::AddNode { node } => format!("+ node {node} (namespace {})", netns(lab, node)),
             Self::DeleteNode { node } => format!("- node {node} (namespace {})", netns(lab, node)),
+            Self::SealNode { node, after, .. } => match after {
+                None => format!("~ node {node} is not sealed any more"),
+                Some(Sealed { raw: false }) => format!("~ node {node} is sealed"),
+                Some(Sealed { raw: true }) => {
+                    format!("~ node {node} is sealed, but for raw sockets")
+                }
+            },
             Self::AdoptNode { node, from, .. } => {
                 format!("+ node {node} (adopts {from} as namespace {})", netns(lab, node))
             }

@@ -12,6 +12,10 @@ impl Step {
     pub fn undo(&self) -> Option<Vec<Step>> {
         match self {
             Self::AddNode { node } => Some(vec![Self::DeleteNode { node: node.clone() }]),
+            Self::SealNode { node, before, after } => {
+                let (before, after) = (*after, *before);
+                Some(vec![Self::SealNode { node: node.clone(), before, after }])
+            }
             Self::AdoptNode { node, from, netns } => {
                 let (node, from) = (node.clone(), from.clone());
                 Some(vec![Self::LeaveNode { node, from, netns: *netns }])
@@ -166,6 +170,7 @@ fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
         | Step::Impair { at: Place::Node(node), .. }
         | Step::AddAltname { at: Place::Node(node), .. }
         | Step::AddAddress { node, .. }
+        | Step::SealNode { node, .. }
         | Step::AddRoute { node, .. }
         | Step::SetSysctl { node, .. }
         | Step::SetChecksums { node, .. } => added.contains(node),

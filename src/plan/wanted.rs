@@ -16,7 +16,7 @@ use crate::model::ports::Ports;
 use crate::model::routing;
 use crate::model::topology::{
     Backend, BondMode, Datapath, Dynamic, End, FailMode, Interface, Lab, Link, Mirror, Node,
-    PortSettings, RSTP_FORWARD_DELAY_S_DEFAULT, Route, Tunnel, Vlan,
+    PortSettings, RSTP_FORWARD_DELAY_S_DEFAULT, Route, Sealed, Tunnel, Vlan,
 };
 use crate::model::world::{
     FlowSpec, KernelRoute, MirrorSpec, PortKind, PortSpec, SwitchSpec, World,
@@ -54,6 +54,8 @@ pub struct Wanted {
 /// A node, worked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedNode {
+    /// How it is sealed.
+    pub sealed: Option<Sealed>,
     /// The namespace that it is, if somebody else has made that.
     pub adopt: Option<Adopt>,
     /// Addresses by device.
@@ -628,6 +630,7 @@ fn node(
 ) -> WantedNode {
     let device = |interface: &InterfaceName| device_inside(&lab.name, name, interface);
     WantedNode {
+        sealed: node.sealed,
         adopt: node.adopt.clone(),
         addresses: node
             .interfaces

@@ -23,6 +23,7 @@ mod joined;
 mod labs;
 mod leases;
 mod mirrors;
+mod names;
 mod nodes;
 mod offload;
 mod own_ovs;
@@ -121,6 +122,7 @@ fn main() -> ExitCode {
             what_cannot_be_captured_is_refused,
         ],
         tests![capture over ovs: all_is_written_down],
+        tests![names: nodes_have_names.vm(), a_sealed_node_keeps_its_network.vm()],
         tests![attach:
             into_a_bridge_and_home.vm(),
             into_our_open_vswitch_and_home,
