@@ -132,7 +132,8 @@ pub(crate) fn they_are_left_as_they_were_found(world: &World) -> Verdict {
 /// blue -- s1, by command
 pub(crate) fn one_is_adopted_by_command(world: &World) -> Verdict {
     let found = Found::make(world);
-    world.ovsns(&format!("up {}", world.example("adopted.yaml"))).ok();
+    world.example("adopted.yaml");
+    world.ovsns("up adopted.yaml").ok();
     world.pings("blue", "10.0.0.2");
     world.ovsns("down").ok();
     found.is_as_found(world);
