@@ -429,3 +429,29 @@ links:
 ";
     insta::assert_snapshot!(error(text));
 }
+
+#[test]
+fn lives() {
+    let text = "\
+nodes:
+  n1:
+    isolation: [uts, everything]
+    limits: { cpu: a lot, memory: 10k, processes: 0, disk: 1G }
+    run:
+      - { command: 'echo a | grep a' }
+      - { command: \"echo 'a\" }
+      - { command: [] }
+      - { name: x, command: sleep 1, ready: { port: 70000 } }
+      - { name: x y, command: sleep 1 }
+      - { command: sleep 1, ready: { port: 80, command: 'true' } }
+      - { command: sleep 1, restart: sometimes, timeout: 0, directory: tmp, user: 'a:b' }
+      - { command: sleep 1, environment: { 1A: b } }
+      - ready: { port: 80 }
+  n2:
+    hostname: web
+    run:
+      - { command: /bin/sleep 1 }
+      - { command: sleep 2 }
+";
+    insta::assert_snapshot!(error(text));
+}

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use ovsns::model::adopt::NetnsId;
 use ovsns::model::file::read;
 use ovsns::model::flow::Form;
+use ovsns::model::life::Standing;
 use ovsns::model::names::NodeName;
 use ovsns::model::topology::{Backend, Datapath, Lab, PortSettings};
-use ovsns::model::world::{Ability, Egress, KernelRoute, PortKind, SeenPort, Target, Whose, World};
+use ovsns::model::world::{
+    Ability, Controller, Egress, KernelRoute, PortKind, SeenPort, Target, Whose, World,
+};
 use ovsns::plan::{self, Abilities, Need, Plan, Refusal, Stage, Wanted};
 
 const TWO_NODES: &str = include_str!("../examples/two-nodes.yaml");
@@ -597,4 +600,62 @@ async fn links_that_cannot_be_impaired_are_refused() {
     port.expect("a trunk").egress = Egress::Others("htb".into());
     let refused = up(&slow, &there, able()).expect_err("it cannot be");
     insta::assert_snapshot!(refusal_text(&refused));
+}
+
+#[tokio::test]
+async fn what_lives_in_nodes() {
+    let before = "
+nodes:
+  n1:
+    isolation: [pid, uts]
+    limits: { processes: 10 }
+    run:
+      - { name: web, command: [httpd, -f], ready: { port: 80 }, restart: always }
+      - { name: stays, command: sleep 100, ready: { command: [test, -e, a b] } }
+  n2: { isolation: [mount], run: [{ command: sleep 3 }] }
+  n3: {}
+";
+    let after = "
+nodes:
+  n1:
+    isolation: [pid, uts]
+    limits: { processes: 20, cpu: 0.5 }
+    run:
+      - { name: web, command: [httpd, -f, -p, '8080'], ready: { port: 8080 } }
+      - { name: stays, command: sleep 100, ready: { command: [test, -e, a b] } }
+  n2: { isolation: [mount, ipc], run: [{ command: sleep 3 }] }
+  n3: {}
+";
+    let (before, after) = (lab(before), lab(after));
+    let all = [Controller::Cpu, Controller::Memory, Controller::Pids];
+    let mut empty = World::default();
+    empty.host.controllers.extend(all);
+    let first = up(&before, &empty, able()).expect("nothing in the way");
+    let machine = ovsns::kernel::fake::FakeMachine::default();
+    perform(&machine, &first).await;
+    let host = machine.memory().host.clone();
+    let mut world = World { host, ..World::default() };
+    world.host.controllers.extend(all);
+    assert!(up(&before, &world, able()).expect("nothing in the way").is_empty());
+    let then = up(&after, &world, able()).expect("nothing in the way");
+    let down = plan::down(&before.name, &world, &[able()]).expect("nothing in the way");
+    // Its keeper was killed, and left something; a process failed.
+    let n2 = before.nodes.keys().nth(1).expect("it is there");
+    world.host.keepers.remove(n2);
+    world.host.left.insert(n2.clone());
+    let n1 = before.nodes.keys().next().expect("it is there");
+    let processes = &mut world.host.keepers.get_mut(n1).expect("it is there").processes;
+    processes[0].standing = Standing::Failed { ended: "ended with status 1".into() };
+    let mended = up(&before, &world, able()).expect("nothing in the way");
+    world.host.controllers.clear();
+    let refused = up(&after, &world, able()).expect_err("nothing can be limited");
+    let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(format!(
+        "first:\n{}\nthen:\n{}\nmended:\n{}\nrefused:\n{}\ndown:\n{}",
+        first.lines().join("\n"),
+        then.lines().join("\n"),
+        mended.lines().join("\n"),
+        refused.join("\n"),
+        down.lines().join("\n"),
+    ));
 }

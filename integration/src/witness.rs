@@ -118,6 +118,11 @@ impl World {
         finish(Command::new("sh").args(["-euc", line])).ok()
     }
 
+    /// Runs a line of shell, which may fail.
+    pub fn shell(&self, line: &str) -> Finished {
+        finish(Command::new("sh").args(["-euc", line]))
+    }
+
     /// Runs a command of the `ip -j` kind and reads what it prints.
     #[track_caller]
     pub fn json(&self, words: &str) -> Value {

@@ -4,14 +4,19 @@ use std::ffi::OsString;
 
 use super::input::{NodeWords, allowed};
 use super::{CliError, Ending, show};
+use crate::engine::state::State;
+use crate::kernel::life::birth::Birth;
+use crate::kernel::life::{self, forward};
 use crate::kernel::permissions::Capability;
 use crate::kernel::{inside, netns};
+use crate::model::names::LabName;
 
 /// Run a command in a node
 ///
 /// The command takes this process's place: terminal, signals and exit status
 /// are its own. It sees the node's devices in `/sys`, and the files of
-/// `/etc/netns/LAB.NODE/` over those of `/etc`. `OVSNS_LAB` and `OVSNS_NODE`
+/// `/etc/netns/LAB.NODE/` over those of `/etc`; where the node has a host name,
+/// files, processes or limits of its own, those. `OVSNS_LAB` and `OVSNS_NODE`
 /// say where it runs.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -53,25 +58,31 @@ pub(super) fn shell(args: &ShellArgs) -> Result<Ending, CliError> {
 
 fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, CliError> {
     allowed(&[Capability::SysAdmin])?;
-    let (lab, netns) = find(words)?;
-    for not_laid_over in inside::enter(&netns)? {
+    let (lab, node) = (find(words)?, &words.node);
+    // It leads into the machine's own files, as long as they can be seen.
+    let logs = life::logs(&State::from_environment().labs_directory(), &lab, node);
+    let entered = inside::enter(&lab, node, || logs.is_dir())?;
+    for not_laid_over in entered.not_laid_over {
         show::talk(&format!("warning: {not_laid_over}"));
     }
-    let names = [("OVSNS_LAB", lab.as_str()), ("OVSNS_NODE", words.node.as_str())];
-    let source = inside::become_command(command, &names);
-    let status = if source.errno == nix::errno::Errno::ENOENT { 127 } else { 126 };
-    Err(CliError::Command { status, source })
+    let names = [("OVSNS_LAB", lab.as_str()), ("OVSNS_NODE", node.as_str())];
+    if entered.children_only {
+        let (lab, node) = (lab.clone(), node.clone());
+        let birth = Birth { lab, node, detached: false, user: None, directory: None };
+        return Ok(Ending::Status(forward::run(&birth, command, &names)?));
+    }
+    Err(CliError::command(inside::become_command(command, &names)))
 }
 
-/// The namespace of the node that is meant, and its lab.
-fn find(words: &NodeWords) -> Result<(String, String), CliError> {
+/// The lab of the node that is meant.
+fn find(words: &NodeWords) -> Result<LabName, CliError> {
     let mut found = Vec::new();
     for name in netns::list()? {
         let Some((lab, node)) = name.split_once('.') else { continue };
         let is_meant = node == words.node.as_str()
             && words.lab.as_ref().is_none_or(|named| named.as_str() == lab);
         if is_meant && let Some(mark) = inside::mark_of(&name)? {
-            found.push((mark.lab.to_string(), name));
+            found.push(mark.lab);
         }
     }
     match found.len() {
@@ -81,10 +92,10 @@ fn find(words: &NodeWords) -> Result<(String, String), CliError> {
             "`ovsns node list` shows the nodes",
         )),
         _ => {
-            let labs: Vec<_> = found.iter().map(|(lab, _)| format!("`{lab}`")).collect();
+            let labs: Vec<_> = found.iter().map(|lab| format!("`{lab}`")).collect();
             Err(CliError::usage(
                 format!("several labs have a node `{}`: {}", words.node, labs.join(", ")),
-                format!("say which, such as `{}/{}`", found[0].0, words.node),
+                format!("say which, such as `{}/{}`", found[0], words.node),
             ))
         }
     }

@@ -13,9 +13,11 @@ mod gc;
 mod input;
 mod keep_leases;
 mod keep_nic;
+mod keep_node;
 mod keep_ovs;
 mod link;
 mod list;
+mod logs;
 mod node;
 mod ping;
 mod plan;
@@ -74,6 +76,7 @@ enum Command {
     Trace(trace::Args),
     Exec(exec::Args),
     Shell(exec::ShellArgs),
+    Logs(logs::Args),
     Ping(ping::Args),
     Capture(capture::Args),
     Why(why::Args),
@@ -86,6 +89,8 @@ enum Command {
     KeepOvs(keep_ovs::Args),
     KeepNic(keep_nic::Args),
     KeepLeases(keep_leases::Args),
+    KeepNode(keep_node::Args),
+    Become(keep_node::BecomeArgs),
 }
 
 /// How a command that did not fail ended.
@@ -95,6 +100,8 @@ enum Ending {
     Well,
     /// It did its work, and the answer is no.
     No,
+    /// A command in a node ended with this status.
+    Status(u8),
 }
 
 /// Runs the command that the process was started with.
@@ -110,11 +117,15 @@ pub fn run() -> ExitCode {
         Command::Exec(args) => exec::run(args),
         Command::Shell(args) => exec::shell(args),
         Command::Schema(args) => schema::run(args),
+        Command::KeepNode(args) => keep_node::keep(args),
+        Command::Become(args) => keep_node::become_command(args),
+        Command::Logs(args) => logs::run(args),
         other => in_runtime(other),
     };
     match result {
         Ok(Ending::Well) => ExitCode::SUCCESS,
         Ok(Ending::No) => ExitCode::from(1),
+        Ok(Ending::Status(status)) => ExitCode::from(status),
         Err(error) => report::failure(&error),
     }
 }
@@ -144,9 +155,13 @@ fn in_runtime(command: &Command) -> Result<Ending, CliError> {
             Command::Gc(args) => gc::run(args).await,
             Command::KeepOvs(args) => keep_ovs::run(args).await,
             Command::KeepNic(args) => keep_nic::run(args).await,
-            Command::KeepLeases(_) | Command::Exec(_) | Command::Shell(_) | Command::Schema(_) => {
-                unreachable!("run without a runtime")
-            }
+            Command::KeepLeases(_)
+            | Command::KeepNode(_)
+            | Command::Become(_)
+            | Command::Logs(_)
+            | Command::Exec(_)
+            | Command::Shell(_)
+            | Command::Schema(_) => unreachable!("run without a runtime"),
         }
     })
 }

@@ -3,17 +3,19 @@
 use serde_json::json;
 
 use super::running::{self, things};
+use super::show::{self, Meter};
 use super::view::{LabView, ListArgs};
 use super::{CliError, Ending, input};
 use crate::model::adopt::Adopt;
 use crate::model::file;
-use crate::model::names::NodeName;
+use crate::model::names::{LabName, NodeName, ProcessName};
 
 /// Add, remove or list nodes of a running lab
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     Add(AddArgs),
     Rm(RmArgs),
+    Restart(RestartArgs),
     /// List the nodes of a lab
     #[command(after_help = "Example: ovsns node list --json")]
     List(ListArgs),
@@ -41,6 +43,9 @@ pub(super) struct AddArgs {
     /// Take a namespace that is there, and leave it as it is in the end: netns:NAME, netns:/PATH, pid:NUMBER, container:NAME
     #[arg(long, value_name = "WHAT", conflicts_with = "forwarding")]
     adopt: Option<Adopt>,
+    /// What it has of its own besides its network: `uts`, `mount`, `pid`, `ipc`, or `all`
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    isolate: Vec<String>,
     /// The lab, which is made if it is not there [default: the only one, or `default`]
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
@@ -57,10 +62,27 @@ pub(super) struct RmArgs {
     lab: Option<String>,
 }
 
+/// Restart what runs in a node
+///
+/// Its processes are stopped, the last one first, and started again in order.
+/// Links, addresses and whatever else was started in the node stay.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns node restart n1 web")]
+pub(super) struct RestartArgs {
+    /// The node: NODE, or LAB/NODE
+    node: String,
+    /// One of its processes [default: all]
+    process: Option<String>,
+    /// The lab [default: the only one]
+    #[arg(long, value_name = "LAB")]
+    lab: Option<String>,
+}
+
 pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
     match command {
         Command::Add(args) => add(args).await?,
         Command::Rm(args) => rm(args).await?,
+        Command::Restart(args) => restart(args).await?,
         Command::List(args) => args.show("ovsns node list", |view| &view.nodes, table).await?,
     }
     Ok(Ending::Well)
@@ -85,6 +107,9 @@ async fn add(args: &AddArgs) -> Result<(), CliError> {
         }
         // As in a file: what somebody else has made is likely to have an `eth0`.
         let letters = if args.adopt.is_some() { "lab" } else { "eth" };
+        if !args.isolate.is_empty() {
+            spec["isolation"] = json!(args.isolate);
+        }
         if !args.addresses.is_empty() {
             spec["interfaces"][format!("{letters}0")] = json!({ "addresses": args.addresses });
         }
@@ -96,6 +121,34 @@ async fn add(args: &AddArgs) -> Result<(), CliError> {
         Ok(())
     })
     .await
+}
+
+async fn restart(args: &RestartArgs) -> Result<(), CliError> {
+    let words = input::NodeWords::new(&args.node, args.lab.as_deref())?;
+    let only = args.process.as_deref().map(ProcessName::new).transpose()?;
+    let mut engine = input::engine("ovsns node restart").await?;
+    let named = words.lab.as_ref().map(LabName::as_str);
+    let lab = input::one_lab(&mut engine, named).await?;
+    let mut meter = Meter::new(&format!("restart {}", words.node));
+    let mut progress = |done, all| meter.set(done, all);
+    let lines = engine.restart(&lab, &words.node, only.as_ref(), &mut progress).await;
+    drop(meter);
+    let lines = lines?;
+    if lines.is_empty() {
+        let node = &words.node;
+        return Err(match only {
+            Some(only) => CliError::usage(
+                format!("no process `{only}` runs in node `{node}`"),
+                "`ovsns status` shows what does",
+            ),
+            None => CliError::usage(
+                format!("nothing runs in node `{node}`"),
+                "have something run: `run:` in the lab's file",
+            ),
+        });
+    }
+    show::line(&format!("lab {lab}:\n  {}", lines.join("\n  ")));
+    Ok(())
 }
 
 async fn rm(args: &RmArgs) -> Result<(), CliError> {
@@ -125,7 +178,12 @@ fn is_of(end: &str, node: &NodeName) -> bool {
 pub(super) fn table(view: &LabView) -> Vec<Vec<String>> {
     let head = ["NODE", "INTERFACE", "STATE", "ADDRESSES", "MAC", "MTU", "TO"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let lives = view.nodes.iter().any(|node| node.keeper.is_some());
+    if lives {
+        rows[0].push("RUNS".into());
+    }
     for node in &view.nodes {
+        let first = rows.len();
         if node.interfaces.is_empty() {
             rows.push(vec![node.name.clone(), "-".into()]);
         }
@@ -144,6 +202,12 @@ pub(super) fn table(view: &LabView) -> Vec<Vec<String>> {
                 interface.mtu.to_string(),
                 interface.to.clone().unwrap_or_default(),
             ]);
+        }
+        if lives {
+            rows[first].resize(7, String::new());
+            let runs = node.processes.iter();
+            let runs: Vec<_> = runs.map(|it| format!("{} {}", it.name, it.state)).collect();
+            rows[first].push(runs.join(", "));
         }
     }
     rows

@@ -98,6 +98,12 @@ impl CliError {
         Self::Usage { what: what.into(), hint: hint.into() }
     }
 
+    /// A command in a node that could not be run.
+    pub(super) fn command(source: KernelError) -> Self {
+        let status = if source.errno == nix::errno::Errno::ENOENT { 127 } else { 126 };
+        Self::Command { status, source }
+    }
+
     /// The exit status: 1 failed and taken back, 2 bad input and nothing
     /// touched, 3 failed and something is left, 4 in the database and not yet
     /// carried out by the switch.
@@ -308,9 +314,8 @@ mod tests {
 
     fn step_failed(errno: Errno, said: Option<&str>) -> Cause {
         let cause = KernelError {
-            asked: "make link `n1:eth0`".into(),
-            errno,
             said: said.map(str::to_owned),
+            ..KernelError::new("make link `n1:eth0`", errno)
         };
         Cause::Host(StepError { what: "`+ link n1:eth0` failed".into(), cause })
     }

@@ -1,10 +1,12 @@
 //! `ovsns status`
 
 use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::view::{KindView, LabView};
 use super::{CliError, Ending, input, link, node, show, switch};
 use crate::model::topology::{Export, Sealed};
+use crate::plan::text::words;
 
 /// Show one lab: what is there, and what differs from its file
 ///
@@ -52,6 +54,8 @@ fn text(view: &LabView) -> String {
         ("nodes", node::table(view)),
         ("adopted", adopted(view)),
         ("sealed", sealed(view)),
+        ("of their own", keepers(view)),
+        ("processes", processes(view)),
         ("links", link::table(view)),
         ("uplinks", uplinks(view)),
         ("ports", ports(view)),
@@ -291,6 +295,58 @@ fn exports(view: &LabView) -> Vec<Vec<String>> {
         }
     }
     rows
+}
+
+/// A row a node that is more than a network namespace.
+fn keepers(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["NODE", "OWN", "HOST NAME", "LIMITS", "KEEPER"]);
+    for node in &view.nodes {
+        let Some(keeper) = &node.keeper else { continue };
+        let own = keeper.isolation.join(" ");
+        rows.push(vec![
+            node.name.clone(),
+            if own.is_empty() { "-".into() } else { own },
+            keeper.hostname.clone().unwrap_or_else(|| "-".into()),
+            keeper.limits.words.clone(),
+            match &keeper.lost {
+                Some(why) => format!("{} ({why})", keeper.pid),
+                None => keeper.pid.to_string(),
+            },
+        ]);
+    }
+    rows
+}
+
+fn processes(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["NODE", "PROCESS", "STATE", "PID", "RESTARTS", "SINCE", "COMMAND"]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    for node in &view.nodes {
+        for process in &node.processes {
+            let state = match &process.ended {
+                Some(ended) => format!("{} ({ended})", process.state),
+                None => process.state.to_owned(),
+            };
+            rows.push(vec![
+                node.name.clone(),
+                process.name.clone(),
+                state,
+                process.pid.map_or("-".into(), |pid| pid.to_string()),
+                process.restarts.to_string(),
+                format!("{} s", now.saturating_sub(process.since)),
+                short(&words(&process.command)),
+            ]);
+        }
+    }
+    rows
+}
+
+/// The beginning of what is too long for a table.
+fn short(text: &str) -> String {
+    const LETTERS_MAX: usize = 60;
+    match text.char_indices().nth(LETTERS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 fn routes(view: &LabView) -> Vec<Vec<String>> {

@@ -13,6 +13,7 @@ use super::{CliError, input, show};
 use crate::engine::attachments::Attachments;
 use crate::engine::{Engine, EngineError, Status};
 use crate::model::impair::Impairments;
+use crate::model::life::{Limits, SeenKeeper, SeenProcess, Standing};
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::Lab;
@@ -81,6 +82,50 @@ pub(super) struct NodeView {
     pub(super) adopted: Option<String>,
     pub(super) interfaces: Vec<InterfaceView>,
     pub(super) routes: Vec<RouteView>,
+    /// What keeps it, if it is more than a network namespace.
+    pub(super) keeper: Option<KeeperView>,
+    pub(super) processes: Vec<ProcessView>,
+}
+
+/// The keeper of a node.
+#[derive(Debug, Serialize)]
+pub(super) struct KeeperView {
+    /// Its number on the machine.
+    pub(super) pid: u32,
+    /// What the node has of its own besides its network.
+    pub(super) isolation: Vec<String>,
+    pub(super) hostname: Option<String>,
+    pub(super) limits: LimitsView,
+    /// Why it is of no use any more.
+    pub(super) lost: Option<String>,
+}
+
+/// What a node may use.
+#[derive(Debug, Serialize)]
+pub(super) struct LimitsView {
+    /// Thousandths of a processor.
+    cpu_permille: Option<u32>,
+    memory_bytes: Option<u64>,
+    processes: Option<u32>,
+    #[serde(skip)]
+    pub(super) words: String,
+}
+
+/// A process of a node.
+#[derive(Debug, Serialize)]
+pub(super) struct ProcessView {
+    pub(super) name: String,
+    pub(super) command: Vec<String>,
+    /// `starting`, `running`, `waiting`, `done`, `failed`.
+    pub(super) state: &'static str,
+    /// How it ended last, if it does not run.
+    pub(super) ended: Option<String>,
+    /// Its number in the node.
+    pub(super) pid: Option<u32>,
+    pub(super) restarts: u32,
+    pub(super) restart: String,
+    /// Since when it is in that state, in seconds since 1970.
+    pub(super) since: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -309,9 +354,49 @@ fn nodes(lab: &LabName, world: &World) -> Vec<NodeView> {
             adopted: seen.adopted.as_ref().map(|adopted| adopted.from.to_string()),
             interfaces: interfaces.collect(),
             routes: seen.routes.iter().map(route_view).collect(),
+            keeper: world.host.keepers.get(name).map(keeper_view),
+            processes: world
+                .host
+                .keepers
+                .get(name)
+                .into_iter()
+                .flat_map(|keeper| keeper.processes.iter().map(process_view))
+                .collect(),
         }
     };
     world.host.nodes.iter().map(node).collect()
+}
+
+fn keeper_view(keeper: &SeenKeeper) -> KeeperView {
+    let Limits { cpu_permille, memory_bytes, processes } = keeper.limits;
+    let words = keeper.limits.to_string();
+    KeeperView {
+        pid: keeper.pid,
+        isolation: keeper.room.kinds.iter().map(ToString::to_string).collect(),
+        hostname: keeper.room.hostname.clone(),
+        limits: LimitsView { cpu_permille, memory_bytes, processes, words },
+        lost: keeper.lost.clone(),
+    }
+}
+
+fn process_view(seen: &SeenProcess) -> ProcessView {
+    let (state, ended) = match &seen.standing {
+        Standing::Starting => ("starting", None),
+        Standing::Running => ("running", None),
+        Standing::Waiting { ended } => ("waiting", Some(ended.clone())),
+        Standing::Done => ("done", None),
+        Standing::Failed { ended } => ("failed", Some(ended.clone())),
+    };
+    ProcessView {
+        name: seen.process.name.to_string(),
+        command: seen.process.command.clone(),
+        state,
+        ended,
+        pid: seen.pid,
+        restarts: seen.restarts,
+        restart: seen.process.restart.to_string(),
+        since: seen.since_s,
+    }
 }
 
 fn dynamic(seen: &SeenNode, device: &IfName) -> Vec<DynamicView> {

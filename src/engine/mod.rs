@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::kernel::nic::NicHands;
 use crate::kernel::{Host, KernelError, LinuxHost, observe};
 use crate::model::hosts::Names;
-use crate::model::names::{IfName, LabName};
+use crate::model::names::{IfName, LabName, NodeName, ProcessName};
 use crate::model::topology::{Backend, Datapath, Lab};
 use crate::model::world::{Fabric, Questions, SeenUplink, SwitchSpec, World};
 use crate::plan::{self, Abilities, Plan, Refusal, Stage, Wanted};
@@ -221,11 +221,11 @@ pub struct Engine {
 impl Engine {
     /// This machine. `command` is what others read who find a lab locked.
     pub async fn open(command: &str) -> Result<Self, EngineError> {
-        let host = LinuxHost::new().await?;
+        let state = State::from_environment();
+        let host = LinuxHost::new().await?.keeping_logs_in(state.labs_directory());
         if let Some(mark) = observe::node_around(host.here())? {
             return Err(EngineError::InsideNode(mark.full_name()));
         }
-        let state = State::from_environment();
         let switches = switch::open(&host, state.directory());
         let nics = Some(NicHands::new(&host));
         let (host, command) = (Box::new(host), command.to_owned());
@@ -493,6 +493,29 @@ impl Engine {
         Ok(())
     }
 
+    /// Stops processes of a node, the last one first, and starts them again. All
+    /// links and all other processes stay as they are.
+    pub async fn restart(
+        &mut self,
+        lab: &LabName,
+        node: &NodeName,
+        only: Option<&ProcessName>,
+        progress: Progress<'_>,
+    ) -> Result<Vec<String>, EngineError> {
+        let _held = self.state.lock(lab, &self.command)?;
+        let world = self.observe(&Questions::about(lab)).await?;
+        let steps = plan::lives::restart(&world, node, only);
+        let plan = Plan { lab: lab.clone(), stages: vec![Stage::Host(steps)] };
+        let mut done = Vec::new();
+        match self.apply(&plan, &mut done, progress).await {
+            Ok(()) => Ok(plan.lines()),
+            Err(source) => {
+                let left = plan.lines().split_off(done.len());
+                Err(EngineError::Left { lab: lab.clone(), left, source })
+            }
+        }
+    }
+
     async fn plan_down(&mut self, lab: &LabName) -> Result<Plan, EngineError> {
         let world = self.observe(&Questions::whose(lab)).await?;
         if let Some((backend, why)) = world.unseen().next() {
@@ -718,7 +741,18 @@ fn questions(lab: &Lab, wanted: &Wanted) -> Questions {
     let adopt = wanted.nodes.iter().filter_map(|(name, n)| Some((name.clone(), n.adopt.clone()?)));
     let adopt = adopt.collect();
     let abilities = plan::abilities_of_links(wanted);
-    Questions { sysctls, checksums, adopt, abilities, ..Questions::about(&lab.name) }
+    let controllers = wanted.nodes.values().any(|node| !node.life.limits.is_empty());
+    let processes = wanted.nodes.values().flat_map(|node| &node.life.run);
+    let users = processes.filter_map(|process| process.user.clone()).collect();
+    Questions {
+        adopt,
+        abilities,
+        sysctls,
+        checksums,
+        controllers,
+        users,
+        ..Questions::about(&lab.name)
+    }
 }
 
 /// The stages of a plan, for `apply`.

@@ -28,6 +28,9 @@ pub use crate::kernel::laid::DIRECTORY;
 
 /// The file with a lab's NICs.
 const ATTACHED: &str = "attached.json";
+/// The directory with what the processes of a lab's nodes said
+/// (`kernel::life::logs`).
+const LOGS: &str = "logs";
 /// The socket of a lab's watchdog.
 const WATCH: &str = "watch";
 
@@ -106,7 +109,8 @@ impl State {
         &self.directory
     }
 
-    fn labs_directory(&self) -> PathBuf {
+    /// The directory in which each lab has its own.
+    pub fn labs_directory(&self) -> PathBuf {
         self.directory.join("labs")
     }
 
@@ -302,7 +306,15 @@ impl Held {
     pub fn forget(&self) -> Result<(), StateError> {
         remove(&laid::names(&self.directory))?;
         remove(&self.directory.join("lab.json"))?;
-        remove(&self.directory.join("journal.json"))
+        remove(&self.directory.join("journal.json"))?;
+        // What the processes of its nodes said.
+        let logs = self.directory.join(LOGS);
+        match fs::remove_dir_all(&logs) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(file("delete", &logs, error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -14,12 +14,20 @@ pub struct KernelError {
     /// Its own words, where it has any (the `NLMSGERR_ATTR_MSG` of an
     /// extended acknowledgement).
     pub said: Option<String>,
+    /// What a process said last, where it was one that failed.
+    pub heard: Vec<String>,
 }
 
 impl KernelError {
     /// A refusal without words of the kernel's own.
     pub fn new(asked: impl Into<String>, errno: Errno) -> Self {
-        Self { asked: asked.into(), errno, said: None }
+        Self { asked: asked.into(), errno, said: None, heard: Vec::new() }
+    }
+
+    /// A process that does not do what it should: why, as a clause, and what it
+    /// said last.
+    pub fn of_process(asked: String, why: String, heard: Vec<String>) -> Self {
+        Self { asked, errno: Errno::ECHILD, said: Some(why), heard }
     }
 
     /// A refusal that came as an I/O error.
@@ -40,6 +48,7 @@ impl KernelError {
                 "see who gives addresses there, and that a NIC in `uplinks:` leads to that network; \
                  or write the addresses yourself"
             }
+            Errno::EHOSTDOWN => "start it again: `ovsns up` with the lab's file",
             Errno::EOPNOTSUPP => "`ovsns doctor` says what this kernel can do",
             _ => return None,
         })
@@ -50,6 +59,11 @@ impl std::error::Error for KernelError {}
 
 impl std::fmt::Display for KernelError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.errno == Errno::ECHILD {
+            let why = self.said.as_deref().unwrap_or("it failed");
+            write!(f, "could not {}: {why}", self.asked)?;
+            return self.heard.iter().try_for_each(|line| write!(f, "\n    | {line}"));
+        }
         write!(f, "could not {}: {}", self.asked, words(self.errno))?;
         match &self.said {
             Some(said) => write!(f, " (the kernel says: {said})"),
@@ -75,6 +89,7 @@ fn words(errno: Errno) -> String {
         Errno::ENFILE => "too many files are open on this machine".into(),
         Errno::ENOSPC => "there is no room left".into(),
         Errno::EROFS => "the file system is read-only".into(),
+        Errno::EHOSTDOWN => "the node has no keeper".into(),
         Errno::ENODATA => "nobody answered".into(),
         Errno::ESTALE => "it is another one now".into(),
         Errno::EXFULL => "the bridge has no port left (1023 at most)".into(),

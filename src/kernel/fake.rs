@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 
 use super::{Host, KernelError, StepError};
+use crate::model::life::{SeenKeeper, SeenProcess, Standing};
 use crate::model::mark::{Mac, Mark, netns};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::Dynamic;
@@ -58,6 +59,10 @@ impl Memory {
 
     fn node(&mut self, node: &NodeName) -> Result<&mut SeenNode, Errno> {
         self.host.nodes.get_mut(node).ok_or(Errno::ENOENT)
+    }
+
+    fn keeper(&mut self, node: &NodeName) -> Result<&mut SeenKeeper, Errno> {
+        self.host.keepers.get_mut(node).ok_or(Errno::EHOSTDOWN)
     }
 
     fn devices(&mut self, at: &Place) -> Result<&mut BTreeMap<IfName, SeenDevice>, Errno> {
@@ -266,6 +271,36 @@ impl Memory {
                 if let (Some(address), Ok(node)) = (address, self.node(node)) {
                     node.dynamic.entry(device.clone()).or_default().remove(&address);
                     node.dynamic.retain(|_, addresses| !addresses.is_empty());
+                }
+            }
+            Step::StartKeeper { node, room, limits } => {
+                self.node(node)?;
+                if self.host.keepers.contains_key(node) {
+                    return Err(Errno::EADDRINUSE);
+                }
+                let (room, limits) = (room.clone(), *limits);
+                let keeper = SeenKeeper { room, limits, ..SeenKeeper::default() };
+                self.host.keepers.insert(node.clone(), keeper);
+            }
+            Step::EndKeeper { node, life: _ } => {
+                self.host.keepers.remove(node);
+                self.host.left.remove(node);
+            }
+            Step::SetLimits { node, before: _, after } => self.keeper(node)?.limits = *after,
+            Step::RunProcess { node, process } => {
+                let processes = &mut self.keeper(node)?.processes;
+                processes.retain(|seen| seen.process.name != process.name);
+                processes.push(SeenProcess {
+                    process: process.clone(),
+                    standing: Standing::Running,
+                    pid: Some(2),
+                    restarts: 0,
+                    since_s: 0,
+                });
+            }
+            Step::StopProcess { node, process } => {
+                if let Ok(keeper) = self.keeper(node) {
+                    keeper.processes.retain(|seen| seen.process.name != process.name);
                 }
             }
             Step::AwaitAddress { node, device, by } => {

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use ipnet::IpNet;
@@ -24,13 +25,15 @@ use super::Host;
 use super::error::{KernelError, StepError};
 use super::ethtool::Ethtool;
 use super::leases;
+use super::life;
 use super::netlink::Netlink;
 use super::netns;
 use super::observe;
 use super::tc;
 use super::worker::{Where, Worker};
+use crate::model::life::Process;
 use crate::model::mark::{Mark, Thing, netns as netns_name};
-use crate::model::names::{IfName, LabName, NodeName};
+use crate::model::names::{IfName, LabName, NodeName, ProcessName};
 use crate::model::topology::Dynamic;
 use crate::model::world::{HostView, KernelRoute, Questions};
 use crate::plan::{LinkState, Place, Step, Veth, VethEnd};
@@ -50,6 +53,10 @@ pub struct LinuxHost {
     inside: BTreeMap<String, Netlink>,
     inside_max: usize,
     ethtool: Option<Ethtool>,
+    /// The directory of the labs, in which what processes say is kept.
+    labs: PathBuf,
+    /// Processes that this command has started.
+    run: BTreeSet<(NodeName, ProcessName)>,
 }
 
 impl LinuxHost {
@@ -58,7 +65,20 @@ impl LinuxHost {
         super::permissions::raise_open_files();
         let worker = Worker::start()?;
         let here = worker.netlink(Where::Home).await?;
-        Ok(Self { worker, here, inside: BTreeMap::new(), inside_max: sockets_max(), ethtool: None })
+        Ok(Self {
+            worker,
+            here,
+            inside: BTreeMap::new(),
+            inside_max: sockets_max(),
+            ethtool: None,
+            labs: PathBuf::from("/run/ovsns/labs"),
+            run: BTreeSet::new(),
+        })
+    }
+
+    /// The same, where what processes of nodes say is kept below `labs`.
+    pub fn keeping_logs_in(self, labs: PathBuf) -> Self {
+        Self { labs, ..self }
     }
 
     /// The thread that enters namespaces.
@@ -150,6 +170,20 @@ impl LinuxHost {
             }
             Step::HoldLease { node, device } => leases::hold(lab, node, device).await,
             Step::EndLease { node, device } => leases::end(lab, node, device).await,
+            Step::StartKeeper { node, room, limits } => {
+                life::start(lab, node, room, limits, &self.labs).await
+            }
+            Step::EndKeeper { node, life } => {
+                life::end(lab, node).await?;
+                // What was said before a keeper was killed may tell why.
+                if life.is_some() {
+                    life::forget(lab, node, &self.labs)?;
+                }
+                Ok(())
+            }
+            Step::SetLimits { node, before: _, after } => life::limit(lab, node, after),
+            Step::RunProcess { node, process } => self.run_process(lab, node, process).await,
+            Step::StopProcess { node, process } => life::stop(lab, node, &process.name).await,
             Step::AwaitAddress { node, device, by: Dynamic::Dhcp } => {
                 leases::await_lease(lab, node, device).await
             }
@@ -184,6 +218,22 @@ impl LinuxHost {
                 self.worker.inside(place, move || ethtool.set_checksums(&device, leave)).await?
             }
         }
+    }
+
+    /// Has a process run. One that was ready once and has failed since is told of,
+    /// and not started again and again.
+    async fn run_process(
+        &mut self,
+        lab: &LabName,
+        node: &NodeName,
+        process: &Process,
+    ) -> Result<(), KernelError> {
+        if !self.run.insert((node.clone(), process.name.clone()))
+            && let Some(failed) = life::failed(lab, node, &process.name, &self.labs).await?
+        {
+            return Err(failed);
+        }
+        life::run(lab, node, process).await
     }
 
     /// Makes a namespace and names it when it is marked: a process killed

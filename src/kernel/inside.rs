@@ -10,35 +10,63 @@ use std::process::Command;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use super::error::KernelError;
-use super::{laid, netns, observe, seal};
+use super::{laid, life, netns, observe, seal};
 use crate::model::mark::Mark;
+use crate::model::mark::netns as netns_name;
+use crate::model::names::{LabName, NodeName};
 
 /// Where files for namespaces are kept, as `ip netns exec` has it.
 const FILES: &str = "/etc/netns";
 
 /// The mark of the node in the namespace called `name`, if it is one of ours.
-/// The calling thread moves into that namespace, and stays there.
+/// The calling thread goes there and comes back: keepers are found from home.
 pub fn mark_of(name: &str) -> Result<Option<Mark>, KernelError> {
-    if netns::enter(name)? { observe::mark_here(name) } else { Ok(None) }
+    let asked = "come home from a namespace";
+    let home = fs::File::open("/proc/thread-self/ns/net");
+    let home = home.map_err(|error| KernelError::from_io(asked, &error))?;
+    let mark = if netns::enter(name)? { observe::mark_here(name) } else { Ok(None) };
+    setns(&home, CloneFlags::CLONE_NEWNET).map_err(|errno| KernelError::new(asked, errno))?;
+    mark
 }
 
-/// Moves this process into the node in the namespace called `name`, with all
-/// that is the node's own.
+/// What came of entering a node.
+#[derive(Debug)]
+pub struct Entered {
+    /// What could not be laid over, each as a clause.
+    pub not_laid_over: Vec<KernelError>,
+    /// Whether only a child of this process is quite inside: the node has
+    /// processes of its own.
+    pub children_only: bool,
+}
+
+/// Moves this process into a node, with all that is the node's own: its network,
+/// and what its keeper holds, if it has one.
 ///
 /// Only for a process that will become the command: no thread may go on
-/// working for anybody else.
+/// working for anybody else. A node that `had_keeper`, and has none any more,
+/// cannot be entered: the command would be in another place than it thinks.
 ///
-/// Returns what could not be laid over, each as a clause.
-///
-/// Like the first half of `ip netns exec NAME COMMAND`.
-pub fn enter(name: &str) -> Result<Vec<KernelError>, KernelError> {
-    if !netns::enter(name)? {
+/// Like the first half of `ip netns exec NAME COMMAND`, or `nsenter`.
+pub fn enter(
+    lab: &LabName,
+    node: &NodeName,
+    had_keeper: impl Fn() -> bool,
+) -> Result<Entered, KernelError> {
+    if let Some(door) = life::door(lab, node)? {
+        door.enter(lab, node)?;
+        return Ok(Entered { not_laid_over: Vec::new(), children_only: door.own_processes });
+    }
+    if had_keeper() {
+        return Err(KernelError::new(format!("enter node `{node}`"), Errno::EHOSTDOWN));
+    }
+    let name = netns_name(lab, node);
+    if !netns::enter(&name)? {
         return Err(KernelError::new(format!("enter namespace `{name}`"), Errno::ENOENT));
     }
-    furnish(name)
+    Ok(Entered { not_laid_over: furnish(&name)?, children_only: false })
 }
 
 /// Gives this process, which is in the namespace called `name`, a mount

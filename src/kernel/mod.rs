@@ -17,6 +17,8 @@ pub mod inside;
 pub mod laid;
 pub mod leases;
 mod lend;
+pub mod life;
+mod line;
 pub mod netlink;
 pub mod netns;
 mod nft;

@@ -137,7 +137,7 @@ impl Netlink {
             let answered = answered.map_err(|errno| KernelError::new(asked(first), errno))?;
             refused.extend(answered.into_iter().map(|(place, (errno, said))| {
                 let place = first + place;
-                (place, KernelError { asked: asked(place), errno, said })
+                (place, KernelError { said, ..KernelError::new(asked(place), errno) })
             }));
         }
         Ok(refused)
@@ -165,7 +165,7 @@ impl Netlink {
         asked: impl FnOnce() -> String,
     ) -> Result<Vec<M>, KernelError> {
         let answered = self.socket.lock().expect("no request panics").request(message, flags);
-        answered.map_err(|(errno, said)| KernelError { asked: asked(), errno, said })
+        answered.map_err(|(errno, said)| KernelError { said, ..KernelError::new(asked(), errno) })
     }
 
     /// Changes a link, found by its name.

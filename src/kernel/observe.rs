@@ -19,12 +19,14 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
+use nix::unistd::User;
 
 use super::adopt;
 use super::error::KernelError;
 use super::ethtool::Ethtool;
 use super::host::{LinuxHost, PROTOCOL};
 use super::leases;
+use super::life;
 use super::netlink::Netlink;
 use super::{netns, tc};
 use crate::model::adopt::AdoptMark;
@@ -255,6 +257,7 @@ pub(super) async fn labs(host: &LinuxHost) -> Result<BTreeSet<LabName>, KernelEr
     let links = links(host.here())?;
     let marks = links.iter().filter_map(|link| Mark::parse(&link.seen.alias));
     let mut labs: BTreeSet<LabName> = marks.map(|mark| mark.lab).collect();
+    labs.extend(life::labs()?);
     // One node is enough to know a lab, but only the mark says that it is one.
     let unknown = |name: &String| {
         let lab = name.split_once('.').and_then(|(lab, _)| LabName::new(lab).ok());
@@ -330,6 +333,13 @@ pub(super) async fn lab(
         view.targets.insert(node.clone(), target);
     }
     view.leases = leases::list(lab).await?;
+    let life::Seen { keepers, left } = life::look(lab).await?;
+    (view.keepers, view.left) = (keepers, left);
+    if questions.controllers {
+        view.controllers = life::controllers();
+    }
+    let unknown = |user: &&String| User::from_name(user).is_ok_and(|user| user.is_none());
+    view.unknown_users = questions.users.iter().filter(unknown).cloned().collect();
     view.unknown_sysctls = unknown_sysctls(questions);
     for ability in &questions.abilities {
         if let Err(missing) = tc::can_impair(host.worker(), *ability).await? {

@@ -15,6 +15,8 @@ use super::adopt;
 use super::flow;
 use super::holds::{Destination, NicMode, Written, Wrong, listed};
 use super::impair;
+use super::life::{Isolation, Life, Room};
+use super::life_spec;
 use super::loops::{self, Bridge, Cuts, Sets, Trunk};
 use super::mark::{Mac, Thing};
 use super::names::{BadName, IfName, InterfaceName, LabName, NodeName, SwitchName};
@@ -791,6 +793,7 @@ impl<'s> Draft<'s, '_> {
                 sysctls: node.sysctls(self.found),
                 sealed: node.spec.sealed.and_then(|sealed| sealed.value),
                 adopt: adopt::adopted(node.spec, self.found),
+                life: node.life(self.found),
             };
             nodes.insert(node.name.clone(), built);
         }
@@ -1215,6 +1218,21 @@ impl<'s> NodeDraft<'s> {
             }
         }
         sysctls
+    }
+
+    /// What it is besides a network namespace.
+    fn life(&self, found: &mut Found) -> Life {
+        let kinds: BTreeSet<Isolation> = self.spec.isolation.iter().copied().collect();
+        if let Some(hostname) = &self.spec.hostname
+            && !kinds.contains(&Isolation::Uts)
+        {
+            found
+                .add(hostname.at, "a `hostname` without `uts` in `isolation`")
+                .hint("write `isolation: [uts]`: else it would be the machine's host name");
+        }
+        let hostname = self.spec.hostname.as_ref().map(|name| name.value.clone());
+        let run = life_spec::processes(&self.spec.run, found);
+        Life { room: Room { kinds, hostname }, limits: self.spec.limits, run }
     }
 
     /// The routes. What follows from addresses is only checked if the lab is

@@ -13,6 +13,8 @@ use super::adopt::Adopt;
 use super::check;
 use super::holds::{Holds, Object, Of, definition};
 use super::impair::Impairments;
+use super::life::{Bytes, Life, Limits, Process, Processors, Ready, Room};
+use super::life_spec::{LimitsSpec, ProcessSpec, ReadySpec};
 use super::names::LabName;
 use super::problem::{Found, Position, Problems, quoted};
 use super::shapes;
@@ -121,6 +123,9 @@ pub fn json_schema() -> Json {
         (UplinkSpec::NAME): definition::<UplinkSpec>(),
         (ImpairmentsSpec::NAME): definition::<ImpairmentsSpec>(),
         (DirectionSpec::NAME): definition::<DirectionSpec>(),
+        (LimitsSpec::NAME): definition::<LimitsSpec>(),
+        (ProcessSpec::NAME): definition::<ProcessSpec>(),
+        (ReadySpec::NAME): definition::<ReadySpec>(),
     });
     schema
 }
@@ -252,7 +257,7 @@ fn of_ipfix(ipfix: &Ipfix) -> Json {
 }
 
 fn of_node(node: &Node) -> Json {
-    let Node { interfaces, routes, sysctls, sealed, adopt } = node;
+    let Node { interfaces, routes, sysctls, sealed, life, adopt } = node;
     let interfaces = interfaces.iter().map(|(name, i)| (name.to_string(), of_interface(i)));
     let mut file = json!({
         "interfaces": interfaces.collect::<Map<_, _>>(),
@@ -261,6 +266,12 @@ fn of_node(node: &Node) -> Json {
     });
     put(&mut file, "sealed", sealed.as_ref());
     put(&mut file, "adopt", adopt.as_ref().map(of_adopt).as_ref());
+    let Life { room: Room { kinds, hostname }, limits, run } = life;
+    put(&mut file, "isolation", some(kinds, kinds.is_empty()));
+    put(&mut file, "hostname", hostname.as_ref());
+    put(&mut file, "limits", (!limits.is_empty()).then(|| of_limits(limits)).as_ref());
+    let run: Vec<_> = run.iter().map(of_process).collect();
+    put(&mut file, "run", some(&run, run.is_empty()));
     file
 }
 
@@ -272,6 +283,31 @@ pub fn of_adopt(adopt: &Adopt) -> Json {
         Adopt::Container(None, name) => json!({ "container": name }),
         Adopt::Container(Some(engine), name) => json!({ "container": format!("{engine}:{name}") }),
     }
+}
+
+fn of_limits(limits: &Limits) -> Json {
+    let Limits { cpu_permille, memory_bytes, processes } = limits;
+    let mut file = json!({});
+    put(&mut file, "cpu", cpu_permille.map(|cpu| Processors(cpu).to_string()).as_ref());
+    put(&mut file, "memory", memory_bytes.map(|bytes| Bytes(bytes).to_string()).as_ref());
+    put(&mut file, "processes", processes.as_ref());
+    file
+}
+
+fn of_process(process: &Process) -> Json {
+    let Process { name, command, ready, timeout_s, restart, environment, directory, user } =
+        process;
+    let mut file = json!({ "name": name, "command": command, "restart": restart });
+    put(&mut file, "timeout", Some(timeout_s).filter(|s| **s != Process::TIMEOUT_S_DEFAULT));
+    let ready = ready.as_ref().map(|ready| match ready {
+        Ready::Port(port) => json!({ "port": port.to_string() }),
+        Ready::Command(command) => json!({ "command": command }),
+    });
+    put(&mut file, "ready", ready.as_ref());
+    put(&mut file, "environment", some(environment, environment.is_empty()));
+    put(&mut file, "directory", directory.as_ref());
+    put(&mut file, "user", user.as_ref());
+    file
 }
 
 fn of_interface(interface: &Interface) -> Json {

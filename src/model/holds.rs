@@ -102,7 +102,7 @@ macro_rules! key {
 pub(super) use key;
 
 /// Says that `key` holds something of another kind.
-fn other_kind<H: Holds>(tree: &Tree, key: &str, found: &mut Found) {
+pub(super) fn other_kind<H: Holds>(tree: &Tree, key: &str, found: &mut Found) {
     match tree.is_null() {
         true => found.add(tree.at, format!("`{key}` is empty; it holds {}", H::words())),
         false => {
@@ -112,7 +112,7 @@ fn other_kind<H: Holds>(tree: &Tree, key: &str, found: &mut Found) {
 }
 
 /// The letters of a scalar that is not empty.
-fn text<'t, H: Holds>(tree: &'t Tree, key: &str, found: &mut Found) -> Option<&'t str> {
+pub(super) fn text<'t, H: Holds>(tree: &'t Tree, key: &str, found: &mut Found) -> Option<&'t str> {
     match &tree.kind {
         Kind::Scalar { text, .. } if !tree.is_null() => Some(text),
         _ => {
@@ -600,6 +600,7 @@ macro_rules! one_of {
         }
     };
 }
+pub(super) use one_of;
 
 /// The datapath asked for; `None` is `auto`.
 pub(super) struct DatapathChoice(pub(super) Option<Datapath>);

@@ -14,6 +14,8 @@ mod holds;
 pub mod hosts;
 pub mod icmp;
 pub mod impair;
+pub mod life;
+mod life_spec;
 mod loops;
 pub mod mark;
 pub mod names;

@@ -161,6 +161,11 @@ name! {
     IfName, "device", 15, DOTTED
 }
 
+name! {
+    /// The name of a process, unique in its node.
+    ProcessName, "process", 63, DOTTED
+}
+
 impl LabName {
     /// The lab of commands that name none.
     pub fn default_lab() -> Self {

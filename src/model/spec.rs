@@ -20,6 +20,8 @@ use super::holds::{
     QueueNumber, Sealing, Setting, Target, Text, VlanId, Whole, key,
 };
 use super::impair::{Impairments, Rate, Share, Time};
+use super::life::{Isolation, Limits};
+use super::life_spec::{HostName, IsolationWord, LimitsSpec, ProcessSpec};
 use super::mark::Mac;
 use super::names::{IfName, InterfaceName, LabName};
 use super::problem::At;
@@ -705,6 +707,10 @@ pub(super) struct NodeSpec {
     pub(super) sysctls: Vec<(At<String>, String)>,
     pub(super) adopt: Option<At<AdoptSpec>>,
     pub(super) sealed: Option<At<Option<Sealed>>>,
+    pub(super) isolation: Vec<Isolation>,
+    pub(super) hostname: Option<At<String>>,
+    pub(super) limits: Limits,
+    pub(super) run: Vec<At<ProcessSpec>>,
     /// Not all of its interfaces could be read.
     pub(super) flawed: bool,
 }
@@ -735,6 +741,24 @@ impl Object for NodeSpec {
             "The namespace that it is, made by somebody else, which is left as it was found; \
              without it, one of its own.",
             |node, adopt| node.adopt = Some(adopt)),
+        key!("isolation": List<Text<IsolationWord>>,
+        "What else it has of its own: the host name (`uts`), `/tmp`, `/run` and `/var/log` \
+         (`mount`), processes (`pid`), shared memory (`ipc`), or `all`; without it, its network \
+         only.",
+        |node, kinds| {
+            node.isolation.extend(kinds.value.into_iter().flat_map(|word| word.value.0));
+        }),
+        key!("hostname": Text<HostName>,
+        "Its host name, with `uts`; without it, its name.",
+        |node, name| {
+            node.hostname = Some(At { at: name.at, value: name.value.0 });
+        }),
+        key!("limits": Of<LimitsSpec>,
+            "What all its processes may use together.",
+            |node, limits| node.limits = limits.value.0),
+        key!("run": List<Of<ProcessSpec>>,
+            "What runs in it, started in this order, each when the one before is ready.",
+            |node, processes| node.run.extend(processes.value)),
     ];
     fn flawed(&mut self, key: &'static str, _lost: bool) {
         self.flawed |= key == "interfaces";

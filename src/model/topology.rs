@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adopt::Adopt;
 use super::impair::Impairments;
+use super::life::Life;
 use super::mark::{Mac, Mark, Thing};
 use super::names::{IfName, InterfaceName, LabName, NodeName, SwitchName};
 
@@ -335,6 +336,9 @@ pub struct Node {
     /// The namespace that it is, if somebody else has made that.
     #[serde(default)]
     pub adopt: Option<Adopt>,
+    /// What it is besides a network namespace.
+    #[serde(default)]
+    pub life: Life,
 }
 
 /// A node whose processes cannot change its network.

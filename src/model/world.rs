@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adopt::{Adopt, NetnsId};
 use super::impair::Impairments;
+use super::life::SeenKeeper;
 use super::mark::{Mac, Mark};
 use super::names::{IfName, LabName, NodeName, SwitchName};
 use super::topology::{
@@ -63,8 +64,12 @@ impl World {
             stubs,
             ports,
             locals,
+            keepers,
+            left,
             unsettled: _,
             leases: _,
+            controllers: _,
+            unknown_users: _,
             taken: _,
             unknown_sysctls: _,
             targets: _,
@@ -72,6 +77,8 @@ impl World {
         } = &self.host;
         nodes.is_empty()
             && stubs.is_empty()
+            && keepers.is_empty()
+            && left.is_empty()
             && ports.is_empty()
             && locals.is_empty()
             && self.fabric.switches.is_empty()
@@ -89,6 +96,14 @@ pub struct HostView {
     pub unsettled: BTreeSet<NodeName>,
     /// Interfaces that somebody of ours keeps a lease for.
     pub leases: BTreeMap<(NodeName, IfName), SeenLease>,
+    /// Keepers of nodes: also of nodes that are gone.
+    pub keepers: BTreeMap<NodeName, SeenKeeper>,
+    /// Nodes of which a keeper that is gone has left something.
+    pub left: BTreeSet<NodeName>,
+    /// What a node can be limited in here.
+    pub controllers: BTreeSet<Controller>,
+    /// Users that were asked for and that this machine does not know.
+    pub unknown_users: BTreeSet<String>,
     /// Names of nodes that were cut off before a namespace was behind them.
     pub stubs: BTreeSet<NodeName>,
     /// The lab's links in the machine's own namespace (the ends at switches),
@@ -277,6 +292,28 @@ pub struct KernelRoute {
     pub metric: u32,
 }
 
+/// Something of which a control group can have less than all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Controller {
+    /// Processor time.
+    Cpu,
+    /// Memory.
+    Memory,
+    /// The number of processes.
+    Pids,
+}
+
+impl Controller {
+    /// Its name in `cgroups(7)`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Pids => "pids",
+        }
+    }
+}
+
 /// What the observer should look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Questions {
@@ -293,6 +330,10 @@ pub struct Questions {
     pub adopt: BTreeMap<NodeName, Adopt>,
     /// What the kernel is to be tried for.
     pub abilities: BTreeSet<Ability>,
+    /// Whether to look what a node can be limited in.
+    pub controllers: bool,
+    /// Users to look for.
+    pub users: BTreeSet<String>,
 }
 
 /// Something that links need and not every kernel has.
@@ -315,6 +356,8 @@ impl Questions {
             checksums: false,
             adopt: BTreeMap::new(),
             abilities: BTreeSet::new(),
+            controllers: false,
+            users: BTreeSet::new(),
         }
     }
 

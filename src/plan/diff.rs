@@ -19,6 +19,7 @@ use ipnet::IpNet;
 
 use super::adopt;
 use super::dynamic;
+use super::lives;
 use super::nics::{self, Child};
 use super::refuse::{Abilities, Refusal, in_place_of_own, refusals};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
@@ -67,6 +68,7 @@ pub fn up(
     stages.push(Stage::Host(gone.map(|node| adopt::end(node, world)).collect()));
     // Nobody answers before the ports are there.
     stages.insert(stages.len() - 1, Stage::Host(dynamic::ask(wanted, world, &links)));
+    stages.insert(stages.len() - 1, Stage::Host(lives::begin(wanted, world)));
     stages.retain(|stage| !stage.is_empty());
     Ok(Plan { lab: lab.clone(), stages })
 }
@@ -84,7 +86,7 @@ pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Result<Pla
     let swept = |backend: &Backend| {
         abilities.iter().any(|able| able.backend == *backend && able.swept_with_links)
     };
-    let mut stages = vec![Stage::Host(dynamic::end_all(world))];
+    let mut stages = vec![Stage::Host(lives::end_all(world)), Stage::Host(dynamic::end_all(world))];
     let mut devices: Vec<IfName> = world.host.ports.keys().cloned().collect();
     // The taps of userspace bridges, also of one whose database was lost. A
     // local device in the kernel's datapath goes with its bridge alone.
@@ -329,7 +331,8 @@ fn others_on_switches_that_go<'a>(
 
 /// Takes away the links that are not wanted, with what hangs on them.
 fn clear_away(links: &LinkDiff, wanted: &Wanted, world: &World) -> Vec<Stage> {
-    let (mut stripped, mut deleted) = (dynamic::end(wanted, world, links), Vec::new());
+    let (mut stripped, mut deleted) = (lives::end(wanted, world), Vec::new());
+    stripped.extend(dynamic::end(wanted, world, links));
     for (node, device) in links.lowered(world) {
         lower(node, device, &world.host.nodes[node], &mut stripped);
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::adopt;
+use super::lives;
 use super::step::Place;
 use super::wanted::Wanted;
 use crate::model::flow;
@@ -380,6 +381,7 @@ pub fn refusals(
             });
         }
     }
+    found.extend(lives::refusals(wanted, world));
     routes_of_others(wanted, world, &mut found);
     adopt::refusals(wanted, world, &mut found);
     impairments(lab, wanted, world, &mut found);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::nics::{Child, Loan};
 use crate::model::adopt::{Adopt, NetnsId};
 use crate::model::impair::Impairments;
+use crate::model::life::{Life, Limits, Process, Room};
 use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::{Backend, Dynamic, Sealed};
@@ -194,6 +195,46 @@ pub enum Step {
         node: NodeName,
         /// The route.
         route: KernelRoute,
+    },
+    /// Starts the keeper of a node, with what the node has of its own and may
+    /// use.
+    StartKeeper {
+        /// The node.
+        node: NodeName,
+        /// What it has of its own.
+        room: Room,
+        /// What it may use.
+        limits: Limits,
+    },
+    /// Ends it and all that runs with it, and what one that is gone has left.
+    EndKeeper {
+        /// The node.
+        node: NodeName,
+        /// What it kept, for the way back; `None` if it is of no use any more.
+        life: Option<Life>,
+    },
+    /// Changes what a node may use.
+    SetLimits {
+        /// The node.
+        node: NodeName,
+        /// What it might.
+        before: Limits,
+        /// What it may.
+        after: Limits,
+    },
+    /// Has a process run in a node, and waits until it is ready.
+    RunProcess {
+        /// The node.
+        node: NodeName,
+        /// The process.
+        process: Process,
+    },
+    /// Stops a process.
+    StopProcess {
+        /// The node.
+        node: NodeName,
+        /// The process as it was, for the way back.
+        process: Process,
     },
     /// Sets a kernel parameter in a node.
     SetSysctl {

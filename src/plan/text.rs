@@ -7,6 +7,7 @@ use std::fmt;
 
 use super::nics::{Child, Loan};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step};
+use crate::model::life::{Limits, Ready, Room};
 use crate::model::mark::netns;
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{Backend, Dynamic, OpenFlow, PortSettings, Sealed, Vlan};
@@ -106,6 +107,31 @@ impl Step {
             }
             Self::AddRoute { node, route } => format!("+ route in {node}: {}", Words(route)),
             Self::DeleteRoute { node, route } => format!("- route in {node}: {}", Words(route)),
+            Self::StartKeeper { node, room, limits } => {
+                format!("+ keeper of {node}{}", of_its_own(room, limits))
+            }
+            Self::EndKeeper { node, life: Some(life) } => match life.run.len() {
+                0 => format!("- keeper of {node}"),
+                1 => format!("- keeper of {node}, with a process"),
+                many => format!("- keeper of {node}, with {many} processes"),
+            },
+            Self::EndKeeper { node, life: None } => {
+                format!("- what is left of the keeper of {node}")
+            }
+            Self::SetLimits { node, before, after } => {
+                format!("~ {node} limits: {after} (were {before})")
+            }
+            Self::RunProcess { node, process } => {
+                let ready = match &process.ready {
+                    Some(Ready::Port(port)) => format!(", ready at port {port}"),
+                    Some(Ready::Command(command)) => format!(", ready when {}", words(command)),
+                    None => String::new(),
+                };
+                format!("+ process {} in {node}: {}{ready}", process.name, words(&process.command))
+            }
+            Self::StopProcess { node, process } => {
+                format!("- process {} in {node}", process.name)
+            }
             Self::SetSysctl { node, key, before, after } => match before {
                 Some(before) => format!("~ {node} {key} = {after} (was {before})"),
                 None => format!("~ {node} {key} = {after}"),
@@ -200,6 +226,33 @@ fn only_hands_off(before: &PortSpec, after: &PortSpec) -> bool {
     before.settings != after.settings
         && before.settings == PortSettings { hands_off, ..after.settings.clone() }
         && before.filtering == after.filtering
+}
+
+/// What a node has of its own and may use.
+fn of_its_own(room: &Room, limits: &Limits) -> String {
+    let mut words = Vec::new();
+    if !room.kinds.is_empty() {
+        let kinds: Vec<_> = room.kinds.iter().map(ToString::to_string).collect();
+        words.push(format!("own {}", kinds.join(" ")));
+    }
+    words.extend(room.hostname.iter().map(|name| format!("called {name}")));
+    if !limits.is_empty() {
+        words.push(format!("at most {limits}"));
+    }
+    if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
+}
+
+/// A command as a person would type it, in one line.
+pub fn words(command: &[String]) -> String {
+    let plain = |word: &String| {
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "'\"\\$`|&;<>()*?".contains(c);
+        !word.is_empty() && !word.contains(odd)
+    };
+    let words = command.iter().map(|word| match plain(word) {
+        true => word.clone(),
+        false => format!("'{}'", word.escape_debug()),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// What is plugged into a port, where it is not a link.

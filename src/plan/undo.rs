@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::step::{FabricStep, Place, Stage, Step};
+use crate::model::life::Life;
 use crate::model::names::NodeName;
 use crate::model::topology::Backend;
 
@@ -88,11 +89,34 @@ impl Step {
                 before: *after,
                 after: *before,
             }]),
+            Self::StartKeeper { node, .. } => {
+                Some(vec![Self::EndKeeper { node: node.clone(), life: None }])
+            }
+            Self::EndKeeper { node, life: Some(life) } => {
+                let Life { room, limits, run } = life.clone();
+                let started = Self::StartKeeper { node: node.clone(), room, limits };
+                let run = run.into_iter();
+                let run = run.map(|process| Self::RunProcess { node: node.clone(), process });
+                Some(std::iter::once(started).chain(run).collect())
+            }
+            Self::SetLimits { node, before, after } => Some(vec![Self::SetLimits {
+                node: node.clone(),
+                before: *after,
+                after: *before,
+            }]),
+            Self::RunProcess { node, process } => {
+                Some(vec![Self::StopProcess { node: node.clone(), process: process.clone() }])
+            }
+            Self::StopProcess { node, process } => {
+                Some(vec![Self::RunProcess { node: node.clone(), process: process.clone() }])
+            }
             // Harmless where it stays: a new node's parameter goes with the
             // node, another name with its link, and half a link was broken.
             Self::SetSysctl { before: None, .. }
             | Self::AddAltname { .. }
             | Self::AwaitAddress { .. }
+            // What it kept ran no more, or nobody could tell.
+            | Self::EndKeeper { life: None, .. }
             | Self::DeleteEnd { .. } => Some(Vec::new()),
             Self::DeleteNode { .. } | Self::SweepLinks { .. } => None,
         }
@@ -189,6 +213,12 @@ fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
         | Step::DeleteVeth(_)
         | Step::DeleteEnd { .. }
         | Step::SweepLinks { .. }
+        // A keeper is in the node, and would keep it.
+        | Step::StartKeeper { .. }
+        | Step::EndKeeper { .. }
+        | Step::SetLimits { .. }
+        | Step::RunProcess { .. }
+        | Step::StopProcess { .. }
         // Whoever keeps a lease is in the node, and would keep it.
         | Step::HoldLease { .. }
         | Step::EndLease { .. }

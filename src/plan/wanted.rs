@@ -10,6 +10,7 @@ use super::refuse::Abilities;
 use super::step::{Place, Veth, VethEnd};
 use crate::model::adopt::Adopt;
 use crate::model::flow;
+use crate::model::life::{Isolation, Life};
 use crate::model::mark::{Mac, Mark, Thing, birth_mac, device_inside, flow_cookie, group};
 use crate::model::names::{IfName, InterfaceName, NodeName, SwitchName};
 use crate::model::ports::Ports;
@@ -69,6 +70,8 @@ pub struct WantedNode {
     /// Whether its interfaces ask for routers when they come up (RFC 4861,
     /// section 6.3.7).
     pub solicits: bool,
+    /// What it is besides a network namespace.
+    pub life: Life,
     /// Devices that have to calculate checksums themselves, because the switch
     /// would pass them on as they are.
     pub own_checksums: BTreeSet<IfName>,
@@ -661,8 +664,19 @@ fn node(
             .collect(),
         sysctls: sysctls(node, device),
         solicits: !crowded.contains(name) || solicits(node),
+        life: life(name, &node.life),
         own_checksums: BTreeSet::new(),
     }
+}
+
+/// A node with a host name of its own is called by its name unless it says
+/// otherwise.
+fn life(name: &NodeName, life: &Life) -> Life {
+    let mut life = life.clone();
+    if life.room.kinds.contains(&Isolation::Uts) {
+        life.room.hostname.get_or_insert_with(|| name.to_string());
+    }
+    life
 }
 
 /// Kernel parameters of a node: those of the file, and that interfaces which are

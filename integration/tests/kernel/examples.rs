@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use world::{Tool, Verdict, World, until_within};
+use world::{Tool, Verdict, World, until, until_within};
 
 use crate::{switch_of, switches};
 
@@ -124,6 +124,19 @@ pub(crate) fn multicast(world: &World) -> Verdict {
                 ear.finish().ok().says(&format!("{own} all"));
             }
         }
+    });
+    Ok(())
+}
+
+/// client -- s1 -- web, which serves pages from when the lab is up
+pub(crate) fn web(world: &World) -> Verdict {
+    world.needs("python3")?;
+    up_and_down(world, "web", |_| {
+        let seen = world.ovsns("exec web -- ps -e -o args=").ok();
+        assert!(seen.stdout.lines().count() <= 4, "{seen}");
+        until("the client has got a page", || {
+            world.ovsns("logs client").ok().stdout.contains("200")
+        });
     });
     Ok(())
 }

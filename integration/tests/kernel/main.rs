@@ -22,6 +22,7 @@ mod impair;
 mod joined;
 mod labs;
 mod leases;
+mod lives;
 mod mirrors;
 mod names;
 mod nodes;
@@ -210,7 +211,7 @@ fn main() -> ExitCode {
             open_vswitch_keeps_every_promise.vm(),
         ],
         tests![examples: two_nodes.vm(), cable, router.vm(), routers, multicast.vm(), tree, ospf,
-            multicast_routing],
+            multicast_routing, web],
         tests![files:
             addresses_are_given_and_stay,
             ranges_make_many_nodes,
@@ -513,6 +514,15 @@ fn main() -> ExitCode {
             killed_at_every_request_on_our_own @ 300,
             killed_and_whole_in_every_way.long() @ 900,
             killed_and_whole_in_every_way_on_our_own.long() @ 900,
+        ],
+        tests![lives:
+            a_node_has_what_is_its_own,
+            commands_end_as_they_end,
+            a_killed_keeper_is_mended,
+            limits_hold.vm(),
+            processes_run_in_order.vm(),
+            what_does_not_get_ready_is_taken_back,
+            up_killed_while_it_waits,
         ],
         tests![vm:
             the_kernel_has_what_it_is_here_for.vm(),

@@ -17,9 +17,10 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::client::{self, Order, Standing, Started, Work};
-use super::wire::{self, Ask, Line, OfAnother, Tell, Whose};
+use super::wire::{self, Ask, OfAnother, Tell, Whose};
 use crate::kernel::error::KernelError;
 use crate::kernel::inherited::close_inherited;
+use crate::kernel::line::{self, Line};
 use crate::kernel::permissions;
 use crate::model::names::LabName;
 
@@ -121,7 +122,7 @@ async fn say_ready() -> io::Result<()> {
 }
 
 async fn serve(stream: UnixStream, shared: Arc<Shared>) {
-    let trusted = stream.peer_cred().is_ok_and(|peer| wire::may_be_trusted(peer.uid()));
+    let trusted = stream.peer_cred().is_ok_and(|peer| line::may_be_trusted(peer.uid()));
     if !trusted {
         return;
     }

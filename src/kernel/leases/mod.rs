@@ -37,7 +37,7 @@ use super::error::KernelError;
 use crate::model::mark::netns as netns_name;
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::world::SeenLease;
-use wire::{Ask, Line, OfAnother, Tell, Whose};
+use wire::{Ask, OfAnother, Tell, Whose};
 
 pub(super) use solicit::{Asking, await_router};
 
@@ -52,7 +52,7 @@ const LEASE_WITHIN: Duration = Duration::from_secs(20);
 pub(super) async fn list(
     lab: &LabName,
 ) -> Result<BTreeMap<(NodeName, IfName), SeenLease>, KernelError> {
-    let Some(mut line) = Line::connect(lab).await? else { return Ok(BTreeMap::new()) };
+    let Some(mut line) = wire::connect(lab)? else { return Ok(BTreeMap::new()) };
     match line.ask(&Ask::List, ANSWER_WITHIN).await {
         Ok(Tell::Kept(leases)) => {
             let of_node =
@@ -103,7 +103,7 @@ async fn ask_to_hold(lab: &LabName, ask: &Ask, asked: &str) -> Result<(), Kernel
     let fail = |errno| KernelError::new(asked, errno);
     // One that is about to end may be met at that.
     for _ in 0..3 {
-        let mut line = match Line::connect(lab).await? {
+        let mut line = match wire::connect(lab)? {
             Some(line) => line,
             None => {
                 start(lab).await?;
@@ -130,7 +130,7 @@ pub(super) async fn await_lease(
 ) -> Result<(), KernelError> {
     let within_s = LEASE_WITHIN.as_secs();
     let asked = format!("get an address by DHCP for `{node}:{device}` within {within_s} s");
-    let Some(mut line) = Line::connect(lab).await? else {
+    let Some(mut line) = wire::connect(lab)? else {
         return Err(KernelError::new(asked, Errno::ESRCH));
     };
     let within_ms = u64::try_from(LEASE_WITHIN.as_millis()).expect("it is short");
@@ -159,7 +159,7 @@ pub(super) async fn end(
 
 async fn ask_to_end(lab: &LabName, whose: Whose, asked: String) -> Result<(), KernelError> {
     let fail = |errno| KernelError::new(asked, errno);
-    let Some(mut line) = Line::connect(lab).await? else { return Ok(()) };
+    let Some(mut line) = wire::connect(lab)? else { return Ok(()) };
     match line.ask(&Ask::End { whose }, ANSWER_WITHIN).await {
         Ok(Tell::Ended { last }) => {
             if last {
@@ -203,7 +203,7 @@ async fn start(lab: &LabName) -> Result<(), KernelError> {
 
 /// This program, also if that was replaced since; the one that is installed for
 /// a program that uses this library.
-fn program() -> PathBuf {
+pub(super) fn program() -> PathBuf {
     let exe = std::env::current_exe().unwrap_or_default();
     let is_ovsns = exe
         .file_name()

@@ -1,23 +1,13 @@
-//! What commands and the keeper of a lab's leases say to each other: a line of
-//! JSON each way over a Unix socket. The socket is an abstract one: its name
-//! belongs to the network namespace (`unix(7)`), can be taken only once, is free
-//! again when its holder is gone, and is no file that somebody deletes.
+//! What commands and the keeper of a lab's leases say to each other (`line`).
 
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener as StdListener};
-use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use nix::errno::Errno;
-use nix::unistd::geteuid;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::time::timeout;
+use tokio::net::UnixListener;
 
 use super::super::error::KernelError;
+use super::super::line::{self, Line};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::world::SeenLease;
 
@@ -79,75 +69,16 @@ pub(super) enum Tell {
     Failed(i32),
 }
 
-/// One end of a connection.
-#[derive(Debug)]
-pub(super) struct Line {
-    stream: BufReader<UnixStream>,
-}
-
-impl Line {
-    /// Connects to the keeper of a lab, if there is one.
-    pub(super) async fn connect(lab: &LabName) -> Result<Option<Self>, KernelError> {
-        let asked = || format!("talk to the keeper of the leases of lab `{lab}`");
-        let stream = match UnixStream::connect(format!("\0{}", name(lab))).await {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
-            other => other.map_err(|error| KernelError::from_io(asked(), &error))?,
-        };
-        let peer = stream.peer_cred().map_err(|error| KernelError::from_io(asked(), &error))?;
-        // Anybody can take a name; what they say there is not believed.
-        if !may_be_trusted(peer.uid()) {
-            return Err(KernelError::new(asked(), Errno::EACCES));
-        }
-        Ok(Some(Self::over(stream)))
-    }
-
-    pub(super) fn over(stream: UnixStream) -> Self {
-        Self { stream: BufReader::new(stream) }
-    }
-
-    /// Asks and awaits the answer: `EPIPE` if the keeper ended first.
-    pub(super) async fn ask(&mut self, ask: &Ask, within: Duration) -> Result<Tell, Errno> {
-        let answer = timeout(within, async {
-            self.say(ask).await?;
-            self.hear().await.ok_or(Errno::EPIPE)
-        });
-        answer.await.unwrap_or(Err(Errno::ETIMEDOUT))
-    }
-
-    pub(super) async fn say(&mut self, message: &impl Serialize) -> Result<(), Errno> {
-        let mut text = serde_json::to_vec(message).expect("our own types have no odd keys");
-        text.push(b'\n');
-        self.stream.get_mut().write_all(&text).await.map_err(|_| Errno::EPIPE)
-    }
-
-    /// The next message; `None` at the end of the connection.
-    pub(super) async fn hear<T: DeserializeOwned>(&mut self) -> Option<T> {
-        let mut text = String::new();
-        match self.stream.read_line(&mut text).await {
-            Ok(1..) => serde_json::from_str(&text).ok(),
-            Ok(0) | Err(_) => None,
-        }
-    }
-
-    /// Awaits that the other end is gone.
-    pub(super) async fn ended(mut self, within: Duration) {
-        // A keeper that takes long to end is none of a command's business.
-        let _ = timeout(within, self.hear::<Tell>()).await;
-    }
+/// Connects to the keeper of a lab, if there is one.
+pub(super) fn connect(lab: &LabName) -> Result<Option<Line>, KernelError> {
+    Line::connect(&name(lab), &format!("the keeper of the leases of lab `{lab}`"))
 }
 
 /// Takes the name of a lab's keeper; `AddrInUse` if there is one.
 pub(super) fn listen(lab: &LabName) -> io::Result<UnixListener> {
-    let listener = StdListener::bind_addr(&SocketAddr::from_abstract_name(name(lab))?)?;
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
+    UnixListener::from_std(line::listen(&name(lab))?)
 }
 
 fn name(lab: &LabName) -> String {
     format!("ovsns/leases/{lab}")
-}
-
-/// Whether this user may order the keeper about, or be one: ourselves or root.
-pub(super) fn may_be_trusted(user: u32) -> bool {
-    user == geteuid().as_raw() || user == 0
 }

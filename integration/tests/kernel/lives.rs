@@ -1,0 +1,360 @@
+//! Nodes that are more than a network namespace: what they have of their own,
+//! what they may use, and what runs in them.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use world::{Skip, Verdict, World, until};
+
+/// own -- s -- plain
+const OWN: &str = "
+name: l
+switches: { s: {} }
+nodes:
+  own: { isolation: [all] }
+  plain: {}
+links:
+  - endpoints: [own, s]
+  - endpoints: [plain, s]
+";
+
+/// The keepers, by their numbers.
+fn keepers(world: &World) -> Vec<u32> {
+    let all = world.processes().into_iter();
+    all.filter(|(_, line)| line.contains("keep-node")).map(|(pid, _)| pid).collect()
+}
+
+/// How many processes have `text` in their command line, keepers aside.
+fn running(world: &World, text: &str) -> usize {
+    let is_it = |line: &str| line.contains(text) && !line.contains("become");
+    world.processes().iter().filter(|(_, line)| is_it(line)).count()
+}
+
+fn end(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    kill(pid, Signal::SIGKILL).expect("a process that runs");
+}
+
+/// What `status` says of a process of the lab.
+fn process(world: &World, node: &str, name: &str) -> Value {
+    let status = world.ovsns("status --json").ok().json();
+    let find = |list: &Value, name: &str| {
+        let all = list.as_array().expect("a list");
+        all.iter().find(|it| it["name"] == name).cloned().unwrap_or_default()
+    };
+    find(&find(&status["nodes"], node)["processes"], name)
+}
+
+/// A host name, files, processes and shared memory of its own; and a plain node
+/// has no process.
+///
+/// own -- s -- plain
+pub(crate) fn a_node_has_what_is_its_own(world: &World) -> Verdict {
+    let before = world.inventory();
+    world.file("lab.yaml", OWN);
+    world.ovsns("up lab.yaml").ok();
+    assert_eq!(keepers(world).len(), 1, "one for the node that needs it");
+    world.ovsns("up lab.yaml").ok().says("nothing to change");
+    assert_eq!(world.ovsns("exec own -- hostname").ok().stdout, "own\n");
+    assert_eq!(world.ovsns("exec plain -- hostname").ok().stdout, "world\n");
+
+    world.ovsns("exec own -- touch /tmp/mine /run/mine /var/log/mine").ok();
+    for place in ["/tmp/mine", "/run/mine", "/var/log/mine"] {
+        assert!(!std::path::Path::new(place).exists(), "{place} outside");
+        world.ovsns(&format!("exec own -- test -e {place}")).ok();
+        world.ovsns(&format!("exec plain -- test -e {place}")).code(1);
+    }
+    // It sees its first process and the one that looks, and its own devices.
+    let seen = world.ovsns("exec own -- ps -e -o pid=,args=").ok();
+    assert!(seen.stdout.lines().count() <= 3 && seen.stdout.contains("keep-node"), "{seen}");
+    assert!(world.ovsns("exec plain -- ps -e -o args=").ok().stdout.contains("keep-node"));
+    world.ovsns("exec own -- ls /sys/class/net").ok().says("eth0");
+    let own = world.ovsns("exec own -- readlink /proc/self/ns/ipc").ok().stdout;
+    assert_ne!(own, world.run("readlink /proc/self/ns/ipc").stdout);
+    world.pings("l.own", "10.0.0.2");
+
+    world.ovsns("down").ok();
+    assert_eq!(keepers(world), [0; 0]);
+    world.inventory().must_equal(&before);
+    Ok(())
+}
+
+/// Exit status, signals and orphans of a command in a node with processes of its
+/// own.
+///
+/// own -- s -- plain
+pub(crate) fn commands_end_as_they_end(world: &World) -> Verdict {
+    world.file("lab.yaml", OWN);
+    world.ovsns("up lab.yaml").ok();
+    let exec = |line: &str| {
+        let mut command = world.command();
+        command.args(["exec", "own", "--", "sh", "-c", line]);
+        command
+    };
+    let ends = |line: &str| exec(line).status().expect("it runs");
+    assert_eq!(ends("exit 7").code(), Some(7));
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(ends("kill -KILL $$").signal(), Some(Signal::SIGKILL as i32));
+    assert_eq!(ends("kill -TERM $$").signal(), Some(Signal::SIGTERM as i32));
+    world.ovsns("exec own -- no-such-command").code(127).says("no-such-command");
+    world.ovsns("exec own -- /etc/passwd").code(126);
+
+    for (signal, name, status) in
+        [(Signal::SIGTERM, "TERM", 42), (Signal::SIGINT, "INT", 43), (Signal::SIGHUP, "HUP", 44)]
+    {
+        let line = format!("trap 'exit {status}' {name}; echo ready; while :; do sleep 0.02; done");
+        let mut running = world.start_command(&mut exec(&line));
+        running.line_with("ready");
+        running.signal(signal);
+        running.finish().code(status);
+    }
+    // Who is killed outside takes the command along.
+    let mut outside = world.start_command(&mut exec("echo ready; exec sleep 4711"));
+    outside.line_with("ready");
+    outside.signal(Signal::SIGKILL);
+    until("the command is gone", || running(world, "sleep 4711") == 0);
+
+    // An orphan is taken in, and waited for when it ends.
+    ends("(setsid sleep 4712 &)");
+    assert_eq!(running(world, "sleep 4712"), 1);
+    let orphan = world.processes().into_iter().find(|(_, line)| line.contains("sleep 4712"));
+    let (orphan, _) = orphan.expect("it runs");
+    end(orphan);
+    until("nothing of it is left", || !std::path::Path::new(&format!("/proc/{orphan}")).exists());
+    // And with the lab ends what does not end by itself.
+    ends("(trap '' TERM HUP; setsid sleep 4713 &)");
+    assert_eq!(running(world, "sleep 4713"), 1);
+    world.ovsns("down").ok();
+    assert_eq!(running(world, "sleep 4713"), 0);
+    Ok(())
+}
+
+/// own -- s -- plain
+pub(crate) fn a_killed_keeper_is_mended(world: &World) -> Verdict {
+    world.file("lab.yaml", OWN);
+    world.ovsns("up lab.yaml").ok();
+    let index = world.setting("l.own", "eth0", "ifindex");
+    end(keepers(world)[0]);
+    until("it is gone", || keepers(world).is_empty());
+
+    world.ovsns("status").ok().says("drifted").says("+ keeper of own");
+    world.ovsns("exec own -- true").code(1).says("no keeper").says("ovsns up");
+    let told = world.ovsns("up lab.yaml").ok();
+    assert_eq!(keepers(world).len(), 1, "{told}");
+    assert_eq!(world.ovsns("exec own -- hostname").ok().stdout, "own\n");
+    assert_eq!(world.setting("l.own", "eth0", "ifindex"), index, "its link stays");
+    world.ovsns("up lab.yaml").ok().says("nothing to change");
+
+    // With all memory lost, and the node gone, it is still found.
+    world.sh("rm -rf /run/ovsns; ip netns del l.own");
+    world.ovsns("gc").ok();
+    assert_eq!(keepers(world), [0; 0]);
+    Ok(())
+}
+
+/// Mounts control groups of whatever version there is. Returns the environment
+/// in which ours are in a part of their own: the hierarchies are the machine's.
+fn control_groups(world: &World) -> Result<String, Skip> {
+    let own = std::fs::read_link("/proc/self/ns/pid").expect("a namespace");
+    let own: String = own.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    let base = format!("ovsns-test-{own}");
+    let found = world.sh("
+        at=/sys/fs/cgroup
+        mount -t tmpfs none $at
+        mkdir $at/unified && mount -t cgroup2 none $at/unified
+        for one in cpu memory pids; do
+            grep -qw $one $at/unified/cgroup.controllers && continue
+            mkdir $at/$one && mount -t cgroup -o $one none $at/$one || echo missing $one
+        done
+    ");
+    if found.stdout.contains("missing") {
+        return Err(Skip(format!("control groups: {}", found.stdout.trim())));
+    }
+    Ok(format!("OVSNS_CGROUP={base}"))
+}
+
+/// Limits hold, for what runs and for what is executed, and can be changed; and
+/// a killed keeper without processes of its own leaves nothing that is not found.
+///
+/// n -- s
+pub(crate) fn limits_hold(world: &World) -> Verdict {
+    let environment = control_groups(world)?;
+    let ovsns = |words: &str| {
+        let line = format!("{environment} {} {words}", world.binary().display());
+        world.shell(&line)
+    };
+    let lab = "
+name: l
+switches: { s: {} }
+nodes:
+  n:
+    limits: { memory: 32M, processes: 12, cpu: 0.5 }
+    run: [{ name: rest, command: [sh, -c, '(setsid sleep 4714 &) ; exec sleep 4715'] }]
+links: [{ endpoints: [n, s] }]
+";
+    world.file("lab.yaml", lab);
+    ovsns("up lab.yaml").ok();
+    ovsns("up lab.yaml").ok().says("nothing to change");
+    ovsns("status").ok().says("cpu 0.5, memory 32M, processes 12");
+    // Twelve at most, and two run already.
+    let forks = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 5 & done; jobs -p | wc -l";
+    let forked = ovsns(&format!("exec n -- bash -c '{forks}'"));
+    assert!(forked.stderr.to_lowercase().contains("fork"), "{forked}");
+    // Much more memory than it may have.
+    let eats = "exec n -- python3 -c 'b = b\"x\" * (200 << 20); print(len(b))'";
+    let eaten = ovsns(eats);
+    assert!(!eaten.status.success() && !eaten.stdout.contains("209715200"), "{eaten}");
+    // The limit of the processor is the kernel's business; that it has it is ours.
+    let group = world.sh("cat /sys/fs/cgroup/*/ovsns-test-*/l.n/cpu.cfs_quota_us \
+        /sys/fs/cgroup/*/ovsns-test-*/l.n/cpu.max 2>/dev/null || true");
+    assert!(group.stdout.starts_with("50000"), "{group}");
+
+    world.file("lab.yaml", &lab.replace("memory: 32M, ", "memory: 512M, "));
+    ovsns("up lab.yaml").ok().says("lab l");
+    ovsns(eats).ok().says("209715200");
+
+    end(keepers(world)[0]);
+    until("what it started itself is gone", || running(world, "sleep 4715") == 0);
+    assert_eq!(running(world, "sleep 4714"), 1, "one that went its own way lives on");
+    ovsns("status").ok().says("what is left of the keeper of n");
+    ovsns("down").ok();
+    assert_eq!(running(world, "sleep 4714"), 0);
+    world.sh("! ls -d /sys/fs/cgroup/*/ovsns-test-*/l.n 2>/dev/null");
+    Ok(())
+}
+
+/// a and b -- s; what runs in a starts in order, and writes down when
+const RUNS: &str = "
+name: l
+switches: { s: {} }
+nodes:
+  a:
+    run:
+      - name: first
+        command: [sh, -c, 'trap \"echo first ends >> /run/world/order; exit 0\" TERM;
+          echo first begins >> /run/world/order; echo hello from first; touch /run/world/flag;
+          while :; do sleep 0.05; done']
+        ready: { command: [test, -e, /run/world/flag] }
+      - name: second
+        command: [sh, -c, 'trap \"echo second ends >> /run/world/order; exit 0\" TERM;
+          echo second begins >> /run/world/order; while :; do sleep 0.05; done']
+  b:
+    isolation: [pid]
+    run:
+      - { name: web, command: 'python3 -u -m http.server 80', ready: { port: 80/tcp }, restart: always }
+links:
+  - endpoints: [a, s]
+  - endpoints: [b, s]
+";
+
+/// a -- s -- b
+pub(crate) fn processes_run_in_order(world: &World) -> Verdict {
+    world.needs("python3")?;
+    let before = world.inventory();
+    world.file("lab.yaml", RUNS);
+    world.ovsns("up lab.yaml").ok();
+    // Ready when `up` returns: somebody answers at once.
+    let get = "exec a -- python3 -c \"import urllib.request as u; \
+               print(u.urlopen('http://10.0.0.2/').status)\"";
+    let got = world.sh(&format!("{} {get}", world.binary().display()));
+    assert_eq!(got.stdout, "200\n");
+    assert_eq!(world.ovsns("logs a first").ok().stdout, "hello from first\n");
+    until("the server has told of it", || world.ovsns("logs b").ok().stdout.contains("GET /"));
+    world.ovsns("logs b nobody").code(2).says("nobody");
+
+    let first = process(world, "a", "first");
+    assert_eq!(first["state"], "running", "{first}");
+    world.ovsns("node list").ok().says("first running, second running").says("web running");
+
+    // One that ends is started again, and its log goes on.
+    let web = process(world, "b", "web");
+    world.ovsns(&format!("exec b -- kill -KILL {}", web["pid"])).ok();
+    until("it runs again", || {
+        let again = process(world, "b", "web");
+        again["state"] == "running" && again["restarts"] == 1 && again["pid"] != web["pid"]
+    });
+    world.ovsns("up lab.yaml").ok().says("nothing to change");
+
+    // Restarted by hand: links and the other process stay.
+    let index = world.setting("l.a", "eth0", "ifindex");
+    world.ovsns("node restart a second").ok().says("- process second in a");
+    assert_eq!(process(world, "a", "first")["pid"], first["pid"]);
+    assert_eq!(world.setting("l.a", "eth0", "ifindex"), index);
+
+    // A definition that changes: only that one.
+    let second = process(world, "a", "second");
+    world.file("lab.yaml", &RUNS.replace("hello from first", "good morning"));
+    world.ovsns("up lab.yaml").ok();
+    assert_ne!(process(world, "a", "first")["pid"], first["pid"]);
+    assert_eq!(process(world, "a", "second")["pid"], second["pid"]);
+    world.ovsns("logs a first --tail 1").ok().says("good morning");
+
+    world.sh("> /run/world/order");
+    world.ovsns("down").ok();
+    let order = std::fs::read_to_string("/run/world/order").expect("it was written");
+    assert_eq!(order, "second ends\nfirst ends\n");
+    assert_eq!((keepers(world), running(world, "http.server")), (Vec::new(), 0));
+    world.sh("rm /run/world/order /run/world/flag");
+    world.inventory().must_equal(&before);
+    Ok(())
+}
+
+/// a -- s -- b
+pub(crate) fn what_does_not_get_ready_is_taken_back(world: &World) -> Verdict {
+    let before = world.inventory();
+    let lab = |process: &str| {
+        format!(
+            "
+name: l
+switches: {{ s: {{}} }}
+nodes: {{ a: {{ run: [{process}] }}, b: {{}} }}
+links: [{{ endpoints: [a, s] }}, {{ endpoints: [b, s] }}]
+"
+        )
+    };
+    let slow = "{ name: slow, command: [sh, -c, 'echo not today; exec sleep 4716'],
+                  ready: { port: 80 }, timeout: 1 }";
+    world.file("slow.yaml", &lab(slow));
+    world.ovsns("up slow.yaml").code(1).says("not ready after 1 s").says("| not today");
+    assert_eq!((keepers(world), running(world, "sleep 4716")), (Vec::new(), 0));
+    let fails = "{ name: fails, command: [sh, -c, 'echo alas; exit 3'], ready: { port: 80 } }";
+    world.file("fails.yaml", &lab(fails));
+    world.ovsns("up fails.yaml").code(1).says("ended with status 3").says("| alas");
+    world.file("none.yaml", &lab("{ command: no-such-program }"));
+    world.ovsns("up none.yaml").code(1).says("no-such-program");
+    world.file("user.yaml", &lab("{ command: sleep 1, user: nobody-of-that-name }"));
+    world.ovsns("up user.yaml").code(2).says("nobody-of-that-name");
+    world.inventory().must_equal(&before);
+    Ok(())
+}
+
+/// a -- s -- b
+pub(crate) fn up_killed_while_it_waits(world: &World) -> Verdict {
+    let before = world.inventory();
+    world.file(
+        "lab.yaml",
+        "
+name: l
+switches: { s: {} }
+nodes:
+  a: { isolation: [pid], run: [{ name: slow, command: [sleep, '4717'], ready: { command: [test, -e, /run/world/flag] } }] }
+  b: {}
+links: [{ endpoints: [a, s] }, { endpoints: [b, s] }]
+",
+    );
+    let mut command = world.command();
+    let up = world.start_command(command.args(["up", "lab.yaml"]));
+    until("it has begun to wait", || running(world, "sleep 4717") == 1);
+    up.signal(Signal::SIGKILL);
+    drop(up);
+    world.ovsns("status l").ok().says("cut off");
+    world.sh("touch /run/world/flag");
+    world.ovsns("up lab.yaml").ok();
+    assert_eq!((keepers(world).len(), running(world, "sleep 4717")), (1, 1));
+    world.ovsns("up lab.yaml").ok().says("nothing to change");
+    world.ovsns("down").ok();
+    assert_eq!((keepers(world), running(world, "sleep 4717")), (Vec::new(), 0));
+    world.sh("rm /run/world/flag");
+    world.inventory().must_equal(&before);
+    Ok(())
+}
