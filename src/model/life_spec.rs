@@ -173,10 +173,10 @@ impl Holds for Command {
     }
     fn schema() -> Json {
         json!({
-            "oneOf": [
-                { "type": "string", "minLength": 1 },
-                { "type": "array", "minItems": 1, "items": { "type": ["string", "number"] } },
-            ],
+            "type": ["string", "array"],
+            "minLength": 1,
+            "minItems": 1,
+            "items": { "type": ["string", "number"] },
         })
     }
 }
