@@ -242,6 +242,7 @@ fn make_one(
     let said = |errno, said: &str| KernelError {
         asked: asked.to_owned(),
         errno,
+        heard: Vec::new(),
         said: Some(said.to_owned()),
     };
     let link_type = match link.hatype() {
