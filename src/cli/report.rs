@@ -208,6 +208,7 @@ impl CliError {
                 vec!["give another directory with `OVSNS_STATE_DIR=...`".into()]
             }
             Self::Own(error) => error.hint().into_iter().collect(),
+            Self::Kernel(error) => error.hint().map(str::to_owned).into_iter().collect(),
             Self::File { .. } => {
                 vec!["give the topology file, or a shape: `ovsns up --topo single,3`".into()]
             }

@@ -327,6 +327,8 @@ impl Drop for Held {
             for name in ["hosts", "lab.new", "journal.new", "attached.new", WATCH] {
                 let _ = fs::remove_file(self.directory.join(name));
             }
+            // What a lab that was taken back has said was told with the reason.
+            let _ = fs::remove_dir_all(self.directory.join(LOGS));
             // The lock file is deleted while it is held: who waits for it sees
             // that it has no name any more, and looks again. If it cannot be
             // deleted, an empty directory is left, which hurts nobody.

@@ -213,8 +213,11 @@ struct Shared {
 
 #[derive(Default)]
 struct All {
-    /// In the order in which they were started.
+    /// In the order in which they were first started.
     kept: Vec<Kept>,
+    /// Names in that order, also of those that are stopped: one that is started
+    /// anew takes its place again.
+    order: Vec<ProcessName>,
     /// Who waits for the end of which process.
     awaited: BTreeMap<i32, oneshot::Sender<Ended>>,
     /// Nothing is started any more.
@@ -520,7 +523,16 @@ async fn get_ready(shared: &Arc<Shared>, process: Process) -> Tell {
             let kept = Kept { seen, stop, lives: true };
             match known {
                 Some(known) => all.kept[known] = kept,
-                None => all.kept.push(kept),
+                None => {
+                    if !all.order.contains(&name) {
+                        all.order.push(name.clone());
+                    }
+                    let All { kept: others, order, .. } = &mut *all;
+                    others.push(kept);
+                    let place =
+                        |kept: &Kept| order.iter().position(|name| *name == kept.seen.process.name);
+                    others.sort_by_key(place);
+                }
             }
             tokio::spawn(keep(shared.clone(), process.clone(), stopped));
         }
@@ -622,13 +634,12 @@ async fn once(
     };
     // It may be heard for longer than it lives, by what it has left.
     let listening = tokio::spawn(listen(heard, log));
-    let standing = if process.ready.is_none() { Standing::Running } else { Standing::Starting };
-    shared.stand(name, standing, Some(child.pid));
+    shared.stand(name, Standing::Starting, Some(child.pid));
     let pid = child.pid;
     let mut is_ready = std::pin::pin!(async {
-        match &process.ready {
-            Some(ready) => await_ready(shared, process, ready).await,
-            None => std::future::pending().await,
+        await_birth(pid).await;
+        if let Some(ready) = &process.ready {
+            await_ready(shared, process, ready).await;
         }
     });
     let mut known = false;
@@ -660,6 +671,23 @@ async fn listen(mut heard: pipe::Receiver, mut log: Log) {
     while let Ok(bytes @ 1..) = heard.read(&mut said).await {
         // On a full file system it goes on unheard.
         let _ = log.write(&said[..bytes]);
+    }
+}
+
+/// Returns when a child of ours has become its command. One for which there is
+/// no program ends before.
+async fn await_birth(pid: i32) {
+    let is_born = || {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        // Empty between the end and the moment when that is heard of.
+        !line.is_empty() && !line.starts_with(b"ovsns\0become\0")
+    };
+    // The kernel tells nobody of an exec. Before its own the child is a copy of
+    // this process.
+    let ours = fs::read("/proc/self/cmdline").unwrap_or_default();
+    let is_copy = || fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == ours);
+    while !is_born() || is_copy() {
+        sleep(Duration::from_millis(1)).await;
     }
 }
 
