@@ -6,8 +6,9 @@
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
@@ -36,7 +37,14 @@ fn kept(sealed: Sealed) -> CapabilitySet {
 ///
 /// Like `capsh --drop=CAP,... --no-new-privs -- -c COMMAND`, and `/proc/sys` of a
 /// container.
+///
+/// Once is enough: whoever becomes another user is sealed before that, while it
+/// may still give something up.
 pub(super) fn seal_here() -> Result<(), KernelError> {
+    let may = |one| capability_is_in_bounding_set(one).unwrap_or(true);
+    if !may(CapabilitySet::SYS_ADMIN) && !may(CapabilitySet::NET_ADMIN) {
+        return Ok(());
+    }
     match observe::sealed_here(&Netlink::new()?)? {
         None => Ok(()),
         Some(sealed) => seal(sealed),
@@ -47,9 +55,13 @@ fn seal(sealed: Sealed) -> Result<(), KernelError> {
     // Root may write the parameters of a network without any capability.
     let fail = |errno| KernelError::new("make `/proc/sys` read-only", errno);
     let (bind, none) = (MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>);
-    mount(Some("/proc/sys"), "/proc/sys", none, bind, none).map_err(fail)?;
-    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    mount(none, "/proc/sys", none, read_only, none).map_err(fail)?;
+    // A node with mounts of its own keeps it from one command to the next.
+    let is_done = statvfs("/proc/sys").map_err(fail)?.flags().contains(FsFlags::ST_RDONLY);
+    if !is_done {
+        mount(Some("/proc/sys"), "/proc/sys", none, bind, none).map_err(fail)?;
+        let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, "/proc/sys", none, read_only, none).map_err(fail)?;
+    }
     let fail = |error: rustix::io::Errno| {
         KernelError::new("give up capabilities", Errno::from_raw(error.raw_os_error()))
     };

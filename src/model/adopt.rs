@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::holds::Wrong;
 use super::names::{LabName, NodeName};
-use super::problem::{At, Found, quoted};
+use super::problem::{At, Found, Position, quoted};
 use super::spec::{AdoptSpec, NodeSpec};
 
 /// Where the namespace of an adopted node is found.
@@ -204,7 +204,7 @@ pub(super) fn adopted(spec: &NodeSpec, found: &mut Found) -> Option<Adopt> {
     let said: Vec<_> = [netns, pid, container].into_iter().flatten().collect();
     match said.as_slice() {
         [adopt] => {
-            refuse_what_would_stay(spec, found);
+            refuse_what_would_stay(spec, *at, found);
             Some((*adopt).clone())
         }
         [] if *flawed => None,
@@ -223,12 +223,17 @@ pub(super) fn adopted(spec: &NodeSpec, found: &mut Found) -> Option<Adopt> {
 
 /// What a node has that would not go with its links is refused: the namespace
 /// is to be left as it was found.
-fn refuse_what_would_stay(spec: &NodeSpec, found: &mut Found) {
+fn refuse_what_would_stay(spec: &NodeSpec, adopted: Position, found: &mut Found) {
     let forwarding = spec.forwarding.map(|forwarding| ("forwarding", forwarding.at));
     let sysctl = spec.sysctls.first().map(|(key, _)| ("sysctls", key.at));
     let sealed = spec.sealed.filter(|sealed| sealed.value.is_some());
     let sealed = sealed.map(|sealed| ("sealed", sealed.at));
-    for (key, at) in [forwarding, sysctl, sealed].into_iter().flatten() {
+    let isolation = (!spec.isolation.is_empty()).then_some(("isolation", adopted));
+    let limits = (!spec.limits.is_empty()).then_some(("limits", adopted));
+    let hostname = spec.hostname.as_ref().map(|hostname| ("hostname", hostname.at));
+    let run = spec.run.first().map(|process| ("run", process.at));
+    let all = [forwarding, sysctl, sealed, isolation, limits, hostname, run];
+    for (key, at) in all.into_iter().flatten() {
         found.add(at, format!("{} is not for a node that is adopted", quoted(key))).hint(
             "it is left as it was found, so nothing is set in it but what goes with its links",
         );

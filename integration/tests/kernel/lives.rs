@@ -116,14 +116,14 @@ pub(crate) fn commands_end_as_they_end(world: &World) -> Verdict {
 
     // An orphan is taken in, and waited for when it ends.
     ends("(setsid sleep 4712 &)");
-    assert_eq!(running(world, "sleep 4712"), 1);
+    until("it runs", || running(world, "sleep 4712") == 1);
     let orphan = world.processes().into_iter().find(|(_, line)| line.contains("sleep 4712"));
     let (orphan, _) = orphan.expect("it runs");
     end(orphan);
     until("nothing of it is left", || !std::path::Path::new(&format!("/proc/{orphan}")).exists());
     // And with the lab ends what does not end by itself.
     ends("(trap '' TERM HUP; setsid sleep 4713 &)");
-    assert_eq!(running(world, "sleep 4713"), 1);
+    until("it runs", || running(world, "sleep 4713") == 1);
     world.ovsns("down").ok();
     assert_eq!(running(world, "sleep 4713"), 0);
     Ok(())
@@ -373,5 +373,35 @@ links: [{ endpoints: [a, s] }, { endpoints: [b, s] }]
     assert_eq!((keepers(world), running(world, "sleep 4717")), (Vec::new(), 0));
     world.sh("rm /run/world/flag");
     world.inventory().must_equal(&before);
+    Ok(())
+}
+
+/// What a file has run in a sealed node is sealed as well, under whichever user;
+/// the node's mounts do not grow with each command.
+///
+/// n
+pub(crate) fn what_runs_in_a_sealed_node_is_sealed(world: &World) -> Verdict {
+    let tries = "sh -c 'grep CapBnd /proc/self/status; grep NoNewPrivs /proc/self/status; \
+                 ip link add v0 type veth; echo ended $?'";
+    world.file(
+        "lab.yaml",
+        &format!(
+            "name: l\nnodes:\n  n:\n    sealed: true\n    isolation: [mount, pid]\n    run:\n      \
+             - {{ name: root, command: \"{tries}\" }}\n      - {{ name: other, user: nobody, \
+             command: \"{tries}\" }}\n"
+        ),
+    );
+    world.ovsns("up lab.yaml").ok();
+    for name in ["root", "other"] {
+        until("it has ended", || world.ovsns(&format!("logs n {name}")).stdout.contains("ended"));
+        let said = world.ovsns(&format!("logs n {name}")).ok().stdout;
+        assert!(said.contains("NoNewPrivs:\t1") && said.contains("ended 2"), "{said}");
+        let bound = said.split_once("CapBnd:\t").expect("a line of it").1;
+        let bound = u64::from_str_radix(&bound[..16], 16).expect("a set of capabilities");
+        // CAP_NET_ADMIN and CAP_SYS_ADMIN, capabilities(7)
+        assert_eq!(bound & (1 << 12 | 1 << 21), 0, "{said}");
+    }
+    let mounts = || world.ovsns("exec n -- cat /proc/self/mounts").ok().stdout.lines().count();
+    assert_eq!(mounts(), mounts());
     Ok(())
 }

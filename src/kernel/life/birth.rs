@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::groups::Groups;
 use crate::kernel::error::KernelError;
-use crate::kernel::inside;
+use crate::kernel::{inside, seal};
 use crate::model::names::{LabName, NodeName};
 
 /// What a command is born with.
@@ -49,6 +49,7 @@ fn prepare(birth: &Birth) -> Result<(), KernelError> {
         setsid().map_err(fail("leave the session"))?;
     }
     Groups::find().join(&birth.lab, &birth.node)?;
+    seal::seal_here()?;
     if let Some(name) = &birth.user {
         let user = User::from_name(name).map_err(fail(&format!("look for user `{name}`")))?;
         let none = || KernelError::new(format!("find user `{name}`"), Errno::ENOENT);
