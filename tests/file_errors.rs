@@ -455,3 +455,20 @@ nodes:
 ";
     insta::assert_snapshot!(error(text));
 }
+
+#[test]
+fn cuts() {
+    let text = "\
+switches: { s1: {} }
+nodes: { h1: {}, 'h[2-4]': {}, web: { adopt: { netns: blue } } }
+links:
+  - { endpoints: ['h[1-4]', s1] }
+  - { endpoints: [web, s1] }
+cuts:
+  a: { nodes: [h1], from: ['h[2-3]'] }
+  b: { nodes: [h1, h2], from: [h2] }
+  c: { nodes: [s1, h9], from: [web] }
+  d: { nodes: [] }
+";
+    insta::assert_snapshot!(error(text));
+}

@@ -49,6 +49,8 @@ fn help() {
         &["link", "up"],
         &["link", "list"],
         &["capture"],
+        &["cut"],
+        &["heal"],
         &["flow"],
         &["flow", "add"],
         &["flow", "del"],

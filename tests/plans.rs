@@ -659,3 +659,25 @@ nodes:
         down.lines().join("\n"),
     ));
 }
+
+/// Each side drops what comes from the other; who is not named is not touched.
+#[tokio::test]
+async fn nodes_are_cut_from_each_other() {
+    let whole = "
+switches: { s1: {} }
+nodes:
+  h1: { interfaces: { eth0: { addresses: [10.0.0.1/24, 'fd00::1/64'] } } }
+  h2: { interfaces: { eth0: { addresses: [10.0.0.2/24] } } }
+  h3: { interfaces: { eth0: { addresses: [10.0.0.3/24] } } }
+  h4: { interfaces: { eth0: { addresses: [10.0.0.4/24] } } }
+links: [{ endpoints: ['h[1-4]', s1] }]
+";
+    let cut = lab(&format!("{whole}cuts: {{ a: {{ nodes: [h1, h2], from: [h3] }} }}"));
+    let whole = lab(whole);
+    let made_cut = up(&cut, &made(&whole).await, able()).expect("nothing in the way");
+    let again = up(&cut, &made(&cut).await, able()).expect("nothing in the way");
+    assert_eq!(again, Plan::nothing(&cut.name));
+    let healed = up(&whole, &made(&cut).await, able()).expect("nothing in the way");
+    let lines = [made_cut, healed].map(|plan| plan.lines().join("\n"));
+    insta::assert_snapshot!(lines.join("\n\n"));
+}

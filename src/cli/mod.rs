@@ -5,6 +5,7 @@
 
 mod attach;
 mod capture;
+mod cut;
 mod doctor;
 mod down;
 mod exec;
@@ -71,6 +72,8 @@ enum Command {
     Switch(switch::Command),
     #[command(subcommand)]
     Link(link::Command),
+    Cut(cut::CutArgs),
+    Heal(cut::HealArgs),
     #[command(subcommand)]
     Flow(flow::Command),
     Trace(trace::Args),
@@ -143,6 +146,8 @@ fn in_runtime(command: &Command) -> Result<Ending, CliError> {
             Command::Node(command) => node::run(command).await,
             Command::Switch(command) => switch::run(command).await,
             Command::Link(command) => link::run(command).await,
+            Command::Cut(args) => cut::cut(args).await,
+            Command::Heal(args) => cut::heal(args).await,
             Command::Flow(command) => flow::run(command).await,
             Command::Trace(args) => trace::run(args).await,
             Command::Ping(args) => ping::run(args).await,

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::running::{self, things};
 use super::show::{self, Meter};
 use super::view::{LabView, ListArgs};
-use super::{CliError, Ending, input};
+use super::{CliError, Ending, cut, input};
 use crate::model::adopt::Adopt;
 use crate::model::file;
 use crate::model::names::{LabName, NodeName, ProcessName};
@@ -158,6 +158,7 @@ async fn rm(args: &RmArgs) -> Result<(), CliError> {
         running::remove_links(file, |link| {
             running::endpoints(link).iter().any(|end| is_of(end, &node))
         });
+        cut::remove_node(file, node.as_str());
         match things(file, "nodes").remove(node.as_str()) {
             Some(_) => Ok(()),
             None => Err(CliError::usage(

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::view::{KindView, LabView};
-use super::{CliError, Ending, input, link, node, show, switch};
+use super::{CliError, Ending, cut, input, link, node, show, switch};
 use crate::model::topology::{Export, Sealed};
 use crate::plan::text::words;
 
@@ -57,6 +57,7 @@ fn text(view: &LabView) -> String {
         ("of their own", keepers(view)),
         ("processes", processes(view)),
         ("links", link::table(view)),
+        ("cuts", cut::table(view)),
         ("uplinks", uplinks(view)),
         ("ports", ports(view)),
         ("bonds", bonds(view)),

@@ -16,8 +16,7 @@ use crate::model::impair::Impairments;
 use crate::model::life::{Limits, SeenKeeper, SeenProcess, Standing};
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
-use crate::model::topology::Lab;
-use crate::model::topology::Sealed;
+use crate::model::topology::{Cut, Lab, Sealed};
 use crate::model::world::{KernelRoute, SeenDevice, SeenLease, SeenNode, World};
 use crate::plan::attach::{Attached, Away};
 use crate::switch::Traffic;
@@ -69,6 +68,8 @@ pub(super) struct LabView {
     pub(super) nodes: Vec<NodeView>,
     pub(super) links: Vec<LinkView>,
     pub(super) uplinks: Vec<UplinkView>,
+    /// Sets of nodes that do not hear each other, because that is wanted.
+    pub(super) cuts: BTreeMap<IfName, Cut>,
 }
 
 #[derive(Debug, Serialize)]
@@ -242,6 +243,7 @@ impl LabView {
             nodes,
             links,
             uplinks,
+            cuts: status.lab.map(|lab| lab.cuts).unwrap_or_default(),
         })
     }
 }

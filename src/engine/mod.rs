@@ -22,6 +22,7 @@ use crate::model::hosts::Names;
 use crate::model::names::{IfName, LabName, NodeName, ProcessName};
 use crate::model::topology::{Backend, Datapath, Lab};
 use crate::model::world::{Fabric, Questions, SeenUplink, SwitchSpec, World};
+use crate::plan::wanted::WantedNode;
 use crate::plan::{self, Abilities, Plan, Refusal, Stage, Wanted};
 use crate::switch::{self, Switch, SwitchError};
 use apply::{Cause, Failure};
@@ -744,6 +745,8 @@ fn questions(lab: &Lab, wanted: &Wanted) -> Questions {
     let controllers = wanted.nodes.values().any(|node| !node.life.limits.is_empty());
     let processes = wanted.nodes.values().flat_map(|node| &node.life.run);
     let users = processes.filter_map(|process| process.user.clone()).collect();
+    let is_deaf = |(name, node): (&NodeName, &WantedNode)| node.deaf.as_ref().map(|_| name.clone());
+    let deaf = wanted.nodes.iter().filter_map(is_deaf).collect();
     Questions {
         adopt,
         abilities,
@@ -751,6 +754,7 @@ fn questions(lab: &Lab, wanted: &Wanted) -> Questions {
         checksums,
         controllers,
         users,
+        deaf,
         ..Questions::about(&lab.name)
     }
 }

@@ -10,6 +10,7 @@ use netlink_packet_route::link::{
 };
 use nix::errno::Errno;
 
+use super::deaf;
 use super::error::KernelError;
 use super::ethtool::Ethtool;
 use super::host::PROTOCOL;
@@ -109,6 +110,7 @@ pub async fn examine() -> Result<Vec<Finding>, KernelError> {
         "the other `impairments`",
         tc::can_impair(&worker, Ability::Netem).await?,
     ));
+    findings.push(by_modules("cuts", "`ovsns cut`", deaf::can(&worker).await?));
     findings.push(kernel_datapath()?);
     findings.push(userspace_datapath());
     findings.push(marked_addresses(&netlink).await?);

@@ -17,8 +17,8 @@ use crate::model::mark::{Mac, Mark, netns};
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::Dynamic;
 use crate::model::world::{
-    Egress, Fabric, HostView, Questions, SeenAdoption, SeenDevice, SeenDynamic, SeenLease,
-    SeenMacvlan, SeenNode, Target,
+    Egress, Fabric, HostView, Questions, SeenAdoption, SeenDeaf, SeenDevice, SeenDynamic,
+    SeenLease, SeenMacvlan, SeenNode, Target,
 };
 use crate::plan::{Place, Step, Veth, VethEnd};
 
@@ -238,6 +238,10 @@ impl Memory {
                 }
                 let impaired = Egress::Impaired { impairments: *after, altered: false };
                 seen.egress = if after.is_none() { Egress::Plain } else { impaired };
+            }
+            Step::Cut { node, after, .. } => {
+                let seen = after.clone().map(|deaf| SeenDeaf { deaf, altered: false });
+                self.node(node)?.deaf = seen;
             }
             Step::AddAltname { at, device, altname } => {
                 if !self.device(at, device)?.altnames.insert(altname.clone()) {

@@ -22,6 +22,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
 use super::Host;
+use super::deaf;
 use super::error::{KernelError, StepError};
 use super::ethtool::Ethtool;
 use super::leases;
@@ -152,6 +153,11 @@ impl LinuxHost {
             }
             Step::Impair { at, device, after, .. } => {
                 tc::egress::impair(&self.netlink_at(lab, at).await?, device, after)
+            }
+            Step::Cut { node, after, .. } => {
+                let place = Where::In(netns::open(&netns_name(lab, node))?);
+                let after = after.clone();
+                self.worker.inside(place, move || deaf::set(after.as_ref())).await?
             }
             Step::AddAltname { at, device, altname } => {
                 self.netlink_at(lab, at).await?.add_altname(device, altname)

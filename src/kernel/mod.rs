@@ -6,6 +6,7 @@
 
 mod adopt;
 mod containers;
+mod deaf;
 pub mod doctor;
 pub mod error;
 pub mod ethtool;

@@ -198,6 +198,18 @@ impl Netlink {
         self.create(RouteNetlinkMessage::NewLinkProp(message), asked)
     }
 
+    /// Takes that name away again.
+    ///
+    /// Like `ip link property del dev DEVICE altname ALTNAME`.
+    pub fn delete_altname(&self, device: &IfName, altname: &str) -> Result<(), KernelError> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(device.to_string()));
+        let altnames = vec![Prop::AltIfName(altname.to_owned())];
+        message.attributes.push(LinkAttribute::PropList(altnames));
+        let asked = || format!("call device `{device}` no more `{altname}`");
+        self.change(RouteNetlinkMessage::DelLinkProp(message), asked)
+    }
+
     /// Deletes a link, and a veth's other end with it.
     ///
     /// Like `ip link delete DEVICE`.

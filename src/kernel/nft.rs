@@ -27,61 +27,61 @@ use crate::plan::attach::Ear;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
 const SUBSYSTEM: u16 = 10;
-const NFT_MSG_NEWTABLE: u16 = 0;
+pub(super) const NFT_MSG_NEWTABLE: u16 = 0;
 const NFT_MSG_GETTABLE: u16 = 1;
-const NFT_MSG_DELTABLE: u16 = 2;
-const NFT_MSG_NEWCHAIN: u16 = 3;
-const NFT_MSG_NEWRULE: u16 = 6;
+pub(super) const NFT_MSG_DELTABLE: u16 = 2;
+pub(super) const NFT_MSG_NEWCHAIN: u16 = 3;
+pub(super) const NFT_MSG_NEWRULE: u16 = 6;
 const NFT_MSG_DELRULE: u16 = 8;
-const NFT_MSG_NEWSET: u16 = 9;
+pub(super) const NFT_MSG_NEWSET: u16 = 9;
 const NFT_MSG_DELSET: u16 = 11;
 const NFPROTO_INET: u8 = 1;
-const NFPROTO_NETDEV: u8 = 5;
-const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_TABLE_USERDATA: u16 = 6;
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
+pub(super) const NFPROTO_NETDEV: u8 = 5;
+pub(super) const NFTA_TABLE_NAME: u16 = 1;
+pub(super) const NFTA_TABLE_USERDATA: u16 = 6;
+pub(super) const NFTA_CHAIN_TABLE: u16 = 1;
+pub(super) const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
 const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_HOOK_PRIORITY: u16 = 2;
 const NFTA_HOOK_DEV: u16 = 3;
-const NFTA_RULE_TABLE: u16 = 1;
-const NFTA_RULE_CHAIN: u16 = 2;
+pub(super) const NFTA_RULE_TABLE: u16 = 1;
+pub(super) const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
-const NFTA_SET_TABLE: u16 = 1;
-const NFTA_SET_NAME: u16 = 2;
-const NFTA_SET_FLAGS: u16 = 3;
-const NFTA_SET_KEY_TYPE: u16 = 4;
-const NFTA_SET_KEY_LEN: u16 = 5;
+pub(super) const NFTA_SET_TABLE: u16 = 1;
+pub(super) const NFTA_SET_NAME: u16 = 2;
+pub(super) const NFTA_SET_FLAGS: u16 = 3;
+pub(super) const NFTA_SET_KEY_TYPE: u16 = 4;
+pub(super) const NFTA_SET_KEY_LEN: u16 = 5;
 const NFTA_SET_DESC: u16 = 9;
-const NFTA_SET_ID: u16 = 10;
+pub(super) const NFTA_SET_ID: u16 = 10;
 const NFTA_SET_TIMEOUT: u16 = 11;
 const NFTA_SET_DESC_SIZE: u16 = 1;
 const NFT_SET_TIMEOUT: u32 = 0x10;
 const NFT_SET_EVAL: u32 = 0x20;
-const NFTA_LIST_ELEM: u16 = 1;
+pub(super) const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_IMMEDIATE_DREG: u16 = 1;
 const NFTA_IMMEDIATE_DATA: u16 = 2;
 const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CODE: u16 = 1;
-const NFTA_PAYLOAD_DREG: u16 = 1;
-const NFTA_PAYLOAD_BASE: u16 = 2;
-const NFTA_PAYLOAD_OFFSET: u16 = 3;
-const NFTA_PAYLOAD_LEN: u16 = 4;
-const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
+pub(super) const NFTA_PAYLOAD_DREG: u16 = 1;
+pub(super) const NFTA_PAYLOAD_BASE: u16 = 2;
+pub(super) const NFTA_PAYLOAD_OFFSET: u16 = 3;
+pub(super) const NFTA_PAYLOAD_LEN: u16 = 4;
+pub(super) const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 const NFTA_DYNSET_SET_NAME: u16 = 1;
 const NFTA_DYNSET_OP: u16 = 3;
 const NFTA_DYNSET_SREG_KEY: u16 = 4;
 const NFT_DYNSET_OP_ADD: u32 = 0;
-const NFTA_LOOKUP_SET: u16 = 1;
-const NFTA_LOOKUP_SREG: u16 = 2;
-const NF_DROP: u32 = 0;
+pub(super) const NFTA_LOOKUP_SET: u16 = 1;
+pub(super) const NFTA_LOOKUP_SREG: u16 = 2;
+pub(super) const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
 const NFT_REG_VERDICT: u32 = 0;
-const NFT_REG_1: u32 = 1;
+pub(super) const NFT_REG_1: u32 = 1;
 const NF_NETDEV_INGRESS: u32 = 0;
 const NF_INET_LOCAL_OUT: u32 = 3;
 const NFTA_META_DREG: u16 = 1;
@@ -253,13 +253,13 @@ fn marked(table: &str) -> [DefaultNla; 2] {
     [text(NFTA_TABLE_NAME, table), attribute(NFTA_TABLE_USERDATA, &comment)]
 }
 
-enum Owner {
+pub(super) enum Owner {
     Nobody,
     Us,
     Others,
 }
 
-fn owner(netlink: &Netlink, family: u8, table: &str) -> Result<Owner, KernelError> {
+pub(super) fn owner(netlink: &Netlink, family: u8, table: &str) -> Result<Owner, KernelError> {
     let (get, _) = message_of(family, NFT_MSG_GETTABLE, &[text(NFTA_TABLE_NAME, table)]);
     let asked = || "look at the packet filter".to_owned();
     match netlink.raw(get, 0, asked) {
@@ -278,7 +278,7 @@ fn owner(netlink: &Netlink, family: u8, table: &str) -> Result<Owner, KernelErro
 }
 
 /// Sends all of `messages` as one transaction: all of it, or nothing.
-fn commit(
+pub(super) fn commit(
     netlink: &Netlink,
     messages: Vec<(Raw, u16)>,
     asked: impl Fn(usize) -> String,
@@ -294,7 +294,7 @@ fn commit(
     refused.into_values().next().map_or(Ok(()), Err)
 }
 
-fn message(kind: u16, attributes: &[DefaultNla]) -> (Raw, u16) {
+pub(super) fn message(kind: u16, attributes: &[DefaultNla]) -> (Raw, u16) {
     message_of(NFPROTO_NETDEV, kind, attributes)
 }
 
@@ -303,12 +303,22 @@ fn message_of(family: u8, kind: u16, attributes: &[DefaultNla]) -> (Raw, u16) {
     (raw, NLM_F_ACK | NLM_F_CREATE)
 }
 
+/// A table with our mark.
+pub(super) fn new_table(table: &str) -> (Raw, u16) {
+    // A comment, as nft(8) writes it: its kind, its length, its letters.
+    let letters = [MARK.as_bytes(), &[0]].concat();
+    let length = u8::try_from(letters.len()).expect("it is short");
+    let comment = [&[0, length], letters.as_slice()].concat();
+    let named = text(NFTA_TABLE_NAME, table);
+    message(NFT_MSG_NEWTABLE, &[named, attribute(NFTA_TABLE_USERDATA, &comment)])
+}
+
 /// The packet filter's numbers are in the network's order.
-fn big(kind: u16, value: u32) -> DefaultNla {
+pub(super) fn big(kind: u16, value: u32) -> DefaultNla {
     attribute(kind, &value.to_be_bytes())
 }
 
-fn new_chain(table: &str, device: &IfName) -> (Raw, u16) {
+pub(super) fn new_chain(table: &str, device: &IfName) -> (Raw, u16) {
     let hook = nest(
         NFTA_CHAIN_HOOK,
         &[
@@ -359,7 +369,7 @@ fn new_set(table: &str, heard: Heard, bytes: u8) -> (Raw, u16) {
     )
 }
 
-fn new_rule(table: &str, device: &IfName, expressions: &[DefaultNla]) -> (Raw, u16) {
+pub(super) fn new_rule(table: &str, device: &IfName, expressions: &[DefaultNla]) -> (Raw, u16) {
     let (table, chain) = (text(NFTA_RULE_TABLE, table), text(NFTA_RULE_CHAIN, device.as_str()));
     // Behind those that are there.
     let (raw, flags) =
@@ -367,11 +377,11 @@ fn new_rule(table: &str, device: &IfName, expressions: &[DefaultNla]) -> (Raw, u
     (raw, flags | NLM_F_APPEND)
 }
 
-fn expression(name: &str, data: &[DefaultNla]) -> DefaultNla {
+pub(super) fn expression(name: &str, data: &[DefaultNla]) -> DefaultNla {
     nest(NFTA_LIST_ELEM, &[text(NFTA_EXPR_NAME, name), nest(NFTA_EXPR_DATA, data)])
 }
 
-fn immediate(verdict: u32) -> DefaultNla {
+pub(super) fn immediate(verdict: u32) -> DefaultNla {
     let verdict = nest(NFTA_DATA_VERDICT, &[big(NFTA_VERDICT_CODE, verdict)]);
     let data = nest(NFTA_IMMEDIATE_DATA, &[verdict]);
     expression("immediate", &[big(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT), data])

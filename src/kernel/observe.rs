@@ -22,6 +22,7 @@ use nix::errno::Errno;
 use nix::unistd::User;
 
 use super::adopt;
+use super::deaf;
 use super::error::KernelError;
 use super::ethtool::Ethtool;
 use super::host::{LinuxHost, PROTOCOL};
@@ -35,8 +36,8 @@ use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::nic::AwayMark;
 use crate::model::topology::{Dynamic, Macvlan, Sealed};
 use crate::model::world::{
-    Egress, HostView, KernelRoute, Questions, SeenAdoption, SeenDevice, SeenDynamic, SeenMacvlan,
-    SeenNode,
+    Ability, Egress, HostView, KernelRoute, Questions, SeenAdoption, SeenDevice, SeenDynamic,
+    SeenMacvlan, SeenNode,
 };
 
 /// How long nodes may take to use the addresses that they were given.
@@ -342,7 +343,11 @@ pub(super) async fn lab(
     view.unknown_users = questions.users.iter().filter(unknown).cloned().collect();
     view.unknown_sysctls = unknown_sysctls(questions);
     for ability in &questions.abilities {
-        if let Err(missing) = tc::can_impair(host.worker(), *ability).await? {
+        let tried = match ability {
+            Ability::Cut => deaf::can(host.worker()).await?,
+            Ability::Rate | Ability::Netem => tc::can_impair(host.worker(), *ability).await?,
+        };
+        if let Err(missing) = tried {
             view.cannot.insert(*ability, missing);
         }
     }
@@ -465,6 +470,7 @@ fn look_at(
     ethtool: Option<&Ethtool>,
 ) -> Result<SeenNode, KernelError> {
     let (lab, others) = (&questions.lab, seen.adopted.is_some());
+    let deafened = links.iter().any(|it| it.name == "lo" && it.seen.altnames.contains(deaf::NAME));
     let mut names: BTreeMap<u32, IfName> = BTreeMap::new();
     let mut all: BTreeMap<u32, IfName> = BTreeMap::new();
     for link in links {
@@ -492,6 +498,9 @@ fn look_at(
     }
     if !questions.inside {
         return Ok(seen);
+    }
+    if deafened || questions.deaf.contains(node) {
+        seen.deaf = deaf::look(deafened)?;
     }
     addresses(netlink, &names, &mut seen)?;
     // A route to the same place is in the way of ours, whatever it leaves by.

@@ -29,7 +29,7 @@ use super::spec::{
     RouteSpec, ShapingSpec, SwitchSpec, TunnelSpec, UplinkSpec,
 };
 use super::topology::{
-    Bond, BondMode, Dynamic, End, FailMode, Interface, Lab, Lacp, Link, Macvlan, Mirror, Node,
+    Bond, BondMode, Cut, Dynamic, End, FailMode, Interface, Lab, Lacp, Link, Macvlan, Mirror, Node,
     Policing, PortSettings, Queue, RSTP_FORWARD_DELAY_S_DEFAULT, Route, Shaping, Share, Switch,
     SwitchSettings, Tunnel, TunnelKind, Uplink, Vlan, max_age_s,
 };
@@ -805,7 +805,58 @@ impl<'s> Draft<'s, '_> {
         let prefixes = self.spec.prefixes.as_deref().map(values);
         let uplinks = self.uplinks();
         let routing = self.spec.routing;
-        Lab { name, switches, nodes, links, uplinks, prefixes, routing }
+        let cuts = self.cuts();
+        Lab { cuts, name, switches, nodes, links, uplinks, prefixes, routing }
+    }
+
+    fn cuts(&mut self) -> BTreeMap<IfName, Cut> {
+        let mut cuts = BTreeMap::new();
+        let mut sets = Vec::new();
+        for (name, spec) in &self.spec.cuts {
+            let mut cut = [BTreeSet::new(), BTreeSet::new()];
+            for (set, said) in cut.iter_mut().zip([&spec.nodes, &spec.from]) {
+                for pattern in said {
+                    for node in pattern.value.names() {
+                        sets.push((pattern.at, node.clone()));
+                        set.extend(NodeName::new(&node).ok());
+                    }
+                }
+            }
+            let [nodes, from] = cut;
+            if let Some(both) = nodes.intersection(&from).next() {
+                let what = format!("`{both}` is on both sides of cut `{}`", name.value);
+                self.found.add(name.at, what).hint("no node is cut from itself");
+            }
+            if cuts.insert(name.value.clone(), Cut { nodes, from }).is_some() {
+                self.found.add(name.at, format!("cut `{}` is said twice", name.value));
+            }
+        }
+        for (at, node) in sets {
+            let draft = self.nodes.iter().find(|draft| draft.name.as_str() == node);
+            if let Some(draft) = draft {
+                if draft.spec.adopt.is_some() {
+                    self.found
+                        .add(at, format!("`{node}` is somebody else's namespace, and is not cut"))
+                        .hint("nothing is set in there but its links: take them `down`");
+                }
+                continue;
+            }
+            if self.names_unsure {
+                continue;
+            }
+            if self.switches.iter().any(|draft| draft.name.as_str() == node) {
+                self.found
+                    .add(
+                        at,
+                        format!("`{node}` is a switch, and only nodes are cut from each other"),
+                    )
+                    .hint("take its links down: `down: true`, `ovsns link down A B`");
+                continue;
+            }
+            let wrong = self.unknown(&node);
+            self.found.add(at, wrong.message).hint = wrong.hint;
+        }
+        cuts
     }
 
     fn build_links(&mut self) -> Vec<Link> {

@@ -19,9 +19,9 @@ use super::names::LabName;
 use super::problem::{Found, Position, Problems, quoted};
 use super::shapes;
 use super::spec::{
-    AdoptSpec, BondSpec, DirectionSpec, ImpairmentsSpec, InterfaceSpec, IpfixSpec, LabSpec,
-    LinkSpec, MirrorSpec, NetflowSpec, NodeSpec, PolicingSpec, QinqSpec, QueueSpec, RouteSpec,
-    SealedSpec, SflowSpec, ShapingSpec, SwitchSpec, TunnelSpec, UplinkSpec,
+    AdoptSpec, BondSpec, CutSpec, DirectionSpec, ImpairmentsSpec, InterfaceSpec, IpfixSpec,
+    LabSpec, LinkSpec, MirrorSpec, NetflowSpec, NodeSpec, PolicingSpec, QinqSpec, QueueSpec,
+    RouteSpec, SealedSpec, SflowSpec, ShapingSpec, SwitchSpec, TunnelSpec, UplinkSpec,
 };
 use super::topology::{
     Bond, End, Export, Interface, Ipfix, Lab, Link, Macvlan, Mirror, NetFlow, Node, OpenFlow,
@@ -121,6 +121,7 @@ pub fn json_schema() -> Json {
         (QueueSpec::NAME): definition::<QueueSpec>(),
         (BondSpec::NAME): definition::<BondSpec>(),
         (UplinkSpec::NAME): definition::<UplinkSpec>(),
+        (CutSpec::NAME): definition::<CutSpec>(),
         (ImpairmentsSpec::NAME): definition::<ImpairmentsSpec>(),
         (DirectionSpec::NAME): definition::<DirectionSpec>(),
         (LimitsSpec::NAME): definition::<LimitsSpec>(),
@@ -146,6 +147,7 @@ pub fn to_file(lab: &Lab) -> Json {
     let uplinks: Map<_, _> =
         lab.uplinks.iter().map(|(nic, uplink)| (nic.to_string(), of_uplink(uplink))).collect();
     put(&mut file, "uplinks", some(&uplinks, uplinks.is_empty()));
+    put(&mut file, "cuts", some(&lab.cuts, lab.cuts.is_empty()));
     file
 }
 
@@ -603,6 +605,7 @@ links:
       from:
         n1: { loss: 0.0001%, delay: 20ms, duplicate: 1%, reorder: 25%, corrupt: 100% }
         s2: { rate: none }
+cuts: { split: { nodes: [n1], from: [n2] } }
 uplinks: { eth1: { switch: s1, force: true }, enp3s0: { switch: s2 } }
 ";
         let lab = lab(yaml);

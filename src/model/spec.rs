@@ -44,6 +44,7 @@ pub(super) struct LabSpec {
     pub(super) links: Vec<At<LinkSpec>>,
     pub(super) uplinks: Vec<(At<IfName>, UplinkSpec)>,
     pub(super) routing: Option<Routing>,
+    pub(super) cuts: Vec<(At<IfName>, CutSpec)>,
     /// Some switches or nodes could not be read, so that an end of a link
     /// that nobody knows may be one of them.
     pub(super) names_unsure: bool,
@@ -80,6 +81,10 @@ impl Object for LabSpec {
              from the lab, by the shortest ways through nodes with `forwarding: true`, and \
              `routes` says only what is to be otherwise.",
             |lab, routing| lab.routing = Some(routing.value)),
+        key!("cuts": Map<IfName, Of<CutSpec>>,
+            "Sets of nodes that do not hear each other, by name, as `ovsns cut` and `ovsns heal` \
+             make and take them away.",
+            |lab, cuts| lab.cuts.extend(cuts.value)),
     ];
     fn flawed(&mut self, key: &'static str, lost: bool) {
         match key {
@@ -88,6 +93,30 @@ impl Object for LabSpec {
             "links" => self.links_unsure = true,
             _ => {}
         }
+    }
+}
+
+/// Two sets of nodes that do not hear each other.
+#[derive(Default)]
+pub(super) struct CutSpec {
+    pub(super) nodes: Vec<At<Pattern>>,
+    pub(super) from: Vec<At<Pattern>>,
+    pub(super) flawed: bool,
+}
+
+impl Object for CutSpec {
+    const NAME: &'static str = "cut";
+    const HELP: &'static str = "Two sets of nodes: no frame of one reaches the other.";
+    const KEYS: &'static [Key<Self>] = &[
+        key!(needed "nodes": Filled<End>,
+            "The nodes of the one set; `h[1-3]` stands for three of them.",
+            |cut, nodes| cut.nodes = nodes.value),
+        key!(needed "from": Filled<End>,
+            "The nodes of the other.",
+            |cut, nodes| cut.from = nodes.value),
+    ];
+    fn flawed(&mut self, _key: &'static str, _lost: bool) {
+        self.flawed = true;
     }
 }
 

@@ -32,6 +32,9 @@ pub struct Lab {
     pub nodes: BTreeMap<NodeName, Node>,
     /// Its links, in the order of the file.
     pub links: Vec<Link>,
+    /// Sets of nodes that do not hear each other, by name.
+    #[serde(default)]
+    pub cuts: BTreeMap<IfName, Cut>,
     /// NICs of the machine that are ports of its switches.
     #[serde(default)]
     pub uplinks: BTreeMap<IfName, Uplink>,
@@ -49,6 +52,15 @@ pub struct Lab {
 pub enum Routing {
     /// By routes that are worked out from the lab.
     Static,
+}
+
+/// Two sets of nodes: no frame of one reaches the other. None is in both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// The one; not empty.
+    pub nodes: BTreeSet<NodeName>,
+    /// The other; not empty.
+    pub from: BTreeSet<NodeName>,
 }
 
 /// A NIC of the machine, shared into the lab. The host keeps its addresses, on

@@ -199,6 +199,28 @@ pub struct SeenNode {
     pub macvlans: BTreeMap<IfName, SeenMacvlan>,
     /// Which are NICs of the machine, and what each is called at home.
     pub moved: BTreeMap<IfName, IfName>,
+    /// What it does not hear, by us.
+    pub deaf: Option<SeenDeaf>,
+}
+
+/// Frames that a node does not hear, whatever brings them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deaf {
+    /// Its devices.
+    pub devices: BTreeSet<IfName>,
+    /// Who sends them, next door.
+    pub macs: BTreeSet<Mac>,
+    /// Who sends them, through routers too.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// The same as it was seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeenDeaf {
+    /// What is there.
+    pub deaf: Deaf,
+    /// Whether a part of it is gone.
+    pub altered: bool,
 }
 
 /// A child of a NIC that is there.
@@ -334,6 +356,9 @@ pub struct Questions {
     pub controllers: bool,
     /// Users to look for.
     pub users: BTreeSet<String>,
+    /// Nodes that are not to hear all; in others it is looked for where they have
+    /// the name that says so.
+    pub deaf: BTreeSet<NodeName>,
 }
 
 /// Something that links need and not every kernel has.
@@ -343,6 +368,8 @@ pub enum Ability {
     Rate,
     /// To delay, lose, double, reorder or corrupt it.
     Netem,
+    /// To drop what comes in by a device before anybody hears it.
+    Cut,
 }
 
 impl Questions {
@@ -358,6 +385,7 @@ impl Questions {
             abilities: BTreeSet::new(),
             controllers: false,
             users: BTreeSet::new(),
+            deaf: BTreeSet::new(),
         }
     }
 

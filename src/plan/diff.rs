@@ -656,6 +656,7 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
             links.lowered(world).filter(|(n, _)| *n == node).map(|(_, device)| device).collect();
         addresses(node, want, seen, links, &lowered, &mut steps);
         routes(node, want, seen, links, &lowered, &mut steps);
+        cut(node, want, seen, &mut steps);
     }
     steps
 }
@@ -817,6 +818,16 @@ fn routes(
     let (direct, by_router): (Vec<_>, Vec<_>) = new.partition(|route| route.via.is_none());
     let new = direct.into_iter().chain(by_router);
     steps.extend(new.map(|r| Step::AddRoute { node: node.clone(), route: r.clone() }));
+}
+
+/// When its devices are there. One that is made again is not in what was seen.
+fn cut(node: &NodeName, want: &WantedNode, seen: Option<&SeenNode>, steps: &mut Vec<Step>) {
+    let seen = seen.and_then(|seen| seen.deaf.as_ref());
+    let altered = seen.is_some_and(|seen| seen.altered);
+    let before = seen.map(|seen| seen.deaf.clone());
+    if before != want.deaf || altered {
+        steps.push(Step::Cut { node: node.clone(), before, after: want.deaf.clone() });
+    }
 }
 
 /// Switches and ports, each backend's in one go.

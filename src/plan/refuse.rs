@@ -444,7 +444,8 @@ fn routes_of_others(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
 /// The abilities that the links of a lab need of the kernel.
 pub fn abilities_of_links(wanted: &Wanted) -> BTreeSet<Ability> {
     let impaired = wanted.links.values().flat_map(|veth| &veth.impairments);
-    impaired.filter_map(ability).collect()
+    let cut = wanted.nodes.values().any(|node| node.deaf.is_some());
+    impaired.filter_map(ability).chain(cut.then_some(Ability::Cut)).collect()
 }
 
 fn ability(impairments: &Impairments) -> Option<Ability> {
@@ -458,6 +459,15 @@ fn ability(impairments: &Impairments) -> Option<Ability> {
 /// Impairments that the kernel cannot do, and those where somebody else has a
 /// queueing discipline.
 fn impairments(lab: &LabName, wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
+    let is_cut = wanted.nodes.iter().filter(|(_, node)| node.deaf.is_some());
+    if let (Some(missing), Some((node, _))) =
+        (world.host.cannot.get(&Ability::Cut), is_cut.into_iter().next())
+    {
+        found.push(Refusal {
+            what: format!("node `{node}` cannot be cut from others: {missing}"),
+            hint: "load that module, or use a kernel that has it; or take links down".into(),
+        });
+    }
     for veth in wanted.links.values() {
         let mut said = BTreeSet::new();
         for (end, impairments) in veth.ends.iter().zip(&veth.impairments) {
@@ -470,7 +480,7 @@ fn impairments(lab: &LabName, wanted: &Wanted, world: &World, found: &mut Vec<Re
                 let what =
                     format!("link `{}` cannot have {}: {missing}", veth.link, keys.join(", "));
                 let hint = match ability {
-                    Ability::Rate => "load that module, or use a kernel that has it",
+                    Ability::Rate | Ability::Cut => "load that module, or use a kernel that has it",
                     Ability::Netem => {
                         "load that module (`modprobe sch_netem`), or use a kernel that has it; \
                          `rate` alone needs another one"

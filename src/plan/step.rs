@@ -10,7 +10,9 @@ use crate::model::life::{Life, Limits, Process, Room};
 use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::topology::{Backend, Dynamic, Sealed};
-use crate::model::world::{FlowSpec, KernelRoute, Leftover, MirrorSpec, PortSpec, SwitchSpec};
+use crate::model::world::{
+    Deaf, FlowSpec, KernelRoute, Leftover, MirrorSpec, PortSpec, SwitchSpec,
+};
 
 /// All that one command does to one lab, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +132,15 @@ pub enum Step {
         before: Impairments,
         /// What is to happen.
         after: Impairments,
+    },
+    /// Has a node hear no frames of some others, and no more than these.
+    Cut {
+        /// The node.
+        node: NodeName,
+        /// What it did not hear.
+        before: Option<Deaf>,
+        /// What it is not to hear.
+        after: Option<Deaf>,
     },
     /// Gives a link its full name too.
     AddAltname {

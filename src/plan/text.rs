@@ -11,7 +11,9 @@ use crate::model::life::{Limits, Ready, Room};
 use crate::model::mark::netns;
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{Backend, Dynamic, OpenFlow, PortSettings, Sealed, Vlan};
-use crate::model::world::{KernelRoute, Leftover, MirrorSpec, PortKind, PortSpec, SwitchSpec};
+use crate::model::world::{
+    Deaf, KernelRoute, Leftover, MirrorSpec, PortKind, PortSpec, SwitchSpec,
+};
 
 impl Plan {
     /// One line a step, in their order.
@@ -83,6 +85,18 @@ impl Step {
                 match after.is_none() {
                     true => format!("~ what leaves by {at} is impaired no more{was}"),
                     false => format!("~ what leaves by {at} is impaired: {after}{was}"),
+                }
+            }
+            Self::Cut { node, before: _, after: None } => format!("~ {node} hears all again"),
+            Self::Cut { node, before, after: Some(deaf) } => {
+                let but = |deaf: &Deaf| {
+                    let macs = deaf.macs.iter().map(ToString::to_string);
+                    let addresses = deaf.addresses.iter().map(ToString::to_string);
+                    macs.chain(addresses).collect::<Vec<_>>().join(" ")
+                };
+                match before.as_ref() == Some(deaf) {
+                    true => format!("~ {node} is cut again as it was"),
+                    false => format!("~ {node} hears nothing from {}", but(deaf)),
                 }
             }
             Self::AddAltname { at, device, altname } => {

@@ -53,6 +53,11 @@ impl Step {
                 before: *after,
                 after: *before,
             }]),
+            Self::Cut { node, before, after } => Some(vec![Self::Cut {
+                node: node.clone(),
+                before: after.clone(),
+                after: before.clone(),
+            }]),
             Self::AddAddress { node, device, address } => Some(vec![Self::DeleteAddress {
                 node: node.clone(),
                 device: device.clone(),
@@ -195,6 +200,7 @@ fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
         | Step::AddAltname { at: Place::Node(node), .. }
         | Step::AddAddress { node, .. }
         | Step::SealNode { node, .. }
+        | Step::Cut { node, .. }
         | Step::AddRoute { node, .. }
         | Step::SetSysctl { node, .. }
         | Step::SetChecksums { node, .. } => added.contains(node),

@@ -20,7 +20,7 @@ use crate::model::topology::{
     PortSettings, RSTP_FORWARD_DELAY_S_DEFAULT, Route, Sealed, Tunnel, Vlan,
 };
 use crate::model::world::{
-    FlowSpec, KernelRoute, MirrorSpec, PortKind, PortSpec, SwitchSpec, World,
+    Deaf, FlowSpec, KernelRoute, MirrorSpec, PortKind, PortSpec, SwitchSpec, World,
 };
 
 /// More links at one switch than this are too many for all to ask at once.
@@ -75,6 +75,8 @@ pub struct WantedNode {
     /// Devices that have to calculate checksums themselves, because the switch
     /// would pass them on as they are.
     pub own_checksums: BTreeSet<IfName>,
+    /// What it is not to hear.
+    pub deaf: Option<Deaf>,
 }
 
 impl Wanted {
@@ -92,6 +94,7 @@ impl Wanted {
         let mut nodes = nodes.collect();
         held_down_ends(lab, &mut nodes);
         let (mut links, mut ports) = (BTreeMap::new(), Vec::new());
+        cut(lab, &mut nodes);
         let far = Far::new(lab);
         for link in &lab.links {
             let patch = patched(link, &switches, &far);
@@ -420,6 +423,44 @@ fn held_down_ends(lab: &Lab, nodes: &mut BTreeMap<NodeName, WantedNode>) {
     }
 }
 
+/// Has the nodes of each cut not hear those on its other side.
+///
+/// Each drops what comes in from the others, next door by their Ethernet
+/// addresses (all families, ARP too), and behind routers by their own. So it is
+/// the same on every kind of switch and on none, where nodes share a link, and it
+/// takes nothing from anybody else; a frame that was sent shows at the sender.
+fn cut(lab: &Lab, nodes: &mut BTreeMap<NodeName, WantedNode>) {
+    for cut in lab.cuts.values() {
+        for (here, there) in [(&cut.nodes, &cut.from), (&cut.from, &cut.nodes)] {
+            let (mut macs, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+            for name in there {
+                for (interface, said) in &lab.nodes[name].interfaces {
+                    let mark = |link: &Link, side: usize| {
+                        let across = match &link.ends[1 - side] {
+                            End::Node(node, at) => Some((node.clone(), at.clone())),
+                            End::Switch(_) | End::Nic(..) => None,
+                        };
+                        lab.mark(Thing::Interface(name.clone(), interface.clone(), across))
+                    };
+                    let this = End::Node(name.clone(), interface.clone());
+                    let ends = lab.links.iter().flat_map(|link| [(link, 0), (link, 1)]);
+                    let end = ends.into_iter().find(|(link, side)| link.ends[*side] == this);
+                    let mac = end.map(|(link, side)| mark(link, side).mac());
+                    macs.extend(said.mac.or(mac));
+                    addresses.extend(said.addresses.iter().map(IpNet::addr));
+                }
+            }
+            for name in here {
+                let Some(node) = nodes.get_mut(name) else { continue };
+                let deaf = node.deaf.get_or_insert_default();
+                deaf.devices.extend(node.addresses.keys().cloned());
+                deaf.macs.extend(macs.iter().copied());
+                deaf.addresses.extend(addresses.iter().copied());
+            }
+        }
+    }
+}
+
 /// What tells the cables of a bond apart.
 fn suffix(member: Option<u32>) -> String {
     member.map(|member| format!(".{member}")).unwrap_or_default()
@@ -666,6 +707,7 @@ fn node(
         solicits: !crowded.contains(name) || solicits(node),
         life: life(name, &node.life),
         own_checksums: BTreeSet::new(),
+        deaf: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod contract;
 mod controllers;
 mod crash;
 mod crash_ovs;
+mod cut;
 mod doctor;
 mod down;
 mod examples;
@@ -359,6 +360,8 @@ fn main() -> ExitCode {
             the_example,
         ],
         tests![impair over ovs: rates_hold, delay_and_loss_hold.vm()],
+        tests![cut: nodes_are_cut_and_healed],
+        tests![cut over ovs: nodes_are_cut_and_healed],
         tests![down:
             links_go_down_and_come_up,
             a_file_holds_links_down,

@@ -58,7 +58,9 @@ pub async fn can_shape(worker: &Worker) -> Result<Tried, KernelError> {
 pub async fn can_impair(worker: &Worker, ability: Ability) -> Result<Tried, KernelError> {
     let (some, words) = match ability {
         Ability::Rate => (Impairments { rate_kbps: 1000, ..Impairments::default() }, TBF),
-        Ability::Netem => (Impairments { delay_us: 1000, ..Impairments::default() }, NETEM),
+        Ability::Netem | Ability::Cut => {
+            (Impairments { delay_us: 1000, ..Impairments::default() }, NETEM)
+        }
     };
     let netlink = worker.netlink(Where::Fresh).await?;
     let header =

@@ -1,0 +1,298 @@
+//! What a node does not hear: frames of other nodes that it is cut from, dropped
+//! where they come in (nft(8), family `netdev`), before ARP, IP or a socket of
+//! anybody's sees them.
+//!
+//! All of it is one table, made in one transaction. A plain node is not asked
+//! whether it has it: while it does, its loopback has a second name that says
+//! so, and names are in the list of links that is read anyway. The name comes
+//! before the table and goes after it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use nix::errno::Errno;
+
+use super::error::KernelError;
+use super::netlink::Netlink;
+use super::nft::{self, Owner};
+use super::raw::{Raw, attribute, attributes, find, nest, text, text_of};
+use super::worker::{Where, Worker};
+use crate::model::mark::Mac;
+use crate::model::names::IfName;
+use crate::model::world::{Deaf, SeenDeaf};
+
+/// The second name of the loopback of a node that does not hear all.
+pub(super) const NAME: &str = "ovsns-cut";
+
+/// The table's name, in the node.
+const TABLE: &str = "ovsns-cut";
+
+// linux/netfilter/nf_tables.h
+const NFT_MSG_GETRULE: u16 = 7;
+const NFT_MSG_GETSETELEM: u16 = 13;
+const NFT_MSG_NEWSETELEM: u16 = 12;
+const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_DATA_VALUE: u16 = 1;
+const NFT_PAYLOAD_LL_HEADER: u32 = 0;
+const NFTA_META_DREG: u16 = 1;
+const NFTA_META_KEY: u16 = 2;
+const NFT_META_PROTOCOL: u32 = 1;
+const NFTA_CMP_SREG: u16 = 1;
+const NFTA_CMP_OP: u16 = 2;
+const NFTA_CMP_DATA: u16 = 3;
+const NFT_CMP_EQ: u32 = 0;
+
+/// Who sends a frame, as its header says.
+struct Sender {
+    /// The set of those that are not heard, and its type as nft(8) numbers them.
+    set: &'static str,
+    kind: u32,
+    /// The header, and the place and length in it.
+    base: u32,
+    offset: u32,
+    bytes: u32,
+    /// What the frame has to carry to have it (linux/if_ether.h).
+    protocol: Option<u16>,
+}
+
+const SENDERS: [Sender; 3] = [
+    Sender {
+        set: "macs",
+        kind: 9,
+        base: NFT_PAYLOAD_LL_HEADER,
+        offset: 6,
+        bytes: 6,
+        protocol: None,
+    },
+    Sender {
+        set: "v4",
+        kind: 7,
+        base: nft::NFT_PAYLOAD_NETWORK_HEADER,
+        offset: 12,
+        bytes: 4,
+        protocol: Some(0x0800),
+    },
+    Sender {
+        set: "v6",
+        kind: 8,
+        base: nft::NFT_PAYLOAD_NETWORK_HEADER,
+        offset: 8,
+        bytes: 16,
+        protocol: Some(0x86dd),
+    },
+];
+
+/// How many elements go in one message: its attributes are 64 KB at most.
+const ELEMENTS_MAX: usize = 1000;
+
+/// Has the node of the calling thread's namespace not hear this, and hear all
+/// else.
+///
+/// Like `nft` with a table `netdev ovsns-cut` that has, for each device, a chain
+/// `filter hook ingress device DEVICE` with `ether saddr @macs drop`, `ip saddr
+/// @v4 drop` and `ip6 saddr @v6 drop`.
+pub(super) fn set(deaf: Option<&Deaf>) -> Result<(), KernelError> {
+    let asked = |_| "cut a node from others".to_owned();
+    let (netlink, links) = (Netlink::netfilter()?, Netlink::new()?);
+    let mut batch = Vec::new();
+    match nft::owner(&netlink, nft::NFPROTO_NETDEV, TABLE)? {
+        Owner::Nobody => {}
+        Owner::Us => {
+            batch.push(nft::message(nft::NFT_MSG_DELTABLE, &[text(nft::NFTA_TABLE_NAME, TABLE)]));
+        }
+        Owner::Others => return Err(KernelError::new(asked(0), Errno::EEXIST)),
+    }
+    let loopback = IfName::new("lo").expect("a good name");
+    let Some(deaf) = deaf else {
+        if !batch.is_empty() {
+            nft::commit(&netlink, batch, asked)?;
+        }
+        return match links.delete_altname(&loopback, NAME) {
+            Err(error) if error.errno == Errno::EINVAL || error.errno == Errno::ENOENT => Ok(()),
+            other => other,
+        };
+    };
+    match links.add_altname(&loopback, NAME) {
+        Err(error) if error.errno == Errno::EEXIST => {}
+        other => other?,
+    }
+    batch.extend(table(deaf));
+    nft::commit(&netlink, batch, asked)
+}
+
+fn table(deaf: &Deaf) -> Vec<(Raw, u16)> {
+    let mut batch = vec![nft::new_table(TABLE)];
+    for (sender, id) in SENDERS.iter().zip(1..) {
+        batch.push(new_set(sender, id));
+        let elements = elements(deaf, sender);
+        batch.extend(elements.chunks(ELEMENTS_MAX).map(|some| new_elements(sender, some)));
+    }
+    for device in &deaf.devices {
+        batch.push(nft::new_chain(TABLE, device));
+        for sender in &SENDERS {
+            batch.push(nft::new_rule(TABLE, device, &rule(sender)));
+        }
+    }
+    batch
+}
+
+fn elements(deaf: &Deaf, sender: &Sender) -> Vec<Vec<u8>> {
+    let addresses = deaf.addresses.iter().map(|address| match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    });
+    let all = deaf.macs.iter().map(|mac| mac.0.to_vec()).chain(addresses);
+    all.filter(|bytes| bytes.len() == sender.bytes as usize).collect()
+}
+
+fn new_set(sender: &Sender, id: u32) -> (Raw, u16) {
+    nft::message(
+        nft::NFT_MSG_NEWSET,
+        &[
+            text(nft::NFTA_SET_TABLE, TABLE),
+            text(nft::NFTA_SET_NAME, sender.set),
+            nft::big(nft::NFTA_SET_FLAGS, 0),
+            nft::big(nft::NFTA_SET_KEY_TYPE, sender.kind),
+            nft::big(nft::NFTA_SET_KEY_LEN, sender.bytes),
+            nft::big(nft::NFTA_SET_ID, id),
+        ],
+    )
+}
+
+fn new_elements(sender: &Sender, some: &[Vec<u8>]) -> (Raw, u16) {
+    let element = |bytes: &Vec<u8>| {
+        let key = nest(NFTA_SET_ELEM_KEY, &[attribute(NFTA_DATA_VALUE, bytes)]);
+        nest(nft::NFTA_LIST_ELEM, &[key])
+    };
+    let elements: Vec<_> = some.iter().map(element).collect();
+    nft::message(
+        NFT_MSG_NEWSETELEM,
+        &[
+            text(NFTA_SET_ELEM_LIST_TABLE, TABLE),
+            text(NFTA_SET_ELEM_LIST_SET, sender.set),
+            nest(NFTA_SET_ELEM_LIST_ELEMENTS, &elements),
+        ],
+    )
+}
+
+fn rule(sender: &Sender) -> Vec<netlink_packet_core::DefaultNla> {
+    let mut expressions = Vec::new();
+    if let Some(protocol) = sender.protocol {
+        expressions.push(nft::expression(
+            "meta",
+            &[nft::big(NFTA_META_KEY, NFT_META_PROTOCOL), nft::big(NFTA_META_DREG, nft::NFT_REG_1)],
+        ));
+        let value = nest(NFTA_CMP_DATA, &[attribute(NFTA_DATA_VALUE, &protocol.to_be_bytes())]);
+        let sreg = nft::big(NFTA_CMP_SREG, nft::NFT_REG_1);
+        expressions.push(nft::expression("cmp", &[sreg, nft::big(NFTA_CMP_OP, NFT_CMP_EQ), value]));
+    }
+    expressions.push(nft::expression(
+        "payload",
+        &[
+            nft::big(nft::NFTA_PAYLOAD_DREG, nft::NFT_REG_1),
+            nft::big(nft::NFTA_PAYLOAD_BASE, sender.base),
+            nft::big(nft::NFTA_PAYLOAD_OFFSET, sender.offset),
+            nft::big(nft::NFTA_PAYLOAD_LEN, sender.bytes),
+        ],
+    ));
+    expressions.push(nft::expression(
+        "lookup",
+        &[text(nft::NFTA_LOOKUP_SET, sender.set), nft::big(nft::NFTA_LOOKUP_SREG, nft::NFT_REG_1)],
+    ));
+    expressions.push(nft::immediate(nft::NF_DROP));
+    expressions
+}
+
+/// What the node of the calling thread's namespace does not hear; `named` says
+/// whether its loopback has the name that says so.
+///
+/// Like `nft list table netdev ovsns-cut`.
+pub(super) fn look(named: bool) -> Result<Option<SeenDeaf>, KernelError> {
+    let netlink = match Netlink::netfilter() {
+        // A kernel without it has no table of ours either.
+        Err(error) if error.errno == Errno::EPROTONOSUPPORT => return Ok(None),
+        other => other?,
+    };
+    let there = matches!(nft::owner(&netlink, nft::NFPROTO_NETDEV, TABLE)?, Owner::Us);
+    if !there {
+        // The name alone is what was cut off in the middle.
+        let altered = SeenDeaf { altered: true, ..SeenDeaf::default() };
+        return Ok(named.then_some(altered));
+    }
+    let mut deaf = Deaf::default();
+    let mut altered = !named;
+    for sender in &SENDERS {
+        for key in keys(&netlink, sender)? {
+            match <[u8; 6]>::try_from(key.as_slice()) {
+                Ok(mac) => drop(deaf.macs.insert(Mac(mac))),
+                Err(_) => deaf.addresses.extend(address(&key)),
+            }
+        }
+    }
+    let mut rules: Vec<String> = Vec::new();
+    let (get, _) = nft::message(NFT_MSG_GETRULE, &[text(nft::NFTA_RULE_TABLE, TABLE)]);
+    for message in dump(&netlink, get)? {
+        let body = message.bytes.get(4..).unwrap_or_default();
+        if find(body, &[nft::NFTA_RULE_TABLE]).and_then(text_of) == Some(TABLE) {
+            rules.extend(find(body, &[nft::NFTA_RULE_CHAIN]).and_then(text_of).map(str::to_owned));
+        }
+    }
+    for chain in rules.iter().collect::<BTreeSet<_>>() {
+        altered |= rules.iter().filter(|other| *other == chain).count() != SENDERS.len();
+        deaf.devices.extend(IfName::new(chain).ok());
+    }
+    Ok(Some(SeenDeaf { deaf, altered }))
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
+/// What is in a set. A set that is gone has nothing.
+fn keys(netlink: &Netlink, sender: &Sender) -> Result<Vec<Vec<u8>>, KernelError> {
+    let (get, _) = nft::message(
+        NFT_MSG_GETSETELEM,
+        &[text(NFTA_SET_ELEM_LIST_TABLE, TABLE), text(NFTA_SET_ELEM_LIST_SET, sender.set)],
+    );
+    let mut found = Vec::new();
+    for message in dump(netlink, get)? {
+        let body = message.bytes.get(4..).unwrap_or_default();
+        let elements = find(body, &[NFTA_SET_ELEM_LIST_ELEMENTS]).unwrap_or_default();
+        let key = |element| find(element, &[NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE]);
+        found.extend(attributes(elements).filter_map(|(_, it)| Some(key(it)?.to_vec())));
+    }
+    Ok(found)
+}
+
+fn dump(netlink: &Netlink, get: Raw) -> Result<Vec<Raw>, KernelError> {
+    match netlink.raw_dump(&get, "look at what a node does not hear") {
+        Err(error) if error.errno == Errno::ENOENT => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// Tries a cut, in a namespace that ends with the try.
+pub(super) async fn can(worker: &Worker) -> Result<Result<(), String>, KernelError> {
+    let loopback = IfName::new("lo").expect("a good name");
+    let devices = BTreeSet::from([loopback]);
+    let tried =
+        worker.inside(Where::Fresh, move || set(Some(&Deaf { devices, ..Deaf::default() })));
+    match tried.await? {
+        Ok(()) => Ok(Ok(())),
+        Err(error)
+            if matches!(
+                error.errno,
+                Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT
+            ) =>
+        {
+            let what = "a packet filter at the ingress of devices (module nf_tables, \
+                        CONFIG_NF_TABLES_NETDEV)";
+            Ok(Err(format!("this kernel has not {what}")))
+        }
+        Err(error) => Err(error),
+    }
+}
