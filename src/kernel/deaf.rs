@@ -17,7 +17,7 @@ use super::netlink::Netlink;
 use super::nft::{self, Owner};
 use super::raw::{Raw, attribute, attributes, find, nest, text, text_of};
 use super::worker::{Where, Worker};
-use crate::model::mark::Mac;
+use crate::model::mark::{CUT_TABLE, Mac};
 use crate::model::names::IfName;
 use crate::model::world::{Deaf, SeenDeaf};
 
@@ -25,7 +25,7 @@ use crate::model::world::{Deaf, SeenDeaf};
 pub(super) const NAME: &str = "ovsns-cut";
 
 /// The table's name, in the node.
-const TABLE: &str = "ovsns-cut";
+const TABLE: &str = CUT_TABLE;
 
 // linux/netfilter/nf_tables.h
 const NFT_MSG_GETRULE: u16 = 7;

@@ -91,6 +91,10 @@ pub enum Thing {
     Port(String),
 }
 
+/// The table of the packet filter in a node that is cut from others
+/// (`ovsns cut`).
+pub const CUT_TABLE: &str = "ovsns-cut";
+
 /// The full mark of one thing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Mark {

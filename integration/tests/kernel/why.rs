@@ -79,7 +79,8 @@ fn why(world: &World, asked: &str) -> Finished {
 #[track_caller]
 fn check(world: &World, row: &Broken) {
     let Broken { by, asked, at, says, mended_by } = row;
-    world.sh(&line(world, by));
+    let ours = |line: &str| line.replace("ovsns ", &format!("{} ", world.binary().display()));
+    world.sh(&ours(&line(world, by)));
     let told = why(world, asked);
     assert_eq!(told.status.code(), Some(1), "{by}\n{told}");
     let last = told.stdout.lines().find(|line| line.contains(" dies at "));
@@ -95,7 +96,7 @@ fn check(world: &World, row: &Broken) {
             mend.unwrap_or_else(|| panic!("{by}: no mend\n{told}")).to_owned()
         }
     };
-    let mend = mend.replace("ovsns ", &format!("{} ", world.binary().display()));
+    let mend = ours(&mend);
     let up = format!("up w.yaml --backend {}", world.backend());
     world.sh(&line(world, &mend.replace("up FILE", &up)));
     let mut told = why(world, asked);
@@ -128,6 +129,8 @@ pub(crate) fn nodes_and_links_that_are_broken(world: &World) -> Verdict {
         broken("ip -n @h1 link set eth0 down", NEAR, "h1", &["`h1:eth0` is down"]),
         broken("ip -n @h3 link set eth0 down", NEAR, "switch s1", &["`h3:eth0` is down"]),
         broken("ip link set %h3:eth0 down", NEAR, "switch s1", &["port `h3:eth0`", "is down"]),
+        broken("ovsns link down h3 s1", NEAR, "switch s1", &["port `h3:eth0`", "is held down"]),
+        broken("ovsns cut h1 from h2", FAR, "h2", &["`h2`'s packet filter has a cut in it"]),
         broken(
             "ip -n @h1 route del default via 10.0.1.254",
             FAR,

@@ -11,10 +11,10 @@ use super::facts::{
 };
 use super::judge::{Case, Finding, Stage};
 use super::walk::{Hop, NodeHop, Part, What, owners};
-use crate::model::mark::{Mac, Mark, Thing, netns};
+use crate::model::mark::{CUT_TABLE, Mac, Mark, Thing, netns};
 use crate::model::names::{IfName, NodeName, SwitchName};
 use crate::model::packet::{Carried, Frame, Inside, Sort, Spot};
-use crate::model::topology::{Backend, Vlan};
+use crate::model::topology::{Backend, End, Link, Vlan};
 use crate::model::world::PortKind;
 
 /// What a command says that mends whatever is not as the file has it.
@@ -101,12 +101,42 @@ fn link_down(case: &Case<'_>, spot: &Spot, device: &str, found: &mut Vec<Finding
     match there.links.get(device) {
         None if is_patch(case, device) => {}
         None => found.push(Finding::sure(format!("{name} is gone"), UP.to_owned())),
-        Some(LinkFacts { up: false, .. }) => found.push(Finding::sure(
-            format!("{name} is down"),
-            ip(case, spot, &format!("link set {device} up")),
-        )),
+        Some(LinkFacts { up: false, .. }) => found.push(match held_down(case, spot, device) {
+            Some([a, b]) => Finding::sure(
+                format!("{name} is held down, as the lab is to have it"),
+                format!("ovsns link up --lab {} {a} {b}", case.lab),
+            ),
+            None => Finding::sure(
+                format!("{name} is down"),
+                ip(case, spot, &format!("link set {device} up")),
+            ),
+        }),
         Some(_) => {}
     }
+}
+
+/// The ends of the link that a device is an end of, if that is to be down.
+fn held_down(case: &Case<'_>, spot: &Spot, device: &str) -> Option<[String; 2]> {
+    let port = match spot {
+        Spot::Node(_) => None,
+        Spot::Home => {
+            let there = case.world.host.ports.get(&IfName::new(device).ok()?)?;
+            match Mark::parse(&there.alias)?.thing {
+                Thing::Port(port) => Some(port),
+                Thing::Node(_) | Thing::Switch(_) | Thing::Interface(..) => None,
+            }
+        }
+    };
+    let is_it = |link: &&Link| {
+        [0, 1].into_iter().any(|side| match (&link.ends[side], spot) {
+            (End::Node(node, interface), Spot::Node(here)) => {
+                node == here && interface.as_str() == device
+            }
+            _ => port.is_some() && link.port(side) == port,
+        })
+    };
+    let link = case.wanted?.links.iter().filter(|link| link.down).find(is_it)?;
+    Some(link.ends.each_ref().map(ToString::to_string))
 }
 
 /// Whether a port is no device at all.
@@ -779,6 +809,11 @@ fn chains(
     let mut perhaps = Vec::new();
     for chain in there.chains.iter().filter(fits) {
         let ChainFacts { family, table, name, .. } = chain;
+        if table == CUT_TABLE {
+            let what = format!("{} packet filter has a cut in it (`ovsns cut`)", whose(spot));
+            perhaps.push(Finding::perhaps(what, format!("ovsns heal --lab {}", case.lab)));
+            continue;
+        }
         for rule in &chain.rules {
             let key = (spot.clone(), table.clone(), name.clone(), rule.handle);
             let rose = tried.matched.contains(&key);
