@@ -174,6 +174,8 @@ pub(crate) fn they_are_found_by_their_marks(world: &World) -> Verdict {
     world.ovsns("up lab.yaml").ok().says("nothing to change");
     // Their own name for it is gone: ours keeps it, and it is told.
     let pid = world.start("ip netns exec blue sleep 600");
+    let comm = format!("/proc/{}/comm", pid.id());
+    until("it runs inside", || std::fs::read_to_string(&comm).is_ok_and(|it| it == "sleep\n"));
     world.run("ip netns del blue");
     world.pings("lab.web", "10.0.0.3");
     world

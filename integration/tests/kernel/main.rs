@@ -107,7 +107,7 @@ fn switches(world: &World, lab: &str) -> usize {
 fn main() -> ExitCode {
     world::main(&[
         tests![adopted:
-            they_are_left_as_they_were_found.vm(),
+            they_are_left_as_they_were_found,
             one_is_adopted_by_command,
             they_are_found_by_their_marks,
             killed_at_every_request @ 300,
@@ -115,7 +115,7 @@ fn main() -> ExitCode {
             containers_are_asked_for,
         ],
         tests![capture:
-            all_is_written_down.vm(),
+            all_is_written_down,
             tags_are_put_back_and_packets_cut,
             what_is_lost_is_counted,
             a_device_that_goes_ends_alone,
@@ -124,7 +124,7 @@ fn main() -> ExitCode {
             what_cannot_be_captured_is_refused,
         ],
         tests![capture over ovs: all_is_written_down],
-        tests![names: nodes_have_names.vm(), a_sealed_node_keeps_its_network.vm()],
+        tests![names: nodes_have_names, a_sealed_node_keeps_its_network],
         tests![attach:
             into_a_bridge_and_home.vm(),
             into_our_open_vswitch_and_home,
@@ -182,7 +182,7 @@ fn main() -> ExitCode {
         tests![why over ovs:
             open_vswitches_that_keep_frames,
             nodes_and_links_that_are_broken,
-            all_is_well_where_it_is.vm(),
+            all_is_well_where_it_is,
         ],
         tests![leases over ovs: a_node_has_a_lease, a_router_gives_addresses],
         tests![attach_modes:
@@ -522,8 +522,8 @@ fn main() -> ExitCode {
             a_node_has_what_is_its_own,
             commands_end_as_they_end,
             a_killed_keeper_is_mended,
-            limits_hold.vm(),
-            processes_run_in_order.vm(),
+            limits_hold,
+            processes_run_in_order,
             what_does_not_get_ready_is_taken_back,
             up_killed_while_it_waits,
             what_runs_in_a_sealed_node_is_sealed,
