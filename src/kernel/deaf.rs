@@ -10,11 +10,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use netlink_packet_core::DefaultNla;
 use nix::errno::Errno;
 
 use super::error::KernelError;
 use super::netlink::Netlink;
-use super::nft::{self, Owner};
+use super::nft;
+use super::nft::wire::{self, Message, NFPROTO_NETDEV, Owner, Set};
 use super::raw::{Raw, attribute, attributes, find, nest, text, text_of};
 use super::worker::{Where, Worker};
 use crate::model::mark::{CUT_TABLE, Mac};
@@ -26,24 +28,6 @@ pub(super) const NAME: &str = "ovsns-cut";
 
 /// The table's name, in the node.
 const TABLE: &str = CUT_TABLE;
-
-// linux/netfilter/nf_tables.h
-const NFT_MSG_GETRULE: u16 = 7;
-const NFT_MSG_GETSETELEM: u16 = 13;
-const NFT_MSG_NEWSETELEM: u16 = 12;
-const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
-const NFTA_SET_ELEM_LIST_SET: u16 = 2;
-const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
-const NFTA_SET_ELEM_KEY: u16 = 1;
-const NFTA_DATA_VALUE: u16 = 1;
-const NFT_PAYLOAD_LL_HEADER: u32 = 0;
-const NFTA_META_DREG: u16 = 1;
-const NFTA_META_KEY: u16 = 2;
-const NFT_META_PROTOCOL: u32 = 1;
-const NFTA_CMP_SREG: u16 = 1;
-const NFTA_CMP_OP: u16 = 2;
-const NFTA_CMP_DATA: u16 = 3;
-const NFT_CMP_EQ: u32 = 0;
 
 /// Who sends a frame, as its header says.
 struct Sender {
@@ -62,7 +46,7 @@ const SENDERS: [Sender; 3] = [
     Sender {
         set: "macs",
         kind: 9,
-        base: NFT_PAYLOAD_LL_HEADER,
+        base: wire::NFT_PAYLOAD_LL_HEADER,
         offset: 6,
         bytes: 6,
         protocol: None,
@@ -70,7 +54,7 @@ const SENDERS: [Sender; 3] = [
     Sender {
         set: "v4",
         kind: 7,
-        base: nft::NFT_PAYLOAD_NETWORK_HEADER,
+        base: wire::NFT_PAYLOAD_NETWORK_HEADER,
         offset: 12,
         bytes: 4,
         protocol: Some(0x0800),
@@ -78,7 +62,7 @@ const SENDERS: [Sender; 3] = [
     Sender {
         set: "v6",
         kind: 8,
-        base: nft::NFT_PAYLOAD_NETWORK_HEADER,
+        base: wire::NFT_PAYLOAD_NETWORK_HEADER,
         offset: 8,
         bytes: 16,
         protocol: Some(0x86dd),
@@ -98,17 +82,15 @@ pub(super) fn set(deaf: Option<&Deaf>) -> Result<(), KernelError> {
     let asked = |_| "cut a node from others".to_owned();
     let (netlink, links) = (Netlink::netfilter()?, Netlink::new()?);
     let mut batch = Vec::new();
-    match nft::owner(&netlink, nft::NFPROTO_NETDEV, TABLE)? {
+    match wire::owner(&netlink, NFPROTO_NETDEV, TABLE)? {
         Owner::Nobody => {}
-        Owner::Us => {
-            batch.push(nft::message(nft::NFT_MSG_DELTABLE, &[text(nft::NFTA_TABLE_NAME, TABLE)]));
-        }
+        Owner::Us => batch.push(wire::delete_table(NFPROTO_NETDEV, TABLE)),
         Owner::Others => return Err(KernelError::new(asked(0), Errno::EEXIST)),
     }
     let loopback = IfName::new("lo").expect("a good name");
     let Some(deaf) = deaf else {
         if !batch.is_empty() {
-            nft::commit(&netlink, batch, asked)?;
+            wire::commit(&netlink, batch, asked)?;
         }
         return match links.delete_altname(&loopback, NAME) {
             Err(error) if error.errno == Errno::EINVAL || error.errno == Errno::ENOENT => Ok(()),
@@ -120,11 +102,11 @@ pub(super) fn set(deaf: Option<&Deaf>) -> Result<(), KernelError> {
         other => other?,
     }
     batch.extend(table(deaf));
-    nft::commit(&netlink, batch, asked)
+    wire::commit(&netlink, batch, asked)
 }
 
-fn table(deaf: &Deaf) -> Vec<(Raw, u16)> {
-    let mut batch = vec![nft::new_table(TABLE)];
+fn table(deaf: &Deaf) -> Vec<Message> {
+    let mut batch = vec![wire::new_table(NFPROTO_NETDEV, TABLE)];
     for (sender, id) in SENDERS.iter().zip(1..) {
         batch.push(new_set(sender, id));
         let elements = elements(deaf, sender);
@@ -133,7 +115,7 @@ fn table(deaf: &Deaf) -> Vec<(Raw, u16)> {
     for device in &deaf.devices {
         batch.push(nft::new_chain(TABLE, device));
         for sender in &SENDERS {
-            batch.push(nft::new_rule(TABLE, device, &rule(sender)));
+            batch.push(wire::new_rule(NFPROTO_NETDEV, TABLE, device.as_str(), &rule(sender)));
         }
     }
     batch
@@ -148,61 +130,38 @@ fn elements(deaf: &Deaf, sender: &Sender) -> Vec<Vec<u8>> {
     all.filter(|bytes| bytes.len() == sender.bytes as usize).collect()
 }
 
-fn new_set(sender: &Sender, id: u32) -> (Raw, u16) {
-    nft::message(
-        nft::NFT_MSG_NEWSET,
-        &[
-            text(nft::NFTA_SET_TABLE, TABLE),
-            text(nft::NFTA_SET_NAME, sender.set),
-            nft::big(nft::NFTA_SET_FLAGS, 0),
-            nft::big(nft::NFTA_SET_KEY_TYPE, sender.kind),
-            nft::big(nft::NFTA_SET_KEY_LEN, sender.bytes),
-            nft::big(nft::NFTA_SET_ID, id),
-        ],
-    )
+fn new_set(sender: &Sender, id: u32) -> Message {
+    let Sender { set: name, kind: key_type, bytes: key_bytes, .. } = *sender;
+    let set = Set { name, flags: 0, key_type, key_bytes, id };
+    wire::new_set(NFPROTO_NETDEV, TABLE, &set, &[])
 }
 
-fn new_elements(sender: &Sender, some: &[Vec<u8>]) -> (Raw, u16) {
+fn new_elements(sender: &Sender, some: &[Vec<u8>]) -> Message {
     let element = |bytes: &Vec<u8>| {
-        let key = nest(NFTA_SET_ELEM_KEY, &[attribute(NFTA_DATA_VALUE, bytes)]);
-        nest(nft::NFTA_LIST_ELEM, &[key])
+        let key = nest(wire::NFTA_SET_ELEM_KEY, &[attribute(wire::NFTA_DATA_VALUE, bytes)]);
+        nest(wire::NFTA_LIST_ELEM, &[key])
     };
     let elements: Vec<_> = some.iter().map(element).collect();
-    nft::message(
-        NFT_MSG_NEWSETELEM,
-        &[
-            text(NFTA_SET_ELEM_LIST_TABLE, TABLE),
-            text(NFTA_SET_ELEM_LIST_SET, sender.set),
-            nest(NFTA_SET_ELEM_LIST_ELEMENTS, &elements),
-        ],
-    )
+    let [table, set] = set_of(sender);
+    let elements = nest(wire::NFTA_SET_ELEM_LIST_ELEMENTS, &elements);
+    wire::message(NFPROTO_NETDEV, wire::NFT_MSG_NEWSETELEM, &[table, set, elements])
 }
 
-fn rule(sender: &Sender) -> Vec<netlink_packet_core::DefaultNla> {
+/// Which set it is about, in a message about elements.
+fn set_of(sender: &Sender) -> [DefaultNla; 2] {
+    let table = text(wire::NFTA_SET_ELEM_LIST_TABLE, TABLE);
+    [table, text(wire::NFTA_SET_ELEM_LIST_SET, sender.set)]
+}
+
+fn rule(sender: &Sender) -> Vec<DefaultNla> {
     let mut expressions = Vec::new();
     if let Some(protocol) = sender.protocol {
-        expressions.push(nft::expression(
-            "meta",
-            &[nft::big(NFTA_META_KEY, NFT_META_PROTOCOL), nft::big(NFTA_META_DREG, nft::NFT_REG_1)],
-        ));
-        let value = nest(NFTA_CMP_DATA, &[attribute(NFTA_DATA_VALUE, &protocol.to_be_bytes())]);
-        let sreg = nft::big(NFTA_CMP_SREG, nft::NFT_REG_1);
-        expressions.push(nft::expression("cmp", &[sreg, nft::big(NFTA_CMP_OP, NFT_CMP_EQ), value]));
+        let carried = wire::meta(wire::NFT_META_PROTOCOL);
+        expressions.extend([carried, wire::equals(&protocol.to_be_bytes())]);
     }
-    expressions.push(nft::expression(
-        "payload",
-        &[
-            nft::big(nft::NFTA_PAYLOAD_DREG, nft::NFT_REG_1),
-            nft::big(nft::NFTA_PAYLOAD_BASE, sender.base),
-            nft::big(nft::NFTA_PAYLOAD_OFFSET, sender.offset),
-            nft::big(nft::NFTA_PAYLOAD_LEN, sender.bytes),
-        ],
-    ));
-    expressions.push(nft::expression(
-        "lookup",
-        &[text(nft::NFTA_LOOKUP_SET, sender.set), nft::big(nft::NFTA_LOOKUP_SREG, nft::NFT_REG_1)],
-    ));
-    expressions.push(nft::immediate(nft::NF_DROP));
+    expressions.push(wire::payload(sender.base, sender.offset, sender.bytes));
+    expressions.push(wire::lookup(sender.set));
+    expressions.push(wire::verdict(wire::NF_DROP));
     expressions
 }
 
@@ -211,12 +170,8 @@ fn rule(sender: &Sender) -> Vec<netlink_packet_core::DefaultNla> {
 ///
 /// Like `nft list table netdev ovsns-cut`.
 pub(super) fn look(named: bool) -> Result<Option<SeenDeaf>, KernelError> {
-    let netlink = match Netlink::netfilter() {
-        // A kernel without it has no table of ours either.
-        Err(error) if error.errno == Errno::EPROTONOSUPPORT => return Ok(None),
-        other => other?,
-    };
-    let there = matches!(nft::owner(&netlink, nft::NFPROTO_NETDEV, TABLE)?, Owner::Us);
+    let Some(netlink) = wire::open()? else { return Ok(None) };
+    let there = matches!(wire::owner(&netlink, NFPROTO_NETDEV, TABLE)?, Owner::Us);
     if !there {
         // The name alone is what was cut off in the middle.
         let altered = SeenDeaf { altered: true, ..SeenDeaf::default() };
@@ -233,11 +188,11 @@ pub(super) fn look(named: bool) -> Result<Option<SeenDeaf>, KernelError> {
         }
     }
     let mut rules: Vec<String> = Vec::new();
-    let (get, _) = nft::message(NFT_MSG_GETRULE, &[text(nft::NFTA_RULE_TABLE, TABLE)]);
-    for message in dump(&netlink, get)? {
+    let of_it = [text(wire::NFTA_RULE_TABLE, TABLE)];
+    for message in dump(&netlink, wire::NFT_MSG_GETRULE, &of_it)? {
         let body = message.bytes.get(4..).unwrap_or_default();
-        if find(body, &[nft::NFTA_RULE_TABLE]).and_then(text_of) == Some(TABLE) {
-            rules.extend(find(body, &[nft::NFTA_RULE_CHAIN]).and_then(text_of).map(str::to_owned));
+        if find(body, &[wire::NFTA_RULE_TABLE]).and_then(text_of) == Some(TABLE) {
+            rules.extend(find(body, &[wire::NFTA_RULE_CHAIN]).and_then(text_of).map(str::to_owned));
         }
     }
     for chain in rules.iter().collect::<BTreeSet<_>>() {
@@ -254,21 +209,18 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 /// What is in a set. A set that is gone has nothing.
 fn keys(netlink: &Netlink, sender: &Sender) -> Result<Vec<Vec<u8>>, KernelError> {
-    let (get, _) = nft::message(
-        NFT_MSG_GETSETELEM,
-        &[text(NFTA_SET_ELEM_LIST_TABLE, TABLE), text(NFTA_SET_ELEM_LIST_SET, sender.set)],
-    );
     let mut found = Vec::new();
-    for message in dump(netlink, get)? {
+    for message in dump(netlink, wire::NFT_MSG_GETSETELEM, &set_of(sender))? {
         let body = message.bytes.get(4..).unwrap_or_default();
-        let elements = find(body, &[NFTA_SET_ELEM_LIST_ELEMENTS]).unwrap_or_default();
-        let key = |element| find(element, &[NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE]);
+        let elements = find(body, &[wire::NFTA_SET_ELEM_LIST_ELEMENTS]).unwrap_or_default();
+        let key = |element| find(element, &[wire::NFTA_SET_ELEM_KEY, wire::NFTA_DATA_VALUE]);
         found.extend(attributes(elements).filter_map(|(_, it)| Some(key(it)?.to_vec())));
     }
     Ok(found)
 }
 
-fn dump(netlink: &Netlink, get: Raw) -> Result<Vec<Raw>, KernelError> {
+fn dump(netlink: &Netlink, kind: u16, about: &[DefaultNla]) -> Result<Vec<Raw>, KernelError> {
+    let get = wire::request(NFPROTO_NETDEV, kind, about);
     match netlink.raw_dump(&get, "look at what a node does not hear") {
         Err(error) if error.errno == Errno::ENOENT => Ok(Vec::new()),
         other => other,

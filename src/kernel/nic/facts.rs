@@ -12,8 +12,9 @@ use super::read::kind_words;
 use super::{clients, owners};
 use crate::kernel::error::KernelError;
 use crate::kernel::netlink::Netlink;
+use crate::kernel::nft::wire;
 use crate::kernel::observe;
-use crate::kernel::raw::{Raw, find, number_at, text_of};
+use crate::kernel::raw::{Raw, find, text_of};
 use crate::model::names::IfName;
 use crate::model::nic::NicLink;
 use crate::plan::attach::Facts;
@@ -118,36 +119,28 @@ struct Filter {
 
 impl Filter {
     fn read() -> Self {
-        // linux/netfilter/nf_tables.h
-        const CHAINS: u16 = 10 << 8 | 4;
-        const RULES: u16 = 10 << 8 | 7;
-        const NFTA_CHAIN_HOOK: u16 = 4;
-        const NFTA_HOOK_HOOKNUM: u16 = 1;
-        const NFTA_CHAIN_POLICY: u16 = 5;
-        const NF_INET_FORWARD: u32 = 2;
-        const NFPROTO_IPV4: u8 = 2;
         let dump = |kind: u16| -> Vec<Raw> {
             // A kernel without it filters nothing by it.
             let Ok(netlink) = Netlink::netfilter() else { return Vec::new() };
-            let message = Raw::new(kind, &[0; 4], &[]);
-            netlink.raw_dump(&message, "read the packet filter").unwrap_or_default()
+            let all = wire::request(wire::NFPROTO_UNSPEC, kind, &[]);
+            netlink.raw_dump(&all, "read the packet filter").unwrap_or_default()
         };
-        let big = |bytes: &[u8]| number_at(bytes, 0).map(u32::from_be);
         let drops = |raw: &Raw| {
-            let Some(bytes) = raw.bytes.get(4..) else { return false };
-            let hook = find(bytes, &[NFTA_CHAIN_HOOK, NFTA_HOOK_HOOKNUM]).and_then(big);
-            let policy = find(bytes, &[NFTA_CHAIN_POLICY]).and_then(big);
-            // `inet` chains (1) see IPv4, too.
-            let v4 = matches!(raw.bytes[0], NFPROTO_IPV4 | 1);
-            v4 && hook == Some(NF_INET_FORWARD) && policy == Some(0)
+            let Some((family, bytes)) = wire::body(raw) else { return false };
+            let number = |path: &[u16]| find(bytes, path).and_then(wire::big_of);
+            let hook = number(&[wire::NFTA_CHAIN_HOOK, wire::NFTA_HOOK_HOOKNUM]);
+            let policy = number(&[wire::NFTA_CHAIN_POLICY]);
+            // `inet` chains see IPv4, too.
+            let v4 = matches!(family, wire::NFPROTO_IPV4 | wire::NFPROTO_INET);
+            v4 && hook == Some(wire::NF_INET_FORWARD) && policy == Some(wire::NF_DROP)
         };
-        Self { drops_forwarded: dump(CHAINS).iter().any(drops), rules: dump(RULES) }
+        let drops_forwarded = dump(wire::NFT_MSG_GETCHAIN).iter().any(drops);
+        Self { drops_forwarded, rules: dump(wire::NFT_MSG_GETRULE) }
     }
 
     /// The tables with rules in which the NIC's name stands: as a name of its
     /// own, closed by a zero.
     fn tables_naming(&self, nic: &IfName) -> Vec<String> {
-        const NFTA_RULE_TABLE: u16 = 1;
         let name = [nic.as_str().as_bytes(), &[0]].concat();
         let names = |raw: &&Raw| {
             let windows = raw.bytes.windows(name.len() + 1);
@@ -155,7 +148,7 @@ impl Filter {
             windows.into_iter().any(|w| w[1..] == name[..] && !w[0].is_ascii_graphic())
         };
         let table = |raw: &Raw| {
-            let table = find(raw.bytes.get(4..)?, &[NFTA_RULE_TABLE])?;
+            let table = find(wire::body(raw)?.1, &[wire::NFTA_RULE_TABLE])?;
             Some(text_of(table)?.to_owned()).filter(|table| !table.starts_with("ovsns."))
         };
         let mut tables: Vec<String> = self.rules.iter().filter(names).filter_map(table).collect();

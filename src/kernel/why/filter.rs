@@ -1,37 +1,21 @@
 //! The packet filter (nftables, and what `iptables-nft` enters there): which
 //! chains and rules can drop, and a trace of one packet through them.
 
-use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_core::DefaultNla;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
 use crate::kernel::error::KernelError;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::raw::{Raw, attribute, attributes, find, nest, text, text_of};
+use crate::kernel::nft::wire::{self, Hook, NF_DROP, NFPROTO_INET, big, big_of, wide_of};
+use crate::kernel::raw::{Raw, attributes, find, number_at, text, text_of};
 use crate::model::icmp::MAGIC;
 use crate::model::packet::{Carried, Packet, Spot};
 use crate::plan::why::facts::{ChainFacts, Dropped, RuleFacts};
 
-// linux/netfilter/nfnetlink.h and nf_tables.h
-const NFNL_MSG_BATCH_BEGIN: u16 = 16;
-const NFNL_MSG_BATCH_END: u16 = 17;
-const NFNLGRP_NFTRACE: u32 = 9;
-const SUBSYSTEM: u16 = 10;
-const NFT_MSG_NEWTABLE: u16 = 0;
-const NFT_MSG_NEWCHAIN: u16 = 3;
-const NFT_MSG_GETCHAIN: u16 = 4;
-const NFT_MSG_NEWRULE: u16 = 6;
-const NFT_MSG_GETRULE: u16 = 7;
-const NFT_MSG_TRACE: u16 = 17;
-const NFT_TABLE_F_OWNER: u32 = 2;
-const NFPROTO_INET: u8 = 1;
-const NF_DROP: u32 = 0;
-const HOOK_PREROUTING: u32 = 0;
-const HOOK_OUTPUT: u32 = 3;
 /// Before all that anybody else hooks in, connection tracking included.
 const FIRST: i32 = -1000;
-const NFT_META_NFTRACE: u32 = 12;
 
 /// The table of ours, while a packet is traced.
 const TABLE: &str = "ovsns-why";
@@ -41,41 +25,39 @@ const TABLE: &str = "ovsns-why";
 ///
 /// Like `nft -a list ruleset`.
 pub(super) fn chains() -> Result<Vec<ChainFacts>, KernelError> {
-    let netlink = match Netlink::netfilter() {
-        // A kernel without it filters nothing.
-        Err(error) if error.errno == Errno::EPROTONOSUPPORT => return Ok(Vec::new()),
-        other => other?,
-    };
-    let all = |kind| Raw::new(SUBSYSTEM << 8 | kind, &[0; 4], &[]);
+    let Some(netlink) = wire::open()? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
-    for raw in dump(&netlink, &all(NFT_MSG_GETCHAIN))? {
-        let (Some(family), Some(rest)) = (raw.bytes.first(), raw.bytes.get(4..)) else { continue };
-        let named = |kind| find(rest, &[kind]).and_then(text_of).map(str::to_owned);
-        let (Some(table), Some(name)) = (named(1), named(3)) else { continue };
-        let hook = find(rest, &[4, 1]).and_then(big);
+    for raw in dump(&netlink, wire::NFT_MSG_GETCHAIN)? {
+        let Some((family, rest)) = wire::body(&raw) else { continue };
+        let words = |path: &[u16]| find(rest, path).and_then(text_of).map(str::to_owned);
+        let number = |path: &[u16]| find(rest, path).and_then(big_of);
+        let named = (words(&[wire::NFTA_CHAIN_TABLE]), words(&[wire::NFTA_CHAIN_NAME]));
+        let (Some(table), Some(name)) = named else { continue };
+        let hook = number(&[wire::NFTA_CHAIN_HOOK, wire::NFTA_HOOK_HOOKNUM]);
         found.push(ChainFacts {
-            family: family_name(*family),
+            family: family_name(family),
             table,
             name,
-            hook: hook.map_or("", |hook| hook_name(*family, hook)),
-            device: find(rest, &[4, 3]).and_then(text_of).map(str::to_owned),
-            drops: hook.is_some() && find(rest, &[5]).and_then(big) == Some(NF_DROP),
+            hook: hook.map_or("", |hook| hook_name(family, hook)),
+            device: words(&[wire::NFTA_CHAIN_HOOK, wire::NFTA_HOOK_DEV]),
+            drops: hook.is_some() && number(&[wire::NFTA_CHAIN_POLICY]) == Some(NF_DROP),
             rules: Vec::new(),
         });
     }
     if found.is_empty() {
         return Ok(found);
     }
-    for raw in dump(&netlink, &all(NFT_MSG_GETRULE))? {
-        let (Some(family), Some(rest)) = (raw.bytes.first(), raw.bytes.get(4..)) else { continue };
+    for raw in dump(&netlink, wire::NFT_MSG_GETRULE)? {
+        let Some((family, rest)) = wire::body(&raw) else { continue };
         let named = |kind| find(rest, &[kind]).and_then(text_of);
         let chain = found.iter_mut().find(|chain| {
-            chain.family == family_name(*family)
-                && named(1) == Some(&chain.table)
-                && named(2) == Some(&chain.name)
+            chain.family == family_name(family)
+                && named(wire::NFTA_RULE_TABLE) == Some(&chain.table)
+                && named(wire::NFTA_RULE_CHAIN) == Some(&chain.name)
         });
-        let (Some(chain), Some(expressions)) = (chain, find(rest, &[4])) else { continue };
-        let handle = find(rest, &[3]).and_then(big_wide).unwrap_or_default();
+        let expressions = find(rest, &[wire::NFTA_RULE_EXPRESSIONS]);
+        let (Some(chain), Some(expressions)) = (chain, expressions) else { continue };
+        let handle = find(rest, &[wire::NFTA_RULE_HANDLE]).and_then(wide_of).unwrap_or_default();
         chain.rules.extend(dropping(expressions, handle));
     }
     found.retain(|chain| chain.drops || !chain.rules.is_empty());
@@ -84,26 +66,32 @@ pub(super) fn chains() -> Result<Vec<ChainFacts>, KernelError> {
 
 /// A rule that drops, if it does.
 fn dropping(expressions: &[u8], handle: u64) -> Option<RuleFacts> {
+    const VERDICT: [u16; 3] =
+        [wire::NFTA_IMMEDIATE_DATA, wire::NFTA_DATA_VERDICT, wire::NFTA_VERDICT_CODE];
     let mut rule = RuleFacts { handle, packets: None, all: true };
     let mut drops = false;
     for (_, expression) in attributes(expressions) {
-        let data = find(expression, &[2]).unwrap_or_default();
-        match find(expression, &[1]).and_then(text_of).unwrap_or_default() {
-            "immediate" => drops |= find(data, &[2, 2, 1]).and_then(big) == Some(NF_DROP),
+        let data = find(expression, &[wire::NFTA_EXPR_DATA]).unwrap_or_default();
+        match find(expression, &[wire::NFTA_EXPR_NAME]).and_then(text_of).unwrap_or_default() {
+            "immediate" => drops |= find(data, &VERDICT).and_then(big_of) == Some(NF_DROP),
             "reject" => drops = true,
             "target" => {
-                let target = find(data, &[1]).and_then(text_of);
+                let target = find(data, &[wire::NFTA_TARGET_NAME]).and_then(text_of);
                 drops |= matches!(target, Some("DROP" | "REJECT"));
             }
-            "counter" => rule.packets = find(data, &[2]).and_then(big_wide),
+            "counter" => {
+                rule.packets = find(data, &[wire::NFTA_COUNTER_PACKETS]).and_then(wide_of);
+            }
             _ => rule.all = false,
         }
     }
     drops.then_some(rule)
 }
 
-fn dump(netlink: &Netlink, message: &Raw) -> Result<Vec<Raw>, KernelError> {
-    match netlink.raw_dump(message, "list the packet filter's rules") {
+/// All chains, or rules, of all families.
+fn dump(netlink: &Netlink, kind: u16) -> Result<Vec<Raw>, KernelError> {
+    let all = wire::request(wire::NFPROTO_UNSPEC, kind, &[]);
+    match netlink.raw_dump(&all, "list the packet filter's rules") {
         Err(error) if matches!(error.errno, Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(Vec::new()),
         other => other,
     }
@@ -128,34 +116,23 @@ impl Trace {
         let fail = |error: std::io::Error| KernelError::from_io(asked(), &error);
         let mut heard = Socket::new(NETLINK_NETFILTER).map_err(fail)?;
         heard.bind(&SocketAddr::new(0, 0)).map_err(fail)?;
-        heard.add_membership(NFNLGRP_NFTRACE).map_err(fail)?;
+        heard.add_membership(wire::NFNLGRP_NFTRACE).map_err(fail)?;
         heard.set_non_blocking(true).map_err(fail)?;
         let owner = Netlink::netfilter()?;
-        let frame = |kind: u16| {
-            let [high, low] = SUBSYSTEM.to_be_bytes();
-            (Raw::new(kind, &[0, 0, high, low], &[]), 0)
-        };
-        let mut batch = vec![frame(NFNL_MSG_BATCH_BEGIN)];
-        batch.push(message(
-            NFT_MSG_NEWTABLE,
-            &[text(1, TABLE), attribute(2, &NFT_TABLE_F_OWNER.to_be_bytes())],
-        ));
-        for (name, hook) in [("in", HOOK_PREROUTING), ("out", HOOK_OUTPUT)] {
-            let at = [attribute(1, &hook.to_be_bytes()), attribute(2, &FIRST.to_be_bytes())];
-            let chain = [text(1, TABLE), text(3, name), nest(4, &at), text(7, "filter")];
-            batch.push(message(NFT_MSG_NEWCHAIN, &chain));
-            for expressions in matches(packet) {
-                let rule = [text(1, TABLE), text(2, name), nest(4, &expressions)];
-                let (raw, flags) = message(NFT_MSG_NEWRULE, &rule);
-                batch.push((raw, flags | NLM_F_APPEND));
-            }
+        let table = [
+            text(wire::NFTA_TABLE_NAME, TABLE),
+            big(wire::NFTA_TABLE_FLAGS, wire::NFT_TABLE_F_OWNER),
+        ];
+        let mut batch = vec![wire::message(NFPROTO_INET, wire::NFT_MSG_NEWTABLE, &table)];
+        for (name, number) in [("in", wire::NF_INET_PRE_ROUTING), ("out", wire::NF_INET_LOCAL_OUT)]
+        {
+            let hook = Hook { kind: "filter", number, priority: FIRST, device: None };
+            batch.push(wire::new_chain(NFPROTO_INET, TABLE, name, &hook));
+            let rules = matches(packet);
+            batch.extend(rules.iter().map(|it| wire::new_rule(NFPROTO_INET, TABLE, name, it)));
         }
-        batch.push(frame(NFNL_MSG_BATCH_END));
-        let refused = owner.burst(&batch, |_| asked())?;
-        match refused.into_values().next() {
-            Some(error) => Err(error),
-            None => Ok(Self { spot: spot.clone(), heard, _owner: owner }),
-        }
+        wire::commit(&owner, batch, |_| asked())?;
+        Ok(Self { spot: spot.clone(), heard, _owner: owner })
     }
 
     /// What was dropped since.
@@ -164,10 +141,11 @@ impl Trace {
         while let Ok((bytes, _)) = self.heard.recv_from_full() {
             let mut rest = bytes.as_slice();
             // `struct nlmsghdr`: length, type; then `struct nfgenmsg`.
-            while let (Some(length), Some(kind)) = (word(rest, 0), word(rest, 4)) {
+            while let (Some(length), Some(kind)) = (number_at(rest, 0), number_at(rest, 4)) {
                 let length = length as usize;
                 let Some(message) = rest.get(16..length) else { break };
-                if kind & 0xffff == u32::from(SUBSYSTEM << 8 | NFT_MSG_TRACE) {
+                let kind = kind & 0xffff;
+                if u16::try_from(kind).is_ok_and(wire::is_trace) {
                     found.extend(self.read(message, packet));
                 }
                 rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -177,27 +155,29 @@ impl Trace {
     }
 
     fn read(&self, message: &[u8], packet: &Packet) -> Option<Dropped> {
-        const POLICY: u32 = 1;
         let family = family_name(*message.first()?);
         let rest = message.get(4..)?;
-        let kind = find(rest, &[4]).and_then(big)?;
-        let verdict = find(rest, &[5, 1]).and_then(big);
-        let policy = find(rest, &[16]).and_then(big);
-        let drops = if kind == POLICY { policy == Some(NF_DROP) } else { verdict == Some(NF_DROP) };
-        if !drops {
+        let number = |path: &[u16]| find(rest, path).and_then(big_of);
+        let by_policy = number(&[wire::NFTA_TRACE_TYPE])? == wire::NFT_TRACETYPE_POLICY;
+        let verdict = if by_policy {
+            number(&[wire::NFTA_TRACE_POLICY])
+        } else {
+            number(&[wire::NFTA_TRACE_VERDICT, wire::NFTA_VERDICT_CODE])
+        };
+        if verdict != Some(NF_DROP) {
             return None;
         }
-        let handle = find(rest, &[3]).and_then(big_wide).filter(|_| kind != POLICY);
+        let rule = find(rest, &[wire::NFTA_TRACE_RULE_HANDLE]).and_then(wide_of);
         let named = |kind| find(rest, &[kind]).and_then(text_of).map(str::to_owned);
         // The kernel shows headers once for each packet, at its first rule.
-        let transport = find(rest, &[9]);
+        let transport = find(rest, &[wire::NFTA_TRACE_TRANSPORT_HEADER]);
         let is_request = transport.and_then(|bytes| packet.is_request(bytes));
         Some(Dropped {
             spot: self.spot.clone(),
             family,
-            table: named(1)?,
-            chain: named(2)?,
-            handle,
+            table: named(wire::NFTA_TRACE_TABLE)?,
+            chain: named(wire::NFTA_TRACE_CHAIN)?,
+            handle: rule.filter(|_| !by_policy),
             text: None,
             is_request: is_request.unwrap_or(true),
         })
@@ -208,26 +188,11 @@ impl Trace {
 fn matches(packet: &Packet) -> Vec<Vec<DefaultNla>> {
     let of = |offset: u32, wanted: &[u8]| {
         let length = u32::try_from(wanted.len()).expect("some bytes");
-        let load = [
-            attribute(1, &1u32.to_be_bytes()),
-            // From the header of the transport on.
-            attribute(2, &2u32.to_be_bytes()),
-            attribute(3, &offset.to_be_bytes()),
-            attribute(4, &length.to_be_bytes()),
-        ];
-        let equal = [
-            attribute(1, &1u32.to_be_bytes()),
-            attribute(2, &0u32.to_be_bytes()),
-            nest(3, &[attribute(1, wanted)]),
-        ];
-        let one = [attribute(1, &1u32.to_be_bytes()), nest(2, &[attribute(1, &[1, 0, 0, 0])])];
-        let trace =
-            [attribute(2, &NFT_META_NFTRACE.to_be_bytes()), attribute(3, &1u32.to_be_bytes())];
         vec![
-            expression("payload", &load),
-            expression("cmp", &equal),
-            expression("immediate", &one),
-            expression("meta", &trace),
+            wire::payload(wire::NFT_PAYLOAD_TRANSPORT_HEADER, offset, length),
+            wire::equals(wanted),
+            wire::load(&[1, 0, 0, 0]),
+            wire::set_meta(wire::NFT_META_NFTRACE),
         ]
     };
     match packet.carried {
@@ -239,33 +204,24 @@ fn matches(packet: &Packet) -> Vec<Vec<DefaultNla>> {
     }
 }
 
-fn expression(name: &str, data: &[DefaultNla]) -> DefaultNla {
-    nest(1, &[text(1, name), nest(2, data)])
-}
-
-fn message(kind: u16, attributes: &[DefaultNla]) -> (Raw, u16) {
-    let raw = Raw::new(SUBSYSTEM << 8 | kind, &[NFPROTO_INET, 0, 0, 0], attributes);
-    (raw, NLM_F_ACK | NLM_F_CREATE)
-}
-
 fn family_name(family: u8) -> &'static str {
     match family {
-        1 => "inet",
-        2 => "ip",
-        3 => "arp",
-        5 => "netdev",
-        7 => "bridge",
-        10 => "ip6",
+        NFPROTO_INET => "inet",
+        wire::NFPROTO_IPV4 => "ip",
+        wire::NFPROTO_ARP => "arp",
+        wire::NFPROTO_NETDEV => "netdev",
+        wire::NFPROTO_BRIDGE => "bridge",
+        wire::NFPROTO_IPV6 => "ip6",
         _ => "",
     }
 }
 
 fn hook_name(family: u8, hook: u32) -> &'static str {
     match (family, hook) {
-        (5, 0) => "ingress",
-        (5, 1) => "egress",
-        (3, 0) => "input",
-        (3, 1) => "output",
+        (wire::NFPROTO_NETDEV, 0) => "ingress",
+        (wire::NFPROTO_NETDEV, 1) => "egress",
+        (wire::NFPROTO_ARP, 0) => "input",
+        (wire::NFPROTO_ARP, 1) => "output",
         (_, 0) => "prerouting",
         (_, 1) => "input",
         (_, 2) => "forward",
@@ -273,16 +229,4 @@ fn hook_name(family: u8, hook: u32) -> &'static str {
         (_, 4) => "postrouting",
         _ => "ingress",
     }
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    crate::kernel::raw::number_at(bytes, at)
-}
-
-fn big(bytes: &[u8]) -> Option<u32> {
-    Some(u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?))
-}
-
-fn big_wide(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?))
 }
