@@ -6,6 +6,7 @@
 //!
 //! What a bridge cannot do itself, and Open vSwitch can, is in `mirrors`.
 
+mod fdb;
 mod mirrors;
 mod way;
 
@@ -18,7 +19,7 @@ use netlink_packet_route::link::{
     AfSpecBridge, BridgePortState, BridgeStpState, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort,
     InfoData, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::NeighbourState;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use rtnetlink::{LinkBridgeVlan, MulticastGroup};
@@ -28,7 +29,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::observe::{self, Link};
 use crate::kernel::worker::{Where, Worker};
 use crate::kernel::{KernelError, LinuxHost, tc};
-use crate::model::mark::{Mac, Mark, Thing};
+use crate::model::mark::{Mark, Thing};
 use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::packet::Frame;
 use crate::model::topology::{
@@ -576,15 +577,13 @@ impl Switch for LinuxBridge {
                 traffic.counters.insert(name, counters(&link));
             }
         }
-        let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Bridge;
-        message.attributes.push(NeighbourAttribute::Controller(bridge));
-        let message = RouteNetlinkMessage::GetNeighbour(message);
-        let asked = "list what the bridges learned";
-        let learned = self.netlink.dump(&message, asked).map_err(observed)?;
-        traffic.learned.extend(learned.iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewNeighbour(entry) => read_learned(entry, bridge, &names),
-            _ => None,
+        let table = fdb::entries(&self.netlink, bridge, &names).map_err(observed)?;
+        // Not the bridge's own addresses.
+        let heard = table.into_iter().filter(|entry| entry.state != NeighbourState::Permanent);
+        traffic.learned.extend(heard.map(|fdb::Entry { mac, port, vlan, .. }| Learned {
+            mac,
+            port,
+            vlan,
         }));
         traffic.learned.sort();
         Ok(traffic)
@@ -788,31 +787,6 @@ fn counters(link: &LinkMessage) -> Counters {
         tx_bytes: stats.tx_bytes,
         dropped: stats.rx_dropped + stats.tx_dropped,
     }
-}
-
-/// A station that was heard: not one of the bridge's own addresses.
-fn read_learned(
-    entry: &NeighbourMessage,
-    bridge: u32,
-    names: &BTreeMap<u32, IfName>,
-) -> Option<Learned> {
-    // Every bridge's entries come if the kernel does not filter.
-    let of_bridge = entry.attributes.contains(&NeighbourAttribute::Controller(bridge));
-    if !of_bridge || entry.header.state == NeighbourState::Permanent {
-        return None;
-    }
-    let port = names.get(&entry.header.ifindex)?.clone();
-    let (mut mac, mut vlan) = (None, None);
-    for attribute in &entry.attributes {
-        match attribute {
-            NeighbourAttribute::LinkLayerAddress(bytes) => {
-                mac = bytes.as_slice().try_into().ok().map(Mac);
-            }
-            NeighbourAttribute::Vlan(id) => vlan = Some(*id),
-            _ => {}
-        }
-    }
-    Some(Learned { mac: mac?, port, vlan })
 }
 
 /// A run of VLANs as the kernel takes it.

@@ -4,13 +4,11 @@
 use std::collections::BTreeMap;
 
 use netlink_packet_route::link::{InfoBridgePort, InfoPortData, LinkAttribute, LinkInfo};
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::neighbour::NeighbourState;
 
-use super::LinuxBridge;
+use super::{LinuxBridge, fdb};
 use crate::kernel::observe::{self, Link};
 use crate::kernel::why::state_name;
-use crate::model::mark::Mac;
 use crate::model::names::IfName;
 use crate::model::packet::Frame;
 use crate::model::world::SwitchSpec;
@@ -46,16 +44,8 @@ impl LinuxBridge {
             names.insert(link.index, name.clone());
             ports.insert(name, port);
         }
-        let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Bridge;
-        message.attributes.push(NeighbourAttribute::Controller(number));
-        let message = RouteNetlinkMessage::GetNeighbour(message);
-        let asked = "list what the bridges learned";
-        let mut table = Vec::new();
-        for message in self.netlink.dump(&message, asked).map_err(observe)? {
-            let RouteNetlinkMessage::NewNeighbour(message) = message else { continue };
-            table.extend(entry(&message, number, &names));
-        }
+        let table = fdb::entries(&self.netlink, number, &names).map_err(observe)?;
+        let table: Vec<Entry> = table.into_iter().map(entry).collect();
         Ok(bridge(&ports, &table, enters, frame))
     }
 }
@@ -82,24 +72,7 @@ fn port(link: &Link) -> Port {
     port
 }
 
-/// An entry of the forwarding table. The addresses of ports themselves are in
-/// it, too.
-fn entry(entry: &NeighbourMessage, bridge: u32, names: &BTreeMap<u32, IfName>) -> Option<Entry> {
-    // Every bridge's entries come if the kernel does not filter.
-    if !entry.attributes.contains(&NeighbourAttribute::Controller(bridge)) {
-        return None;
-    }
-    let port = names.get(&entry.header.ifindex)?.clone();
-    let (mut mac, mut vlan) = (None, None);
-    for attribute in &entry.attributes {
-        match attribute {
-            NeighbourAttribute::LinkLayerAddress(bytes) => {
-                mac = bytes.as_slice().try_into().ok().map(Mac);
-            }
-            NeighbourAttribute::Vlan(id) => vlan = Some(*id),
-            _ => {}
-        }
-    }
-    let pinned = matches!(entry.header.state, NeighbourState::Noarp | NeighbourState::Permanent);
-    Some(Entry { mac: mac?, port, vlan, pinned })
+fn entry(seen: fdb::Entry) -> Entry {
+    let pinned = matches!(seen.state, NeighbourState::Noarp | NeighbourState::Permanent);
+    Entry { mac: seen.mac, port: seen.port, vlan: seen.vlan, pinned }
 }
