@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::processes;
 use crate::kernel::error::KernelError;
 use crate::model::names::IfName;
 use crate::model::nic::Client;
@@ -28,22 +29,17 @@ const OF_MANY: &str = "dhcpcd";
 
 /// The clients in this network namespace that see to a NIC, by program.
 pub(super) fn of(nic: &IfName) -> Vec<Client> {
-    let here = fs::read_link("/proc/self/ns/net").ok();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let known = |entry: fs::DirEntry| -> Option<(Client, bool)> {
-        let process: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let path: PathBuf = entry.path();
+    let known = |(process, path): (u32, PathBuf)| -> Option<(Client, bool)> {
         let line = fs::read(path.join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).into_owned();
         let mut words = line.split(|c: char| c == '\0' || c.is_whitespace());
         let program = program(&path)?;
-        (fs::read_link(path.join("ns/net")).ok() == here).then_some(())?;
         let started = started(&path)?;
         let all = program == OF_MANY && (line.contains("[manager]") || line.contains("[master]"));
         let named = all || words.any(|word| word == nic.as_str());
         Some((Client { program, process, started }, named))
     };
-    let mut all: Vec<(Client, bool)> = processes.filter_map(known).collect();
+    let mut all: Vec<(Client, bool)> = processes::here().filter_map(known).collect();
     let many = all.iter().any(|(client, named)| *named && client.program == OF_MANY);
     all.retain(|(client, named)| *named || (many && client.program == OF_MANY));
     let mut clients: Vec<Client> = all.into_iter().map(|(client, _)| client).collect();

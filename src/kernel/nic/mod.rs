@@ -14,6 +14,7 @@ mod facts;
 mod hands;
 mod owners;
 mod probe;
+mod processes;
 mod read;
 mod routers;
 mod wire;

@@ -28,6 +28,7 @@ use nix::errno::Errno;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
+use super::processes;
 use crate::kernel::error::KernelError;
 use crate::kernel::nft;
 use crate::model::mark::Mac;
@@ -234,13 +235,8 @@ fn admin_state(index: u32) -> Option<String> {
 
 /// Whether a program of that name runs in this network namespace.
 fn runs(name: &str) -> bool {
-    let here = fs::read_link("/proc/self/ns/net").ok();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut processes = processes.map(|entry| entry.path());
-    processes.any(|process| {
-        read(process.join("comm").display().to_string()).trim_end() == name
-            && fs::read_link(process.join("ns/net")).ok() == here
-    })
+    let is_it = |path: PathBuf| read(path.join("comm").display().to_string()).trim_end() == name;
+    processes::here().any(|(_, path)| is_it(path))
 }
 
 fn late(start: Instant, within: Duration, asked: impl Fn() -> String) -> Result<(), KernelError> {
