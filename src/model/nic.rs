@@ -284,6 +284,10 @@ impl NicAddress {
 }
 
 impl NicRoute {
+    /// The protocol of those that are made of what routers tell (`RTPROT_RA` in
+    /// linux/rtnetlink.h).
+    pub const ADVERTISED: u8 = 9;
+
     /// What makes it a route of its own in its table.
     pub fn key(&self) -> (u32, IpNet, u32, &BTreeSet<IpAddr>) {
         (self.table, self.to, self.metric, &self.via)

@@ -107,7 +107,7 @@ impl NicHands {
     ///
     /// Like `ip rule` and `ip -6 rule`.
     pub fn rules(&self) -> Result<Vec<NicRule>, KernelError> {
-        read::rules(&self.netlink)
+        read::rules(&self.netlink, "")
     }
 
     /// Holds DHCP clients where they are, or has them go on.
@@ -358,7 +358,7 @@ impl NicHands {
         let start = Instant::now();
         let mut left: Vec<&NicRule> = rules.iter().collect();
         while !left.is_empty() && start.elapsed() < MADE_WITHIN {
-            let now = read::rules(&self.netlink)?;
+            let now = read::rules(&self.netlink, "")?;
             let (made, not_yet): (Vec<_>, Vec<_>) = left.into_iter().partition(|rule| {
                 now.iter().any(|other| other != *rule && wire::are_twins(other, rule))
             });

@@ -88,13 +88,13 @@ pub(super) fn nic(netlink: &Netlink, name: &IfName) -> Result<Nic, KernelError> 
         nic.addresses.extend(addresses.iter().filter_map(|raw| wire::address(raw, index)));
         let routes = dump(wire::RTM_GETROUTE, &header, "list routes")?;
         nic.routes.extend(routes.iter().filter_map(|raw| wire::route(raw, index)));
-        let rules = dump(wire::RTM_GETRULE, &header, "list rules")?;
-        let rules: Vec<_> = rules.iter().filter_map(|raw| wire::rule(raw, name.as_str())).collect();
-        let concerned = |priority| rules.iter().any(|r| r.names_it && r.priority == priority);
-        nic.rules.extend(rules.iter().filter(|rule| concerned(rule.priority)).cloned());
         let neighbours = dump(wire::RTM_GETNEIGH, &header, "list neighbours")?;
         nic.neighbours.extend(neighbours.iter().filter_map(|raw| wire::neighbour(raw, index)));
     }
+    let all = rules(netlink, name.as_str())?;
+    let place = |rule: &NicRule| (rule.v6, rule.priority);
+    let concerned: BTreeSet<_> = all.iter().filter(|rule| rule.names_it).map(place).collect();
+    nic.rules = all.into_iter().filter(|rule| concerned.contains(&place(rule))).collect();
     nic.hops = match dump(wire::RTM_GETNEXTHOP, &[0; 8], "list nexthop objects") {
         Ok(hops) => hops.iter().filter_map(|raw| wire::hop(raw, index)).collect(),
         // Before Linux 5.3 there were none.
@@ -104,15 +104,15 @@ pub(super) fn nic(netlink: &Netlink, name: &IfName) -> Result<Nic, KernelError> 
     Ok(nic)
 }
 
-/// All policy rules.
+/// All policy rules, and whether each names that device.
 ///
 /// Like `ip rule` and `ip -6 rule`.
-pub(super) fn rules(netlink: &Netlink) -> Result<Vec<NicRule>, KernelError> {
+pub(super) fn rules(netlink: &Netlink, device: &str) -> Result<Vec<NicRule>, KernelError> {
     let mut all = Vec::new();
     for family in [wire::AF_INET, wire::AF_INET6] {
         let header = [&[family], &[0; 11][..]].concat();
         let rules = netlink.raw_dump(&Raw::new(wire::RTM_GETRULE, &header, &[]), "list rules")?;
-        all.extend(rules.iter().filter_map(|raw| wire::rule(raw, "")));
+        all.extend(rules.iter().filter_map(|raw| wire::rule(raw, device)));
     }
     Ok(all)
 }

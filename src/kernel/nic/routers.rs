@@ -21,8 +21,6 @@ use crate::kernel::raw::Raw;
 use crate::model::names::IfName;
 use crate::model::nic::NicRoute;
 
-/// `RTPROT_RA` in linux/rtnetlink.h.
-const ADVERTISED: u8 = 9;
 /// The metric of such routes, where no parameter says another.
 const METRIC: u32 = 1024;
 /// How long routers are asked: they answer within half a second. One that does
@@ -37,7 +35,7 @@ pub(super) fn are_heard(device: &IfName) -> bool {
 
 /// Whether a route is one that the kernel made of that.
 pub(super) fn is_advertised(route: &NicRoute) -> bool {
-    route.protocol == ADVERTISED && !route.via.is_empty()
+    route.protocol == NicRoute::ADVERTISED && !route.via.is_empty()
 }
 
 /// The metric with which such a route stands aside.

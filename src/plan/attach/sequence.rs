@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use super::step::{Ear, Load, NicStage, NicStep};
 use crate::model::names::IfName;
-use crate::model::nic::{Neighbour, Nic, NicAddress, NicRule, Owner};
+use crate::model::nic::{Neighbour, Nic, NicAddress, NicRoute, NicRule, Owner};
 use crate::model::topology::Backend;
 use crate::model::world::{PortSpec, SwitchSpec};
 use crate::plan::FabricStep;
@@ -78,8 +78,6 @@ const LOOSE: &str = "2";
 const HEARS_ROUTERS: &str = "ipv6.accept_ra";
 const ALWAYS: &str = "2";
 const NEVER: &str = "0";
-/// `RTPROT_RA` (linux/rtnetlink.h).
-const ADVERTISED: u8 = 9;
 /// No link-local addresses (`IN6_ADDR_GEN_MODE_NONE`).
 pub(super) const NO_ADDRESSES: u8 = 1;
 
@@ -107,7 +105,7 @@ impl Attached {
         !self.owners.is_empty()
             && self.nic.parameters.get(HEARS_ROUTERS).is_some_and(|value| value == NEVER)
             && (self.nic.addresses.iter().any(for_a_time)
-                || self.nic.routes.iter().any(|route| route.protocol == ADVERTISED))
+                || self.nic.routes.iter().any(|route| route.protocol == NicRoute::ADVERTISED))
     }
 
     fn names(&self) -> (&IfName, &IfName) {
