@@ -11,7 +11,26 @@ use crate::model::mark::{Mark, Thing, birth_mac, flow_cookie, group};
 use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::topology::{Backend, FailMode, Policing, PortSettings, SwitchSettings, Vlan};
 use crate::model::world::{Fabric, FlowSpec, MirrorSpec, PortKind, PortSpec, SwitchSpec};
-use crate::plan::{Abilities, FabricStep, Need};
+use crate::plan::{Abilities, FabricStep, Need, Place, Veth, VethEnd};
+
+/// A link with both ends in the machine's own namespace, plugged in nowhere:
+/// what has to be there before a promise is checked.
+pub fn link(lab: &LabName) -> Veth {
+    let ends = ["a:x", "b:x"].map(|port| {
+        let mark = Mark { lab: lab.clone(), thing: Thing::Port(port.into()) };
+        let device = mark.device();
+        let mac = birth_mac(&device);
+        VethEnd { at: Place::Host, mac, alias: mark.to_string(), altname: None, device }
+    });
+    Veth {
+        link: "a:x".into(),
+        group: group(lab),
+        mtu: 1500,
+        ends,
+        down: None,
+        impairments: Default::default(),
+    }
+}
 
 /// What a promise is checked with.
 pub struct Subject<'a> {
@@ -19,7 +38,7 @@ pub struct Subject<'a> {
     pub switch: &'a mut dyn Switch,
     /// The lab that it and the links are of.
     pub lab: LabName,
-    /// Two links of the lab in the machine's own namespace.
+    /// Both ends of [`link`].
     pub links: [IfName; 2],
 }
 

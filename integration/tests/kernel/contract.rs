@@ -4,9 +4,8 @@
 use std::path::Path;
 
 use ovsns::kernel::{Host, LinuxHost};
-use ovsns::model::mark::{Mark, Thing, birth_mac, group};
 use ovsns::model::names::{IfName, LabName};
-use ovsns::plan::{Place, Step, Veth, VethEnd};
+use ovsns::plan::Step;
 use ovsns::switch::Switch;
 use ovsns::switch::contract::{self, Subject};
 use ovsns::switch::linux::LinuxBridge;
@@ -32,7 +31,7 @@ fn keeps_every_promise(world: &World, switch: impl FnOnce(&LinuxHost) -> Box<dyn
     runtime.expect("a runtime").block_on(async {
         let lab = LabName::new("contract").expect("a good name");
         let mut host = LinuxHost::new().await.expect("a private world");
-        let veth = pair(&lab);
+        let veth = contract::link(&lab);
         let links: [IfName; 2] = veth.ends.clone().map(|end| end.device);
         host.perform(&lab, &Step::AddVeth(veth.clone())).await.expect("it can be made");
         let mut switch = switch(&host);
@@ -46,26 +45,4 @@ fn keeps_every_promise(world: &World, switch: impl FnOnce(&LinuxHost) -> Box<dyn
     // change, for which a deletion does not wait.
     until("the datapath is gone", || world.link("", "ovs-netdev").is_none());
     world.inventory().must_equal(&before);
-}
-
-fn pair(lab: &LabName) -> Veth {
-    let ends = ["a:x", "b:x"].map(|port| {
-        let mark = Mark { lab: lab.clone(), thing: Thing::Port(port.into()) };
-        let device = mark.device();
-        VethEnd {
-            at: Place::Host,
-            mac: birth_mac(&device),
-            alias: mark.to_string(),
-            altname: None,
-            device,
-        }
-    });
-    Veth {
-        link: "a:x".into(),
-        group: group(lab),
-        mtu: 1500,
-        ends,
-        down: None,
-        impairments: Default::default(),
-    }
 }
