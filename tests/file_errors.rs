@@ -1,7 +1,7 @@
 //! What a user reads when a topology file is wrong: every problem at once,
 //! each with its place and, where there is one, a thing to do.
 
-use ovsns::model::file::{read, shape};
+use ovsns::model::file::{read, read_with, shape};
 use ovsns::model::names::LabName;
 
 fn error(text: &str) -> String {
@@ -454,6 +454,42 @@ nodes:
       - { command: sleep 2 }
 ";
     insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn files_of_nodes() {
+    let text = "\
+nodes:
+  n1:
+    files:
+      etc/motd: relative
+      /etc/../shadow: up
+      /etc//motd: twice
+      /proc/sys/kernel/hostname: kernel
+      /run/ovsns/labs: ours
+      /etc/a: { text: a, from: ./a }
+      /etc/b: {}
+      /etc/c: { from: ./missing }
+      /etc/d: { text: d, mode: 1777 }
+      /etc/e:
+      /etc/f: [a, b]
+      /etc/f/g: below
+      /etc/h: one
+      /etc/h/i: below
+      /etc/j: { txt: typo }
+      /etc/k: { from: ./big }
+      /etc/l: { from: ./no-text }
+      /etc/l: again
+  n2: { adopt: { netns: blue }, files: { /etc/motd: hello } }
+";
+    let mut sources = |from: &str| match from {
+        "./a" => Ok(b"a".to_vec()),
+        "./big" => Ok(vec![b'x'; (256 << 10) + 1]),
+        "./no-text" => Ok(vec![0xff]),
+        _ => Err("there is no such thing".to_owned()),
+    };
+    let problems = read_with(text.as_bytes(), "lab.yaml", Some("lab"), &mut sources);
+    insta::assert_snapshot!(problems.expect_err("it is no lab").to_string());
 }
 
 #[test]

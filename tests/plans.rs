@@ -614,6 +614,7 @@ nodes:
       - { name: stays, command: sleep 100, ready: { command: [test, -e, a b] } }
   n2: { isolation: [mount], run: [{ command: sleep 3 }] }
   n3: {}
+  n4: { files: { /etc/motd: hello, /etc/gone: x, /etc/mode: { text: x, mode: 600 } } }
 ";
     let after = "
 nodes:
@@ -625,6 +626,7 @@ nodes:
       - { name: stays, command: sleep 100, ready: { command: [test, -e, a b] } }
   n2: { isolation: [mount, ipc], run: [{ command: sleep 3 }] }
   n3: {}
+  n4: { files: { /etc/motd: bye, /etc/new: x, /etc/mode: x } }
 ";
     let (before, after) = (lab(before), lab(after));
     let all = [Controller::Cpu, Controller::Memory, Controller::Pids];
@@ -643,11 +645,20 @@ nodes:
     let n2 = before.nodes.keys().nth(1).expect("it is there");
     world.host.keepers.remove(n2);
     world.host.left.insert(n2.clone());
+    let n4 = before.nodes.keys().nth(3).expect("it is there");
+    let files = &mut world.host.keepers.get_mut(n4).expect("it is there").files;
+    files.insert("/etc/motd".into(), None);
     let n1 = before.nodes.keys().next().expect("it is there");
     let processes = &mut world.host.keepers.get_mut(n1).expect("it is there").processes;
     processes[0].standing = Standing::Failed { ended: "ended with status 1".into() };
     let mended = up(&before, &world, able()).expect("nothing in the way");
     world.host.controllers.clear();
+    let lies = [
+        ("/etc/motd", Ok("/etc/motd".to_owned())),
+        ("/etc/new", Ok("/etc/motd".to_owned())),
+        ("/etc/mode", Err("there is a directory".to_owned())),
+    ];
+    world.host.lies = lies.map(|(path, over)| (path.to_owned(), over)).into();
     let refused = up(&after, &world, able()).expect_err("nothing can be limited");
     let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(format!(

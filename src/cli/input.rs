@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::report::{CliError, which_lab};
 use super::show;
 use crate::engine::Engine;
+use crate::kernel::error::words_of;
 use crate::kernel::permissions::{self, Capability};
 use crate::model::file;
+use crate::model::laid;
 use crate::model::names::{LabName, NodeName};
 use crate::model::topology::{Backend, Lab};
 
@@ -66,7 +69,9 @@ impl Source {
                 let stem = path.file_stem().and_then(|stem| stem.to_str());
                 let stem = stem.filter(|_| path != Path::new("-"));
                 let fallback = named.as_ref().map(LabName::as_str).or(stem);
-                file::read(&read(path)?, &shown(path), fallback)?
+                let text = read(path)?;
+                let mut beside = |from: &str| read_beside(path, from);
+                file::read_with(&text, &shown(path), fallback, &mut beside)?
             }
         };
         if let Some(name) = named {
@@ -95,6 +100,27 @@ fn read(path: &Path) -> Result<Vec<u8>, CliError> {
     let mut text = Vec::new();
     reader.take(file::BYTES_MAX as u64 + 1).read_to_end(&mut text).map_err(fail)?;
     Ok(text)
+}
+
+/// Reads what a file of a node is a copy of: from the directory of the topology
+/// file on, or the current one where that is standard input. Why not, as a clause.
+fn read_beside(topology: &Path, from: &str) -> Result<Vec<u8>, String> {
+    // Not as the path of `-` has it, whose parent is empty, too.
+    let directory = topology.parent().unwrap_or(Path::new(""));
+    // A pipe without a writer would be waited for.
+    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let open = File::options().read(true).custom_flags(flags).open(directory.join(from));
+    let opened = open.map_err(|error| words_of(&error))?;
+    let metadata = opened.metadata().map_err(|error| words_of(&error))?;
+    if !metadata.is_file() {
+        return Err("it is no file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    opened
+        .take(laid::BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| words_of(&error))?;
+    Ok(bytes)
 }
 
 /// The engine, if this process may use one.

@@ -56,6 +56,7 @@ fn text(view: &LabView) -> String {
         ("sealed", sealed(view)),
         ("of their own", keepers(view)),
         ("processes", processes(view)),
+        ("files", files(view)),
         ("links", link::table(view)),
         ("cuts", cut::table(view)),
         ("uplinks", uplinks(view)),
@@ -314,6 +315,23 @@ fn keepers(view: &LabView) -> Vec<Vec<String>> {
                 None => keeper.pid.to_string(),
             },
         ]);
+    }
+    rows
+}
+
+/// A row a file of a node.
+fn files(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["NODE", "FILE", "MODE", "BYTES"]);
+    for node in &view.nodes {
+        for file in &node.files {
+            let bytes = file.bytes.map(|bytes| bytes.to_string());
+            rows.push(vec![
+                node.name.clone(),
+                file.path.clone(),
+                file.mode.clone().unwrap_or_else(|| "-".into()),
+                bytes.unwrap_or_else(|| "gone".into()),
+            ]);
+        }
     }
     rows
 }

@@ -13,6 +13,7 @@ use super::{CliError, input, show};
 use crate::engine::attachments::Attachments;
 use crate::engine::{Engine, EngineError, Status};
 use crate::model::impair::Impairments;
+use crate::model::laid::NodeFile;
 use crate::model::life::{Limits, SeenKeeper, SeenProcess, Standing};
 use crate::model::mark::{Mark, Thing, netns};
 use crate::model::names::{IfName, LabName};
@@ -86,6 +87,17 @@ pub(super) struct NodeView {
     /// What keeps it, if it is more than a network namespace.
     pub(super) keeper: Option<KeeperView>,
     pub(super) processes: Vec<ProcessView>,
+    /// What it has in place of the machine's files.
+    pub(super) files: Vec<FileView>,
+}
+
+/// A file of a node.
+#[derive(Debug, Serialize)]
+pub(super) struct FileView {
+    pub(super) path: String,
+    /// In the notation of chmod; `None` if it is not there, or no text.
+    pub(super) mode: Option<String>,
+    pub(super) bytes: Option<usize>,
 }
 
 /// The keeper of a node.
@@ -364,6 +376,13 @@ fn nodes(lab: &LabName, world: &World) -> Vec<NodeView> {
                 .into_iter()
                 .flat_map(|keeper| keeper.processes.iter().map(process_view))
                 .collect(),
+            files: world
+                .host
+                .keepers
+                .get(name)
+                .into_iter()
+                .flat_map(|keeper| keeper.files.iter().map(file_view))
+                .collect(),
         }
     };
     world.host.nodes.iter().map(node).collect()
@@ -378,6 +397,14 @@ fn keeper_view(keeper: &SeenKeeper) -> KeeperView {
         hostname: keeper.room.hostname.clone(),
         limits: LimitsView { cpu_permille, memory_bytes, processes, words },
         lost: keeper.lost.clone(),
+    }
+}
+
+fn file_view((path, seen): (&String, &Option<NodeFile>)) -> FileView {
+    FileView {
+        path: path.clone(),
+        mode: seen.as_ref().map(|file| format!("{:04o}", file.mode)),
+        bytes: seen.as_ref().map(|file| file.text.len()),
     }
 }
 

@@ -389,6 +389,11 @@ impl Engine {
             return Ok(done);
         }
         held.begin(&done.plan)?;
+        // A keeper lays over what is there when it starts, and what it runs looks
+        // for others. Addresses that are yet to be given follow in place.
+        if done.plan.starts_keepers() {
+            held.write_names(&Names::new(lab, &before))?;
+        }
         let mut left = done.plan.clone();
         let mut performed = Vec::new();
         for _ in 0..ROUNDS_MAX {
@@ -410,6 +415,9 @@ impl Engine {
                     let failure = Failure { cause, done: performed };
                     let error = self.take_back(lab, &wanted, failure, &before).await;
                     if matches!(error, EngineError::TakenBack { .. }) {
+                        if let Some(lab) = self.state.read(&lab.name)?.lab {
+                            held.write_names(&Names::new(&lab, &before))?;
+                        }
                         held.abandon()?;
                     }
                     return Err(error);
@@ -745,6 +753,7 @@ fn questions(lab: &Lab, wanted: &Wanted) -> Questions {
     let controllers = wanted.nodes.values().any(|node| !node.life.limits.is_empty());
     let processes = wanted.nodes.values().flat_map(|node| &node.life.run);
     let users = processes.filter_map(|process| process.user.clone()).collect();
+    let files = wanted.nodes.values().flat_map(|node| node.life.files.keys()).cloned().collect();
     let is_deaf = |(name, node): (&NodeName, &WantedNode)| node.deaf.as_ref().map(|_| name.clone());
     let deaf = wanted.nodes.iter().filter_map(is_deaf).collect();
     Questions {
@@ -754,6 +763,7 @@ fn questions(lab: &Lab, wanted: &Wanted) -> Questions {
         checksums,
         controllers,
         users,
+        files,
         deaf,
         ..Questions::about(&lab.name)
     }

@@ -97,6 +97,14 @@ fn words(errno: Errno) -> String {
     }
 }
 
+/// The same of an I/O error, which would say its number.
+pub fn words_of(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => words(Errno::from_raw(number)),
+        None => error.to_string(),
+    }
+}
+
 /// A step that could not be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]

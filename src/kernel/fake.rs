@@ -291,6 +291,12 @@ impl Memory {
                 self.host.left.remove(node);
             }
             Step::SetLimits { node, before: _, after } => self.keeper(node)?.limits = *after,
+            Step::LayFile { node, path, before: _, after } => {
+                self.keeper(node)?.files.insert(path.clone(), Some(after.clone()));
+            }
+            Step::LiftFile { node, path, .. } => {
+                self.keeper(node)?.files.remove(path);
+            }
             Step::RunProcess { node, process } => {
                 let processes = &mut self.keeper(node)?.processes;
                 processes.retain(|seen| seen.process.name != process.name);

@@ -188,6 +188,10 @@ impl LinuxHost {
                 Ok(())
             }
             Step::SetLimits { node, before: _, after } => life::limit(lab, node, after),
+            Step::LayFile { node, path, before: _, after } => {
+                life::lay(lab, node, path, after).await
+            }
+            Step::LiftFile { node, path, .. } => life::lift(lab, node, path).await,
             Step::RunProcess { node, process } => self.run_process(lab, node, process).await,
             Step::StopProcess { node, process } => life::stop(lab, node, &process.name).await,
             Step::AwaitAddress { node, device, by: Dynamic::Dhcp } => {

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 
-use super::error::KernelError;
+use super::error::{KernelError, words_of};
 use crate::model::hosts;
+use crate::model::laid::{NO_FILES, OWN_PLACES, place_of};
 
 /// Where the state is unless `$OVSNS_STATE_DIR` says otherwise.
 pub const DIRECTORY: &str = "/run/ovsns";
@@ -90,4 +91,108 @@ fn bind_read_only(file: &Path, over: &Path) -> Result<(), KernelError> {
     // What is written there would be seen in every node.
     let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     mount(none, over, none, read_only, none).map_err(fail)
+}
+
+/// Where a file that is to be laid over the machine's would lie.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    /// A directory that is there, without symbolic links in its path.
+    pub(super) directory: PathBuf,
+    /// Directories below it that are not there yet.
+    pub(super) missing: Vec<String>,
+    /// The file.
+    pub(super) name: String,
+    /// What is there of that name.
+    pub(super) there: There,
+}
+
+/// What is there of a file that is to be laid over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum There {
+    /// A file.
+    File,
+    /// A symbolic link.
+    Link,
+    /// Nothing.
+    Nothing,
+}
+
+/// Finds where a file at `path` would lie, as this process sees things. The
+/// directories are followed where they are links, the file itself is not. Why it
+/// can lie nowhere, as a clause.
+pub(super) fn spot(path: &str) -> Result<Spot, String> {
+    let (parent, name) = path.rsplit_once('/').ok_or("it is no path from `/` on")?;
+    let mut missing = Vec::new();
+    let mut parent = Path::new(if parent.is_empty() { "/" } else { parent });
+    let directory = loop {
+        match fs::canonicalize(parent) {
+            Ok(directory) => break directory,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+            Err(error) => return Err(format!("`{}`: {}", parent.display(), words_of(&error))),
+        }
+        if fs::symlink_metadata(parent).is_ok() {
+            return Err(format!("`{}` is a link that leads nowhere", parent.display()));
+        }
+        let part = parent.file_name().and_then(|part| part.to_str());
+        missing.push(part.ok_or("it is no plain path")?.to_owned());
+        parent = parent.parent().ok_or("it is no path from `/` on")?;
+    };
+    missing.reverse();
+    if !directory.is_dir() {
+        return Err(format!("`{}` is no directory", parent.display()));
+    }
+    let shown = directory.to_str().ok_or("the path of its directory is no text")?;
+    if let Some(place) = place_of(shown, &NO_FILES) {
+        return Err(format!("`{}` leads into `{place}`", parent.display()));
+    }
+    let there = match fs::symlink_metadata(directory.join(name)) {
+        _ if !missing.is_empty() => There::Nothing,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => There::Nothing,
+        Err(error) => return Err(words_of(&error)),
+        Ok(it) if it.is_file() => There::File,
+        Ok(it) if it.is_symlink() => There::Link,
+        Ok(it) if it.is_dir() => return Err("there is a directory".to_owned()),
+        Ok(_) => return Err("there is something that is no file".to_owned()),
+    };
+    Ok(Spot { directory, missing, name: name.to_owned(), there })
+}
+
+/// Over what a file at `path` would lie in a node of this machine that has a mount
+/// namespace of its own, or why it could not, as a clause.
+pub(super) fn place(path: &str) -> Result<String, String> {
+    if let Some(own) = place_of(path, &OWN_PLACES) {
+        return match own == path {
+            true => Err("there is a directory".to_owned()),
+            false => Ok(path.to_owned()),
+        };
+    }
+    let Spot { directory, missing, name, there } = spot(path)?;
+    let shown = directory.display().to_string();
+    if let Some(own) = place_of(&shown, &OWN_PLACES) {
+        if own != shown {
+            return Err(format!(
+                "its directory leads into `{own}`, which is the node's own, and empty there"
+            ));
+        }
+    } else if there != There::File {
+        if directory == Path::new("/") {
+            return Err("it is not there, and nothing can be added to `/` itself".to_owned());
+        }
+        if !has_overlay() {
+            return Err(format!(
+                "it is not there, and to add it to `{shown}` takes the kernel's module `overlay`"
+            ));
+        }
+    }
+    let below = missing.iter().map(String::as_str).chain([name.as_str()]);
+    let below: Vec<&str> = below.collect();
+    Ok(format!("{}/{}", shown.trim_end_matches('/'), below.join("/")))
+}
+
+/// Whether this kernel has overlayfs, or a module that brings it.
+fn has_overlay() -> bool {
+    // Mounts nothing.
+    let opened = rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC);
+    !matches!(opened, Err(rustix::io::Errno::NODEV))
 }

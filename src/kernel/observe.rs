@@ -26,6 +26,7 @@ use super::deaf;
 use super::error::KernelError;
 use super::ethtool::Ethtool;
 use super::host::{LinuxHost, PROTOCOL};
+use super::laid;
 use super::leases;
 use super::life;
 use super::netlink::Netlink;
@@ -341,6 +342,7 @@ pub(super) async fn lab(
     }
     let unknown = |user: &&String| User::from_name(user).is_ok_and(|user| user.is_none());
     view.unknown_users = questions.users.iter().filter(unknown).cloned().collect();
+    view.lies = questions.files.iter().map(|path| (path.clone(), laid::place(path))).collect();
     view.unknown_sysctls = unknown_sysctls(questions);
     for ability in &questions.abilities {
         let tried = match ability {

@@ -15,6 +15,7 @@ use super::adopt;
 use super::flow;
 use super::holds::{Destination, NicMode, Written, Wrong, listed};
 use super::impair;
+use super::laid;
 use super::life::{Isolation, Life, Room};
 use super::life_spec;
 use super::loops::{self, Bridge, Cuts, Sets, Trunk};
@@ -797,6 +798,8 @@ impl<'s> Draft<'s, '_> {
             };
             nodes.insert(node.name.clone(), built);
         }
+        let all = nodes.values().flat_map(|node: &Node| node.life.files.values());
+        laid::check_all(all, Position::NOWHERE, self.found);
         let links = self.build_links();
         let mut switches = BTreeMap::new();
         for switch in &self.switches {
@@ -1273,7 +1276,7 @@ impl<'s> NodeDraft<'s> {
 
     /// What it is besides a network namespace.
     fn life(&self, found: &mut Found) -> Life {
-        let kinds: BTreeSet<Isolation> = self.spec.isolation.iter().copied().collect();
+        let mut kinds: BTreeSet<Isolation> = self.spec.isolation.iter().copied().collect();
         if let Some(hostname) = &self.spec.hostname
             && !kinds.contains(&Isolation::Uts)
         {
@@ -1283,7 +1286,12 @@ impl<'s> NodeDraft<'s> {
         }
         let hostname = self.spec.hostname.as_ref().map(|name| name.value.clone());
         let run = life_spec::processes(&self.spec.run, found);
-        Life { room: Room { kinds, hostname }, limits: self.spec.limits, run }
+        let files = laid::files(&self.spec.files, found);
+        if !files.is_empty() {
+            // Else they would lie over the machine's own.
+            kinds.insert(Isolation::Mount);
+        }
+        Life { room: Room { kinds, hostname }, limits: self.spec.limits, run, files }
     }
 
     /// The routes. What follows from addresses is only checked if the lab is

@@ -13,6 +13,7 @@ use super::adopt::Adopt;
 use super::check;
 use super::holds::{Holds, Object, Of, definition};
 use super::impair::Impairments;
+use super::laid::{self, FileSpec, Sources, of_file};
 use super::life::{Bytes, Life, Limits, Process, Processors, Ready, Room};
 use super::life_spec::{LimitsSpec, ProcessSpec, ReadySpec};
 use super::names::LabName;
@@ -37,22 +38,38 @@ pub use super::yaml::BYTES_MAX;
 /// `origin` is what messages call the file. `fallback_name` is the lab's name
 /// if the file gives none: its stem, or what somebody said instead.
 pub fn read(text: &[u8], origin: &str, fallback_name: Option<&str>) -> Result<Lab, Problems> {
+    read_with(text, origin, fallback_name, &mut |_| Err("nothing is beside it".to_owned()))
+}
+
+/// The same, where `sources` opens what files of nodes are copies of.
+pub fn read_with(
+    text: &[u8],
+    origin: &str,
+    fallback_name: Option<&str>,
+    sources: Sources<'_>,
+) -> Result<Lab, Problems> {
     let mut found = Found::default();
-    let lab = read_lab(text, fallback_name, &mut found);
+    let lab = read_lab(text, fallback_name, sources, &mut found);
     // What is shown of the text need not be more than is fit to be shown.
     let shown = yaml::text(text, &mut Found::default()).unwrap_or_default();
     found.into_result(origin, shown)?;
     Ok(lab.expect("either a lab or a problem comes out"))
 }
 
-fn read_lab(text: &[u8], fallback_name: Option<&str>, found: &mut Found) -> Option<Lab> {
+fn read_lab(
+    text: &[u8],
+    fallback_name: Option<&str>,
+    sources: Sources<'_>,
+    found: &mut Found,
+) -> Option<Lab> {
     let tree = yaml::parse(text, found)?;
     if !matches!(tree.kind, yaml::Kind::Map(_)) {
         let message = format!("a lab is {}, not {}", Of::<LabSpec>::words(), tree.in_words());
         found.add(tree.at, message);
         return None;
     }
-    let spec = Of::<LabSpec>::read(&tree, LabSpec::NAME, found)?;
+    let mut spec = Of::<LabSpec>::read(&tree, LabSpec::NAME, found)?;
+    laid::read_sources(&mut spec, sources, found);
     let name = lab_name(&spec, fallback_name, found);
     // Only things that are the lab's alone are made from its name.
     check::lab(&spec, name.unwrap_or_else(LabName::default_lab), found)
@@ -127,6 +144,7 @@ pub fn json_schema() -> Json {
         (LimitsSpec::NAME): definition::<LimitsSpec>(),
         (ProcessSpec::NAME): definition::<ProcessSpec>(),
         (ReadySpec::NAME): definition::<ReadySpec>(),
+        (FileSpec::NAME): definition::<FileSpec>(),
     });
     schema
 }
@@ -268,12 +286,14 @@ fn of_node(node: &Node) -> Json {
     });
     put(&mut file, "sealed", sealed.as_ref());
     put(&mut file, "adopt", adopt.as_ref().map(of_adopt).as_ref());
-    let Life { room: Room { kinds, hostname }, limits, run } = life;
+    let Life { room: Room { kinds, hostname }, limits, run, files } = life;
     put(&mut file, "isolation", some(kinds, kinds.is_empty()));
     put(&mut file, "hostname", hostname.as_ref());
     put(&mut file, "limits", (!limits.is_empty()).then(|| of_limits(limits)).as_ref());
     let run: Vec<_> = run.iter().map(of_process).collect();
     put(&mut file, "run", some(&run, run.is_empty()));
+    let files: Map<_, _> = files.iter().map(|(path, f)| (path.clone(), of_file(f))).collect();
+    put(&mut file, "files", some(&files, files.is_empty()));
     file
 }
 
@@ -778,7 +798,12 @@ uplinks: { eth1: { switch: s1, force: true }, enp3s0: { switch: s2 } }
             let examples = examples();
             assert!(5 <= examples.len());
             for (name, yaml) in examples {
-                let lab = read(&yaml, &name, None).unwrap_or_else(|problems| panic!("{problems}"));
+                let mut beside = |from: &str| {
+                    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/");
+                    Ok(std::fs::read(format!("{directory}{from}")).expect("an example is whole"))
+                };
+                let lab = read_with(&yaml, &name, None, &mut beside);
+                let lab = lab.unwrap_or_else(|problems| panic!("{problems}"));
                 assert_eq!(lab.name.as_str(), name, "an example is called like its file");
                 assert!(valid(&schema, &schema, &json_of(&tree(&yaml))), "{name}");
                 assert!(valid(&schema, &schema, &to_file(&lab)), "{name}");

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::laid::NodeFile;
 use super::names::ProcessName;
 
 /// Something of the machine that a node can have of its own.
@@ -189,6 +190,9 @@ pub struct Life {
     pub limits: Limits,
     /// What runs in it, in the order in which it starts.
     pub run: Vec<Process>,
+    /// Files that it has in place of the machine's, by path.
+    #[serde(default)]
+    pub files: BTreeMap<String, NodeFile>,
 }
 
 impl Life {
@@ -257,6 +261,9 @@ pub struct SeenKeeper {
     pub limits: Limits,
     /// What runs in it, in the order in which it was started.
     pub processes: Vec<SeenProcess>,
+    /// The files that were laid over the machine's, as whoever is in the node
+    /// finds them; `None` for what is not there, or no text.
+    pub files: BTreeMap<String, Option<NodeFile>>,
     /// Its number on the machine.
     pub pid: u32,
     /// Why it is of no use any more, if it is not: its node was made anew, or it
@@ -268,7 +275,9 @@ impl SeenKeeper {
     /// The life that it keeps.
     pub fn life(&self) -> Life {
         let run = self.processes.iter().map(|seen| seen.process.clone()).collect();
-        Life { room: self.room.clone(), limits: self.limits, run }
+        let file = |(path, file): (&String, &Option<NodeFile>)| Some((path.clone(), file.clone()?));
+        let files = self.files.iter().filter_map(file).collect();
+        Life { room: self.room.clone(), limits: self.limits, run, files }
     }
 }
 

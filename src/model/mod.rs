@@ -14,6 +14,7 @@ mod holds;
 pub mod hosts;
 pub mod icmp;
 pub mod impair;
+pub mod laid;
 pub mod life;
 mod life_spec;
 mod loops;

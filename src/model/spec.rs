@@ -20,6 +20,7 @@ use super::holds::{
     QueueNumber, Sealing, Setting, Target, Text, VlanId, Whole, key,
 };
 use super::impair::{Impairments, Rate, Share, Time};
+use super::laid::{FileOrText, FilePath, FileSpec};
 use super::life::{Isolation, Limits};
 use super::life_spec::{HostName, IsolationWord, LimitsSpec, ProcessSpec};
 use super::mark::Mac;
@@ -740,6 +741,7 @@ pub(super) struct NodeSpec {
     pub(super) hostname: Option<At<String>>,
     pub(super) limits: Limits,
     pub(super) run: Vec<At<ProcessSpec>>,
+    pub(super) files: Vec<(At<String>, FileSpec)>,
     /// Not all of its interfaces could be read.
     pub(super) flawed: bool,
 }
@@ -788,6 +790,10 @@ impl Object for NodeSpec {
         key!("run": List<Of<ProcessSpec>>,
             "What runs in it, started in this order, each when the one before is ready.",
             |node, processes| node.run.extend(processes.value)),
+        key!("files": Map<FilePath, FileOrText>,
+            "Files that it has in place of the machine's, by path, each a text or `{ from: FILE }`. A \
+             node with files has `mount` in its `isolation`.",
+            |node, files| node.files.extend(files.value)),
     ];
     fn flawed(&mut self, key: &'static str, _lost: bool) {
         self.flawed |= key == "interfaces";

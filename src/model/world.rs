@@ -70,6 +70,7 @@ impl World {
             leases: _,
             controllers: _,
             unknown_users: _,
+            lies: _,
             taken: _,
             unknown_sysctls: _,
             targets: _,
@@ -104,6 +105,9 @@ pub struct HostView {
     pub controllers: BTreeSet<Controller>,
     /// Users that were asked for and that this machine does not know.
     pub unknown_users: BTreeSet<String>,
+    /// Files of nodes that were asked for: over what each would lie here, as this
+    /// machine is, or why it cannot.
+    pub lies: BTreeMap<String, Result<String, String>>,
     /// Names of nodes that were cut off before a namespace was behind them.
     pub stubs: BTreeSet<NodeName>,
     /// The lab's links in the machine's own namespace (the ends at switches),
@@ -356,6 +360,8 @@ pub struct Questions {
     pub controllers: bool,
     /// Users to look for.
     pub users: BTreeSet<String>,
+    /// Files of nodes to find a place for.
+    pub files: BTreeSet<String>,
     /// Nodes that are not to hear all; in others it is looked for where they have
     /// the name that says so.
     pub deaf: BTreeSet<NodeName>,
@@ -385,6 +391,7 @@ impl Questions {
             abilities: BTreeSet::new(),
             controllers: false,
             users: BTreeSet::new(),
+            files: BTreeSet::new(),
             deaf: BTreeSet::new(),
         }
     }

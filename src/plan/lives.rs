@@ -4,7 +4,7 @@
 //! ends its keeper and starts another. Limits change as they are, and so do single
 //! processes: whatever else runs goes on, and all links stay.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::refuse::Refusal;
 use super::step::Step;
@@ -20,11 +20,19 @@ pub(super) fn end(wanted: &Wanted, world: &World) -> Vec<Step> {
         match wanted.nodes.get(node).filter(|want| stays(world, node, want, seen)) {
             None => steps.push(ended(node, seen)),
             Some(want) => {
+                let is_wanted_there = |path: &String| want.life.files.contains_key(path);
+                let lifted = seen.files.iter().filter(|(path, _)| !is_wanted_there(path));
+                let lifted = lifted.map(|(path, before)| Step::LiftFile {
+                    node: node.clone(),
+                    path: path.clone(),
+                    before: before.clone(),
+                });
                 let gone = seen.processes.iter().rev().filter(|seen| !is_wanted(want, seen));
                 steps.extend(gone.map(|seen| Step::StopProcess {
                     node: node.clone(),
                     process: seen.process.clone(),
                 }));
+                steps.extend(lifted);
             }
         }
     }
@@ -50,6 +58,18 @@ pub(super) fn begin(wanted: &Wanted, world: &World) -> Vec<Step> {
                 after: want.life.limits,
             }),
             Some(_) => {}
+        }
+        // What runs there may read them when it starts.
+        for (path, after) in &want.life.files {
+            let before = seen.and_then(|seen| seen.files.get(path)).cloned().flatten();
+            if before.as_ref() != Some(after) {
+                steps.push(Step::LayFile {
+                    node: node.clone(),
+                    path: path.clone(),
+                    before,
+                    after: after.clone(),
+                });
+            }
         }
     }
     // All keepers first: a process of one node may need one of another to be
@@ -112,6 +132,24 @@ pub(super) fn refusals(wanted: &Wanted, world: &World) -> Vec<Refusal> {
                          cgroup -o {name} none /sys/fs/cgroup/{name}`, or leave the limit out"
                     ),
                 });
+            }
+        }
+        let mut over: BTreeMap<&str, &str> = BTreeMap::new();
+        for path in want.life.files.keys() {
+            match world.host.lies.get(path) {
+                Some(Ok(place)) => {
+                    if let Some(other) = over.insert(place, path) {
+                        found.push(Refusal {
+                            what: format!("`{other}` and `{path}` of node `{node}` are one file here: `{place}`"),
+                            hint: "leave one of them out".to_owned(),
+                        });
+                    }
+                }
+                Some(Err(why)) => found.push(Refusal {
+                    what: format!("no file can be laid at `{path}` in node `{node}`: {why}"),
+                    hint: "choose another path, or leave the file out".to_owned(),
+                }),
+                None => {}
             }
         }
         let named = want.life.run.iter().filter_map(|process| process.user.as_ref());

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::nics::{Child, Loan};
 use crate::model::adopt::{Adopt, NetnsId};
 use crate::model::impair::Impairments;
+use crate::model::laid::NodeFile;
 use crate::model::life::{Life, Limits, Process, Room};
 use crate::model::mark::Mac;
 use crate::model::names::{IfName, LabName, NodeName};
@@ -233,6 +234,26 @@ pub enum Step {
         /// What it may.
         after: Limits,
     },
+    /// Lays a file over the machine's in a node.
+    LayFile {
+        /// The node.
+        node: NodeName,
+        /// Where.
+        path: String,
+        /// What was laid there; `None` if nothing was, or it was taken away.
+        before: Option<NodeFile>,
+        /// What is to be.
+        after: NodeFile,
+    },
+    /// Takes one away, so that the machine's is there again.
+    LiftFile {
+        /// The node.
+        node: NodeName,
+        /// Where.
+        path: String,
+        /// What was laid there, for the way back.
+        before: Option<NodeFile>,
+    },
     /// Has a process run in a node, and waits until it is ready.
     RunProcess {
         /// The node.
@@ -397,6 +418,15 @@ impl Plan {
             Stage::Host(_) => None,
             Stage::Fabric(backend, _) => Some(*backend),
         })
+    }
+
+    /// Whether some node gets a keeper.
+    pub fn starts_keepers(&self) -> bool {
+        let of_host = self.stages.iter().filter_map(|stage| match stage {
+            Stage::Host(steps) => Some(steps),
+            Stage::Fabric(..) => None,
+        });
+        of_host.flatten().any(|step| matches!(step, Step::StartKeeper { .. }))
     }
 
     /// Whether there is nothing to do.

@@ -135,6 +135,22 @@ impl Step {
             Self::SetLimits { node, before, after } => {
                 format!("~ {node} limits: {after} (were {before})")
             }
+            Self::LayFile { node, path, before: None, after } => {
+                let bytes = after.text.len();
+                let bytes = format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" });
+                format!("+ file {path} in {node} ({bytes}, mode {:04o})", after.mode)
+            }
+            Self::LayFile { node, path, before: Some(before), after } => {
+                let mut words = Vec::new();
+                if before.text != after.text {
+                    words.push("other text".to_owned());
+                }
+                if before.mode != after.mode {
+                    words.push(format!("mode {:04o} (was {:04o})", after.mode, before.mode));
+                }
+                format!("~ file {path} in {node}: {}", words.join(", "))
+            }
+            Self::LiftFile { node, path, .. } => format!("- file {path} in {node}"),
             Self::RunProcess { node, process } => {
                 let ready = match &process.ready {
                     Some(Ready::Port(port)) => format!(", ready at port {port}"),

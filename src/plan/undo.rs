@@ -98,16 +98,39 @@ impl Step {
                 Some(vec![Self::EndKeeper { node: node.clone(), life: None }])
             }
             Self::EndKeeper { node, life: Some(life) } => {
-                let Life { room, limits, run } = life.clone();
+                let Life { room, limits, run, files } = life.clone();
                 let started = Self::StartKeeper { node: node.clone(), room, limits };
                 let run = run.into_iter();
                 let run = run.map(|process| Self::RunProcess { node: node.clone(), process });
-                Some(std::iter::once(started).chain(run).collect())
+                let laid = files.into_iter().map(|(path, after)| Self::LayFile {
+                    node: node.clone(),
+                    path,
+                    before: None,
+                    after,
+                });
+                Some(std::iter::once(started).chain(laid).chain(run).collect())
             }
             Self::SetLimits { node, before, after } => Some(vec![Self::SetLimits {
                 node: node.clone(),
                 before: *after,
                 after: *before,
+            }]),
+            Self::LayFile { node, path, before: Some(before), after } => Some(vec![Self::LayFile {
+                node: node.clone(),
+                path: path.clone(),
+                before: Some(after.clone()),
+                after: before.clone(),
+            }]),
+            Self::LayFile { node, path, before: None, after } => Some(vec![Self::LiftFile {
+                node: node.clone(),
+                path: path.clone(),
+                before: Some(after.clone()),
+            }]),
+            Self::LiftFile { node, path, before: Some(before) } => Some(vec![Self::LayFile {
+                node: node.clone(),
+                path: path.clone(),
+                before: None,
+                after: before.clone(),
             }]),
             Self::RunProcess { node, process } => {
                 Some(vec![Self::StopProcess { node: node.clone(), process: process.clone() }])
@@ -122,6 +145,8 @@ impl Step {
             | Self::AwaitAddress { .. }
             // What it kept ran no more, or nobody could tell.
             | Self::EndKeeper { life: None, .. }
+            // Somebody else had taken it away.
+            | Self::LiftFile { before: None, .. }
             | Self::DeleteEnd { .. } => Some(Vec::new()),
             Self::DeleteNode { .. } | Self::SweepLinks { .. } => None,
         }
@@ -223,6 +248,8 @@ fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
         | Step::StartKeeper { .. }
         | Step::EndKeeper { .. }
         | Step::SetLimits { .. }
+        | Step::LayFile { .. }
+        | Step::LiftFile { .. }
         | Step::RunProcess { .. }
         | Step::StopProcess { .. }
         // Whoever keeps a lease is in the node, and would keep it.

@@ -39,6 +39,11 @@ pub(crate) fn file() -> impl Strategy<Value = Json> {
         } else {
             node["sysctls"] = json!({ "net.ipv4.conf.all.rp_filter": n, "net.ipv4.x": "a b" });
         }
+        if n % 5 == 0 {
+            node["files"] = json!({
+                "/etc/motd": format!("{n}\n"), "/etc/x/y": { "text": "", "mode": "0600" },
+            });
+        }
         if n % 3 == 0 {
             node["routes"] = json!([
                 { "to": "10.77.0.0/16", "interface": "eth0", "metric": n },

@@ -131,7 +131,15 @@ pub(crate) fn multicast(world: &World) -> Verdict {
 /// client -- s1 -- web, which serves pages from when the lab is up
 pub(crate) fn web(world: &World) -> Verdict {
     world.needs("python3")?;
+    let motd = world.example("web.motd");
     up_and_down(world, "web", |_| {
+        assert_eq!(world.ovsns("exec web -- cat /etc/motd").ok().stdout, motd);
+        let page =
+            "import urllib.request; print(urllib.request.urlopen(\"http://10.0.0.1/\").read())";
+        let mut get = world.command();
+        get.args(["exec", "client", "--", "python3", "-c", page]);
+        let got = get.output().expect("it runs").stdout;
+        assert_eq!(got, b"b'<h1>web</h1>\\n'\n");
         let seen = world.ovsns("exec web -- ps -e -o args=").ok();
         assert!(seen.stdout.lines().count() <= 4, "{seen}");
         until("the client has got a page", || {

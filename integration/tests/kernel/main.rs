@@ -22,6 +22,7 @@ mod full_disk;
 mod impair;
 mod joined;
 mod labs;
+mod laid;
 mod leases;
 mod lives;
 mod mirrors;
@@ -124,6 +125,11 @@ fn main() -> ExitCode {
             what_cannot_be_captured_is_refused,
         ],
         tests![capture over ovs: all_is_written_down],
+        tests![laid:
+            files_lie_over_the_machines,
+            changed_files_are_mended,
+            files_that_cannot_be_laid,
+        ],
         tests![names: nodes_have_names, a_sealed_node_keeps_its_network],
         tests![attach:
             into_a_bridge_and_home.vm(),

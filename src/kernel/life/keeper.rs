@@ -36,6 +36,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::birth::Birth;
+use super::files::Laid;
 use super::log::{self, Log};
 use super::ports;
 use super::wire::{self, Ask, Begun, Charge, Keeps, Tell};
@@ -43,6 +44,7 @@ use crate::kernel::error::KernelError;
 use crate::kernel::inherited::close_inherited;
 use crate::kernel::line::{self, Line};
 use crate::kernel::{inside, netns};
+use crate::model::laid::OWN_PLACES;
 use crate::model::life::{Isolation, Process, Ready, Restart, Room, SeenProcess, Standing};
 use crate::model::mark::netns as netns_name;
 use crate::model::names::{LabName, NodeName, ProcessName};
@@ -69,7 +71,7 @@ pub fn run(lab: &LabName, node: &NodeName) -> Result<(), KernelError> {
     close_inherited();
     // A group leader cannot leave its session; nobody starts a keeper as one.
     let _ = setsid();
-    let runtime = |begun| {
+    let runtime = |begun: Place| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime
             .map_err(|e: io::Error| KernelError::from_io("start a runtime", &e))
@@ -82,17 +84,18 @@ pub fn run(lab: &LabName, node: &NodeName) -> Result<(), KernelError> {
     let begun = begin(lab, node, &charge).and_then(runtime);
     starter.answer(&begun)?;
     drop(starter);
-    let (runtime, listener) = begun?;
+    let (runtime, begun) = begun?;
     let shared = Shared {
         lab: lab.clone(),
         node: node.clone(),
         room: charge.room,
-        logs: listener.1,
+        logs: begun.logs,
         all: Mutex::default(),
+        laid: Mutex::new(begun.laid),
         changed: watch::Sender::new(()),
         done: Notify::new(),
     };
-    runtime.block_on(live(listener.0, Arc::new(shared)))
+    runtime.block_on(live(begun.listener, Arc::new(shared)))
 }
 
 /// Who started the keeper, and waits until it listens.
@@ -124,12 +127,15 @@ impl Starter {
     }
 }
 
+/// What a keeper works with.
+struct Place {
+    listener: StdListener,
+    logs: PathBuf,
+    laid: Laid,
+}
+
 /// Takes the node's name, and makes what is the node's own.
-fn begin(
-    lab: &LabName,
-    node: &NodeName,
-    charge: &Charge,
-) -> Result<(StdListener, PathBuf), KernelError> {
+fn begin(lab: &LabName, node: &NodeName, charge: &Charge) -> Result<Place, KernelError> {
     // Outside, where commands look for it.
     let taken = |error: io::Error| KernelError::from_io("listen for commands", &error);
     let listener = line::listen(&wire::name(lab, node)).map_err(taken)?;
@@ -138,14 +144,14 @@ fn begin(
     if !netns::enter(&name)? {
         return Err(KernelError::new(format!("enter namespace `{name}`"), Errno::ENOENT));
     }
-    own(&name, &charge.room)?;
+    let laid = own(&name, &charge.room)?;
     // Orphans come to the first process of a namespace by themselves.
     if std::process::id() != 1 {
         prctl::set_child_subreaper(true)
             .map_err(|errno| KernelError::new("take in orphans", errno))?;
     }
     std::env::set_current_dir("/").map_err(|e| KernelError::from_io("go to `/`", &e))?;
-    Ok((listener, logs))
+    Ok(Place { listener, logs, laid })
 }
 
 /// Opens the directory of the logs, which a `/run` of the node's own would hide;
@@ -165,7 +171,7 @@ fn open_logs(directory: &Path) -> Result<PathBuf, KernelError> {
 /// Gives this process namespaces as `room` says, furnished.
 ///
 /// Like `unshare --uts --ipc --mount`, and what one mounts then.
-fn own(netns: &str, room: &Room) -> Result<(), KernelError> {
+fn own(netns: &str, room: &Room) -> Result<Laid, KernelError> {
     let has = |kind| room.kinds.contains(&kind);
     let mut flags = CloneFlags::empty();
     flags.set(CloneFlags::CLONE_NEWUTS, has(Isolation::Uts));
@@ -179,16 +185,22 @@ fn own(netns: &str, room: &Room) -> Result<(), KernelError> {
     if has(Isolation::Ipc) {
         mount_own("tmpfs", "/dev/shm", "mode=1777")?;
     }
+    let mut laid = Laid::default();
     if has(Isolation::Mount) {
-        mount_own("tmpfs", "/tmp", "mode=1777")?;
-        mount_own("tmpfs", "/run", "mode=755")?;
-        mount_own("tmpfs", "/var/log", "mode=755")?;
+        // Covered by the next one, and so in nobody's sight.
+        mount_own("tmpfs", "/run", "mode=700")?;
+        let failed = |e: io::Error| KernelError::from_io("open a place for files", &e);
+        laid = Laid::in_place("/run").map_err(failed)?;
+        for place in OWN_PLACES {
+            mount_own("tmpfs", place, if place == "/tmp" { "mode=1777" } else { "mode=755" })?;
+            laid.is_own(place).map_err(failed)?;
+        }
     }
-    match &room.hostname {
-        Some(hostname) => sethostname(hostname)
-            .map_err(|errno| KernelError::new(format!("be called `{hostname}`"), errno)),
-        None => Ok(()),
+    if let Some(hostname) = &room.hostname {
+        sethostname(hostname)
+            .map_err(|errno| KernelError::new(format!("be called `{hostname}`"), errno))?;
     }
+    Ok(laid)
 }
 
 /// Like `mount -t KIND -o OPTIONS KIND PLACE`.
@@ -205,6 +217,7 @@ struct Shared {
     room: Room,
     logs: PathBuf,
     all: Mutex<All>,
+    laid: Mutex<Laid>,
     /// Something of a process is not what it was.
     changed: watch::Sender<()>,
     /// All have been stopped.
@@ -250,6 +263,10 @@ impl std::fmt::Display for Ended {
 }
 
 impl Shared {
+    fn laid(&self) -> MutexGuard<'_, Laid> {
+        self.laid.lock().expect("nothing panics with it")
+    }
+
     fn all(&self) -> MutexGuard<'_, All> {
         self.all.lock().expect("nothing panics with it")
     }
@@ -420,6 +437,8 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>) {
     while let Some(ask) = line.hear::<Ask>().await {
         let tell = match ask {
             Ask::Look => Tell::Keeps(keeps(&shared)),
+            Ask::Lay(path, file) => told(shared.laid().lay(&path, &file)),
+            Ask::Lift(path) => told(shared.laid().lift(&path)),
             Ask::Run(process) => get_ready(&shared, process).await,
             Ask::Stop(name) => {
                 stop(&shared, &name).await;
@@ -439,10 +458,15 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>) {
     }
 }
 
+fn told(laid: Result<(), String>) -> Tell {
+    laid.map_or_else(Tell::NotLaid, |()| Tell::Laid)
+}
+
 fn keeps(shared: &Shared) -> Keeps {
     let netns = fs::metadata("/proc/self/ns/net").map_or(0, |netns| netns.ino());
     let processes = shared.all().kept.iter().map(|kept| kept.seen.clone()).collect();
-    Keeps { room: shared.room.clone(), netns, processes }
+    let files = shared.laid().seen();
+    Keeps { room: shared.room.clone(), netns, processes, files }
 }
 
 /// Stops all processes, the last one first, and what they have left behind.

@@ -9,6 +9,7 @@
 //! how that is found when the keeper was killed.
 
 pub mod birth;
+mod files;
 pub mod forward;
 mod groups;
 pub mod keeper;
@@ -36,6 +37,7 @@ use super::error::KernelError;
 use super::leases::program;
 use super::line::{self, Line};
 use super::netns;
+use crate::model::laid::NodeFile;
 use crate::model::life::{Isolation, Limits, Process, Room, SeenKeeper, Standing};
 use crate::model::mark::netns as netns_name;
 use crate::model::names::{LabName, NodeName, ProcessName};
@@ -123,8 +125,8 @@ async fn look_at(
         ..SeenKeeper::default()
     };
     match line.ask(&Ask::Look, ANSWER_WITHIN).await {
-        Ok(Tell::Keeps(Keeps { room, netns, processes })) => {
-            (seen.room, seen.processes) = (room, processes);
+        Ok(Tell::Keeps(Keeps { room, netns, processes, files })) => {
+            (seen.room, seen.processes, seen.files) = (room, processes, files);
             let named = fs::metadata(netns::path(&netns_name(lab, node)));
             if named.map_or(0, |named| named.ino()) != netns {
                 seen.lost = Some("it is in another namespace than the node".into());
@@ -277,6 +279,37 @@ pub(super) async fn run(
         Ok(Tell::Taken) => Err(fail(Errno::EEXIST)),
         Ok(_) => Err(fail(Errno::EBADMSG)),
         Err(errno) => Err(fail(errno)),
+    }
+}
+
+/// Lays a file over the machine's in a node.
+pub(super) async fn lay(
+    lab: &LabName,
+    node: &NodeName,
+    path: &str,
+    file: &NodeFile,
+) -> Result<(), KernelError> {
+    let asked = format!("lay file `{path}` in node `{node}`");
+    let Some(line) = wire::connect(lab, node)? else {
+        return Err(KernelError::new(asked, Errno::EHOSTDOWN));
+    };
+    laid(line, asked, &Ask::Lay(path.to_owned(), file.clone())).await
+}
+
+/// Takes away what was laid over a file of the machine in a node. Where nobody
+/// keeps the node, nothing is laid.
+pub(super) async fn lift(lab: &LabName, node: &NodeName, path: &str) -> Result<(), KernelError> {
+    let Some(line) = wire::connect(lab, node)? else { return Ok(()) };
+    let asked = format!("take file `{path}` away in node `{node}`");
+    laid(line, asked, &Ask::Lift(path.to_owned())).await
+}
+
+async fn laid(mut line: Line, asked: String, ask: &Ask) -> Result<(), KernelError> {
+    match line.ask(ask, ANSWER_WITHIN).await {
+        Ok(Tell::Laid) => Ok(()),
+        Ok(Tell::NotLaid(why)) => Err(KernelError::of_process(asked, why, Vec::new())),
+        Ok(_) => Err(KernelError::new(asked, Errno::EBADMSG)),
+        Err(errno) => Err(KernelError::new(asked, errno)),
     }
 }
 

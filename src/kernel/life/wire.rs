@@ -1,11 +1,13 @@
 //! What commands and the keeper of a node say to each other (`line`).
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::super::error::KernelError;
 use super::super::line::Line;
+use crate::model::laid::NodeFile;
 use crate::model::life::{Process, Room, SeenProcess};
 use crate::model::names::{LabName, NodeName, ProcessName};
 
@@ -36,6 +38,10 @@ pub(super) enum Ask {
     Run(Process),
     /// To stop a process and forget it.
     Stop(ProcessName),
+    /// To lay a file over the one at a path.
+    Lay(String, NodeFile),
+    /// To take it away.
+    Lift(String),
     /// To stop all of them, the last one first, and to end.
     End,
 }
@@ -58,6 +64,10 @@ pub(super) enum Tell {
     Taken,
     /// To `Stop`.
     Stopped,
+    /// To `Lay` and `Lift`.
+    Laid,
+    /// To `Lay` and `Lift`: it could not, and why, as a clause.
+    NotLaid(String),
     /// To `End`.
     Ends,
 }
@@ -70,6 +80,8 @@ pub(super) struct Keeps {
     pub(super) netns: u64,
     /// In the order in which they were started.
     pub(super) processes: Vec<SeenProcess>,
+    /// What lies over the machine's files.
+    pub(super) files: BTreeMap<String, Option<NodeFile>>,
 }
 
 /// Connects to the keeper of a node, if there is one.
