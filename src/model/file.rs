@@ -711,6 +711,10 @@ uplinks: { eth1: { switch: s1, force: true }, enp3s0: { switch: s2 } }
                     Json::Array(types) => types.iter().any(|rule| is_of_type(value, rule)),
                     rule => is_of_type(value, rule),
                 },
+                "anyOf" => {
+                    let rules = rule.as_array().expect("an array");
+                    rules.iter().any(|rule| valid(root, rule, value))
+                }
                 "enum" => rule.as_array().expect("an array").contains(value),
                 "pattern" => value.as_str().is_none_or(|text| matches(rule, text)),
                 "minLength" => value.as_str().is_none_or(|t| rule.as_u64() <= Some(t.len() as u64)),
