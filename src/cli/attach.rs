@@ -143,7 +143,15 @@ pub(super) async fn attach(args: &AttachArgs) -> Result<Ending, CliError> {
     if let Some(switch) = engine.attachments(&lab)?.nics.get(&nic).map(|a| a.switch.name.clone())
         && args.switch.as_ref().is_none_or(|wanted| wanted == switch.as_str())
     {
-        show::line(&format!("{nic} is attached to {lab}/{switch}: nothing to change"));
+        let unkept = engine.unkept_leases(&lab).await?;
+        if unkept.is_empty() || args.dry_run {
+            let nothing = format!("{nic} is attached to {lab}/{switch}: nothing to change");
+            show::line(&if unkept.is_empty() { nothing } else { unkept.join("\n") });
+            return Ok(Ending::Well);
+        }
+        // Who renewed its lease was killed.
+        make(&mut engine, &nic, &lab, |_| Ok(())).await?;
+        show::line(&format!("{nic} is attached to {lab}/{switch}, and its lease renewed again"));
         return Ok(Ending::Well);
     }
     let switch = args.switch.as_deref().unwrap_or(nic.as_str());

@@ -134,6 +134,7 @@ impl Engine {
         let missing = self.missing(lab, &attached, &leaving).await?;
         let mut moved = Moved::default();
         moved.warnings.extend(self.lendable(lab, &attached).await?.warnings);
+        moved.lines.extend(self.unkept_leases(&lab.name).await?);
         for nic in &leaving {
             let attached = &attached.nics[nic];
             for stage in self.way_home(attached, Home::Detach)? {
@@ -181,7 +182,7 @@ impl Engine {
     }
 
     /// What `up` would do about NICs, each a line.
-    pub(super) fn uplink_drift(
+    pub(super) async fn uplink_drift(
         &self,
         lab: &Lab,
         world: &World,
@@ -193,7 +194,8 @@ impl Engine {
         let pulled = attached.iter().filter(|(nic, _)| !is_plugged(world, nic));
         let pulled = pulled
             .map(|(nic, attached)| format!("~ NIC {nic} back on switch {}", attached.switch.name));
-        Ok(missing.chain(pulled).collect())
+        let unkept = self.unkept_leases(&lab.name).await?;
+        Ok(missing.chain(pulled).chain(unkept).collect())
     }
 
     /// A lab worked out for this machine, and what that takes to know.

@@ -1,7 +1,7 @@
 //! The host's own lease, while its NIC is a port: its client is held, or looks away,
 //! and the lease is renewed in its place, on the switch's local device.
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::attachments::Attachments;
 use super::state::Held;
@@ -35,28 +35,25 @@ impl Engine {
         attached: &Attachments,
         this: &Attached,
     ) -> Result<(), EngineError> {
-        let nic = &this.nic;
-        let client = attached.clients.get(&nic.link.name).and_then(|all| all.first());
-        let owner = this.owners.first();
-        let v4 = || {
-            nic.addresses.iter().filter_map(|address| match address.net {
-                IpNet::V4(net) => Some((net, address.valid_s.is_some())),
-                IpNet::V6(_) => None,
-            })
-        };
-        let for_a_time = v4().find(|(_, for_a_time)| *for_a_time);
-        let (leased, client_id) = match (client, owner, nic.link.mac) {
-            // It gives its address no time. Its own default; the others send none,
-            // or one that only they know.
-            (Some(client), _, Some(mac)) if client.program == "udhcpc" => {
-                (for_a_time.or_else(|| v4().next()), [&[1], &mac.0[..]].concat())
-            }
-            (Some(_), _, _) => (for_a_time.or_else(|| v4().next()), Vec::new()),
-            (None, Some(owner), _) => (for_a_time, owner.client_id.clone()),
-            (None, None, _) => (None, Vec::new()),
-        };
-        let Some((address, _)) = leased else { return Ok(()) };
+        let Some((address, client_id)) = lease_of(attached, this) else { return Ok(()) };
         Ok(leases::hold_for_host(lab, &this.local.link.name, address, client_id).await?)
+    }
+
+    /// The leases of the host that nobody renews although their clients cannot, each
+    /// a line: who did was killed. `up` has them renewed again.
+    pub async fn unkept_leases(&self, lab: &LabName) -> Result<Vec<String>, EngineError> {
+        let attached = &self.state.attachments(lab)?;
+        let mut to_keep = attached.nics.values().filter_map(|this| {
+            let (address, _) = lease_of(attached, this)?;
+            Some((address, &this.local.link.name))
+        });
+        let Some(first) = to_keep.next() else { return Ok(Vec::new()) };
+        let kept = leases::list_of_host(lab).await?;
+        let all = std::iter::once(first).chain(to_keep);
+        let unkept = all.filter(|(_, device)| !kept.contains(*device));
+        Ok(unkept
+            .map(|(address, device)| format!("~ lease of {address} on {device}, renewed again"))
+            .collect())
     }
 
     /// Leaves the lease to the clients that were held, whose NIC comes home.
@@ -83,4 +80,30 @@ impl Engine {
             None => Ok(()),
         }
     }
+}
+
+/// The lease of the host that is renewed in its client's place, with the id of that
+/// client as far as it is known: there is a client that is held, or looks away.
+fn lease_of(attached: &Attachments, this: &Attached) -> Option<(Ipv4Net, Vec<u8>)> {
+    let nic = &this.nic;
+    let client = attached.clients.get(&nic.link.name).and_then(|all| all.first());
+    let owner = this.owners.first();
+    let v4 = || {
+        nic.addresses.iter().filter_map(|address| match address.net {
+            IpNet::V4(net) => Some((net, address.valid_s.is_some())),
+            IpNet::V6(_) => None,
+        })
+    };
+    let for_a_time = v4().find(|(_, for_a_time)| *for_a_time);
+    let (leased, client_id) = match (client, owner, nic.link.mac) {
+        // It gives its address no time. Its own default; the others send none,
+        // or one that only they know.
+        (Some(client), _, Some(mac)) if client.program == "udhcpc" => {
+            (for_a_time.or_else(|| v4().next()), [&[1], &mac.0[..]].concat())
+        }
+        (Some(_), _, _) => (for_a_time.or_else(|| v4().next()), Vec::new()),
+        (None, Some(owner), _) => (for_a_time, owner.client_id.clone()),
+        (None, None, _) => (None, Vec::new()),
+    };
+    leased.map(|(address, _)| (address, client_id))
 }

@@ -559,7 +559,7 @@ impl Engine {
                     Ok(plan) => plan.lines(),
                     Err(refusals) => refusals.iter().map(|r| format!("! {r}")).collect(),
                 };
-                drift.extend(self.uplink_drift(lab, &world)?);
+                drift.extend(self.uplink_drift(lab, &world).await?);
                 (world, drift)
             }
         };

@@ -427,7 +427,20 @@ fn a_host_with_a_lease(world: &World, program: &str, backend: &str) -> Verdict {
         is_renewed(world, &local, "inet", &address);
     }
     assert_eq!(v4("eth0"), None, "nobody gave it back meanwhile");
+
+    // Who renews it is killed: missed, and there again with the next command.
+    let [keeper] = keepers(world)[..] else { panic!("{:?}", keepers(world)) };
+    let drift = format!("~ lease of {address} on {local}, renewed again");
+    assert!(!world.ovsns("status").ok().stdout.contains(&drift));
+    world.run(&format!("kill -9 {keeper}"));
+    until("it is gone", || keepers(world).is_empty());
+    world.ovsns("status").says(&drift);
+    world.ovsns(&format!("attach eth0 --backend {backend}")).ok().says("its lease renewed again");
+    assert!(!world.ovsns("status").ok().stdout.contains(&drift));
     assert_eq!(keepers(world).len(), 1);
+    if timed {
+        is_renewed(world, &local, "inet", &address);
+    }
 
     world.ovsns("detach eth0").ok();
     assert!(keepers(world).is_empty());

@@ -20,7 +20,7 @@ pub mod keeper;
 mod solicit;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -52,16 +52,23 @@ const LEASE_WITHIN: Duration = Duration::from_secs(20);
 pub(super) async fn list(
     lab: &LabName,
 ) -> Result<BTreeMap<(NodeName, IfName), SeenLease>, KernelError> {
-    let Some(mut line) = wire::connect(lab)? else { return Ok(BTreeMap::new()) };
+    let of_node = |(whose, lease): (Whose, SeenLease)| Some(((whose.node?, whose.device), lease));
+    Ok(kept(lab).await?.into_iter().filter_map(of_node).collect())
+}
+
+/// The devices on which a lease of the host is renewed in its client's place.
+pub async fn list_of_host(lab: &LabName) -> Result<BTreeSet<IfName>, KernelError> {
+    let of_host = |(whose, _): (Whose, SeenLease)| whose.node.is_none().then_some(whose.device);
+    Ok(kept(lab).await?.into_iter().filter_map(of_host).collect())
+}
+
+async fn kept(lab: &LabName) -> Result<Vec<(Whose, SeenLease)>, KernelError> {
+    let Some(mut line) = wire::connect(lab)? else { return Ok(Vec::new()) };
     match line.ask(&Ask::List, ANSWER_WITHIN).await {
-        Ok(Tell::Kept(leases)) => {
-            let of_node =
-                |(whose, lease): (Whose, SeenLease)| Some(((whose.node?, whose.device), lease));
-            Ok(leases.into_iter().filter_map(of_node).collect())
-        }
+        Ok(Tell::Kept(leases)) => Ok(leases),
         Ok(_) => Err(KernelError::new("ask for leases", Errno::EBADMSG)),
         // It had nothing left to keep.
-        Err(Errno::EPIPE) => Ok(BTreeMap::new()),
+        Err(Errno::EPIPE) => Ok(Vec::new()),
         Err(errno) => Err(KernelError::new("ask for leases", errno)),
     }
 }
