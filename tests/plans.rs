@@ -617,6 +617,7 @@ nodes:
   n4: { files: { /etc/motd: hello, /etc/gone: x, /etc/mode: { text: x, mode: 600 } } }
 ";
     let after = "
+hosts: true
 nodes:
   n1:
     isolation: [pid, uts]
@@ -640,6 +641,9 @@ nodes:
     world.host.controllers.extend(all);
     assert!(up(&before, &world, able()).expect("nothing in the way").is_empty());
     let then = up(&after, &world, able()).expect("nothing in the way");
+    world.host.names = Some("# ovsns lab=lab\n# end of ovsns lab=lab\n".into());
+    let named = up(&after, &world, able()).expect("nothing in the way");
+    assert_eq!(named.len() + 1, then.len(), "its names are there");
     let down = plan::down(&before.name, &world, &[able()]).expect("nothing in the way");
     // Its keeper was killed, and left something; a process failed.
     let n2 = before.nodes.keys().nth(1).expect("it is there");
@@ -658,6 +662,7 @@ nodes:
         ("/etc/new", Ok("/etc/motd".to_owned())),
         ("/etc/mode", Err("there is a directory".to_owned())),
     ];
+    world.host.names_fixed = Some("the file system is read-only".into());
     world.host.lies = lies.map(|(path, over)| (path.to_owned(), over)).into();
     let refused = up(&after, &world, able()).expect_err("nothing can be limited");
     let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();

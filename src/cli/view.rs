@@ -71,6 +71,8 @@ pub(super) struct LabView {
     pub(super) uplinks: Vec<UplinkView>,
     /// Sets of nodes that do not hear each other, because that is wanted.
     pub(super) cuts: BTreeMap<IfName, Cut>,
+    /// Whether the machine has the names of its nodes.
+    pub(super) hosts: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -248,6 +250,7 @@ impl LabView {
         Ok(Self {
             lab: lab.to_string(),
             state: state(&status),
+            hosts: status.world.host.names.is_some(),
             cut_off: status.cut_off,
             drift: status.drift,
             troubles: status.troubles,

@@ -764,6 +764,7 @@ fn questions(lab: &Lab, wanted: &Wanted) -> Questions {
         controllers,
         users,
         files,
+        names: wanted.names_on_machine,
         deaf,
         ..Questions::about(&lab.name)
     }

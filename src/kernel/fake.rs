@@ -294,6 +294,7 @@ impl Memory {
             Step::LayFile { node, path, before: _, after } => {
                 self.keeper(node)?.files.insert(path.clone(), Some(after.clone()));
             }
+            Step::WriteNames { before: _, after } => self.host.names.clone_from(after),
             Step::LiftFile { node, path, .. } => {
                 self.keeper(node)?.files.remove(path);
             }

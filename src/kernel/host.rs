@@ -25,6 +25,7 @@ use super::Host;
 use super::deaf;
 use super::error::{KernelError, StepError};
 use super::ethtool::Ethtool;
+use super::hosts;
 use super::leases;
 use super::life;
 use super::netlink::Netlink;
@@ -191,6 +192,7 @@ impl LinuxHost {
             Step::LayFile { node, path, before: _, after } => {
                 life::lay(lab, node, path, after).await
             }
+            Step::WriteNames { before: _, after } => hosts::write(lab, after.as_deref()).await,
             Step::LiftFile { node, path, .. } => life::lift(lab, node, path).await,
             Step::RunProcess { node, process } => self.run_process(lab, node, process).await,
             Step::StopProcess { node, process } => life::stop(lab, node, &process.name).await,

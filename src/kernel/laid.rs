@@ -19,7 +19,7 @@ use crate::model::laid::{NO_FILES, OWN_PLACES, place_of};
 pub const DIRECTORY: &str = "/run/ovsns";
 
 /// The machine's own names.
-const MACHINE: &str = "/etc/hosts";
+pub(super) const MACHINE: &str = "/etc/hosts";
 
 /// The state directory: what the environment names, or the usual one.
 pub fn state_directory() -> PathBuf {

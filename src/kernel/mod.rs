@@ -13,6 +13,7 @@ pub mod ethtool;
 pub mod fake;
 pub mod genl;
 pub mod host;
+mod hosts;
 pub mod inherited;
 pub mod inside;
 pub mod laid;

@@ -26,6 +26,7 @@ use super::deaf;
 use super::error::KernelError;
 use super::ethtool::Ethtool;
 use super::host::{LinuxHost, PROTOCOL};
+use super::hosts;
 use super::laid;
 use super::leases;
 use super::life;
@@ -260,6 +261,7 @@ pub(super) async fn labs(host: &LinuxHost) -> Result<BTreeSet<LabName>, KernelEr
     let marks = links.iter().filter_map(|link| Mark::parse(&link.seen.alias));
     let mut labs: BTreeSet<LabName> = marks.map(|mark| mark.lab).collect();
     labs.extend(life::labs()?);
+    labs.extend(hosts::blocks()?.into_keys());
     // One node is enough to know a lab, but only the mark says that it is one.
     let unknown = |name: &String| {
         let lab = name.split_once('.').and_then(|(lab, _)| LabName::new(lab).ok());
@@ -343,6 +345,10 @@ pub(super) async fn lab(
     let unknown = |user: &&String| User::from_name(user).is_ok_and(|user| user.is_none());
     view.unknown_users = questions.users.iter().filter(unknown).cloned().collect();
     view.lies = questions.files.iter().map(|path| (path.clone(), laid::place(path))).collect();
+    view.names = hosts::blocks()?.remove(lab);
+    if questions.names {
+        view.names_fixed = hosts::fixed();
+    }
     view.unknown_sysctls = unknown_sysctls(questions);
     for ability in &questions.abilities {
         let tried = match ability {

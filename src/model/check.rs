@@ -809,7 +809,8 @@ impl<'s> Draft<'s, '_> {
         let uplinks = self.uplinks();
         let routing = self.spec.routing;
         let cuts = self.cuts();
-        Lab { cuts, name, switches, nodes, links, uplinks, prefixes, routing }
+        let hosts = self.spec.hosts;
+        Lab { cuts, name, switches, nodes, links, uplinks, prefixes, routing, hosts }
     }
 
     fn cuts(&mut self) -> BTreeMap<IfName, Cut> {

@@ -162,6 +162,7 @@ pub fn to_file(lab: &Lab) -> Json {
     });
     put(&mut file, "prefixes", lab.prefixes.as_ref());
     put(&mut file, "routing", lab.routing.as_ref());
+    put(&mut file, "hosts", lab.hosts.then_some(&true));
     let uplinks: Map<_, _> =
         lab.uplinks.iter().map(|(nic, uplink)| (nic.to_string(), of_uplink(uplink))).collect();
     put(&mut file, "uplinks", some(&uplinks, uplinks.is_empty()));

@@ -46,6 +46,7 @@ pub(super) struct LabSpec {
     pub(super) uplinks: Vec<(At<IfName>, UplinkSpec)>,
     pub(super) routing: Option<Routing>,
     pub(super) cuts: Vec<(At<IfName>, CutSpec)>,
+    pub(super) hosts: bool,
     /// Some switches or nodes could not be read, so that an end of a link
     /// that nobody knows may be one of them.
     pub(super) names_unsure: bool,
@@ -82,6 +83,10 @@ impl Object for LabSpec {
              from the lab, by the shortest ways through nodes with `forwarding: true`, and \
              `routes` says only what is to be otherwise.",
             |lab, routing| lab.routing = Some(routing.value)),
+        key!("hosts": Flag,
+            "Whether the machine finds its nodes by their names, too, in a block of `/etc/hosts` that \
+             goes away with the lab (default: no, only nodes do).",
+            |lab, hosts| lab.hosts = hosts.value),
         key!("cuts": Map<IfName, Of<CutSpec>>,
             "Sets of nodes that do not hear each other, by name, as `ovsns cut` and `ovsns heal` \
              make and take them away.",

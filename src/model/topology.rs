@@ -44,6 +44,9 @@ pub struct Lab {
     /// Who tells its nodes the ways to each other, beside the file.
     #[serde(default)]
     pub routing: Option<Routing>,
+    /// Whether its nodes have their names on the machine, too.
+    #[serde(default)]
+    pub hosts: bool,
 }
 
 /// How nodes come to know their ways (`model::routing`).

@@ -71,6 +71,8 @@ impl World {
             controllers: _,
             unknown_users: _,
             lies: _,
+            names,
+            names_fixed: _,
             taken: _,
             unknown_sysctls: _,
             targets: _,
@@ -79,6 +81,7 @@ impl World {
         nodes.is_empty()
             && stubs.is_empty()
             && keepers.is_empty()
+            && names.is_none()
             && left.is_empty()
             && ports.is_empty()
             && locals.is_empty()
@@ -105,6 +108,10 @@ pub struct HostView {
     pub controllers: BTreeSet<Controller>,
     /// Users that were asked for and that this machine does not know.
     pub unknown_users: BTreeSet<String>,
+    /// The names of its nodes in the machine's file of names.
+    pub names: Option<String>,
+    /// Why that file cannot be written, if that was asked for.
+    pub names_fixed: Option<String>,
     /// Files of nodes that were asked for: over what each would lie here, as this
     /// machine is, or why it cannot.
     pub lies: BTreeMap<String, Result<String, String>>,
@@ -360,6 +367,8 @@ pub struct Questions {
     pub controllers: bool,
     /// Users to look for.
     pub users: BTreeSet<String>,
+    /// Whether to look if the machine's file of names can be written.
+    pub names: bool,
     /// Files of nodes to find a place for.
     pub files: BTreeSet<String>,
     /// Nodes that are not to hear all; in others it is looked for where they have
@@ -392,6 +401,7 @@ impl Questions {
             controllers: false,
             users: BTreeSet::new(),
             files: BTreeSet::new(),
+            names: false,
             deaf: BTreeSet::new(),
         }
     }

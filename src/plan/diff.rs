@@ -25,6 +25,7 @@ use super::refuse::{Abilities, Refusal, in_place_of_own, refusals};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step, Veth, VethEnd};
 use super::wanted::{Wanted, WantedNode};
 use crate::model::flow;
+use crate::model::hosts::Names;
 use crate::model::impair::Impairments;
 use crate::model::mark::{Mark, group};
 use crate::model::names::{IfName, LabName, NodeName, SwitchName};
@@ -69,8 +70,24 @@ pub fn up(
     // Nobody answers before the ports are there.
     stages.insert(stages.len() - 1, Stage::Host(dynamic::ask(wanted, world, &links)));
     stages.insert(stages.len() - 1, Stage::Host(lives::begin(wanted, world)));
+    stages.push(Stage::Host(names(lab, wanted, world)));
     stages.retain(|stage| !stage.is_empty());
     Ok(Plan { lab: lab.clone(), stages })
+}
+
+/// The names of the nodes in the machine's own file, as far as their addresses are
+/// known: those that are yet to be given follow.
+fn names(lab: &LabName, wanted: &Wanted, world: &World) -> Vec<Step> {
+    let nodes = wanted.nodes.iter().flat_map(|(name, node)| {
+        node.addresses.iter().map(move |(device, nets)| (name, device.clone(), nets))
+    });
+    let names = || Names::of(lab, nodes, world).inside();
+    let after = wanted.names_on_machine.then(names);
+    let before = world.host.names.clone();
+    match before == after {
+        true => Vec::new(),
+        false => vec![Step::WriteNames { before, after }],
+    }
 }
 
 /// The steps that remove all that carries the lab's mark.
@@ -86,7 +103,13 @@ pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Result<Pla
     let swept = |backend: &Backend| {
         abilities.iter().any(|able| able.backend == *backend && able.swept_with_links)
     };
-    let mut stages = vec![Stage::Host(lives::end_all(world)), Stage::Host(dynamic::end_all(world))];
+    let before = world.host.names.clone();
+    let names = before.map(|before| Step::WriteNames { before: Some(before), after: None });
+    let mut stages = vec![
+        Stage::Host(names.into_iter().collect()),
+        Stage::Host(lives::end_all(world)),
+        Stage::Host(dynamic::end_all(world)),
+    ];
     let mut devices: Vec<IfName> = world.host.ports.keys().cloned().collect();
     // The taps of userspace bridges, also of one whose database was lost. A
     // local device in the kernel's datapath goes with its bridge alone.

@@ -116,6 +116,12 @@ pub fn restart(world: &World, node: &NodeName, only: Option<&ProcessName>) -> Ve
 pub(super) fn refusals(wanted: &Wanted, world: &World) -> Vec<Refusal> {
     let mut found = Vec::new();
     let mut users = BTreeSet::new();
+    if let Some(why) = &world.host.names_fixed {
+        found.push(Refusal {
+            what: format!("the lab has `hosts: true`, and `/etc/hosts` cannot be written: {why}"),
+            hint: "make it writable, or leave `hosts` out".to_owned(),
+        });
+    }
     for (node, want) in &wanted.nodes {
         let limits = &want.life.limits;
         for (controller, is_limited, key) in [

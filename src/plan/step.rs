@@ -254,6 +254,13 @@ pub enum Step {
         /// What was laid there, for the way back.
         before: Option<NodeFile>,
     },
+    /// Has the machine's own file of names say these of the lab's nodes.
+    WriteNames {
+        /// What it says.
+        before: Option<String>,
+        /// What it is to say; `None` for nothing.
+        after: Option<String>,
+    },
     /// Has a process run in a node, and waits until it is ready.
     RunProcess {
         /// The node.

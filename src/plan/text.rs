@@ -150,6 +150,15 @@ impl Step {
                 }
                 format!("~ file {path} in {node}: {}", words.join(", "))
             }
+            Self::WriteNames { before: None, after: _ } => {
+                "+ names of the nodes in the machine's /etc/hosts".to_owned()
+            }
+            Self::WriteNames { before: Some(_), after: Some(_) } => {
+                "~ names of the nodes in the machine's /etc/hosts".to_owned()
+            }
+            Self::WriteNames { before: Some(_), after: None } => {
+                "- names of the nodes in the machine's /etc/hosts".to_owned()
+            }
             Self::LiftFile { node, path, .. } => format!("- file {path} in {node}"),
             Self::RunProcess { node, process } => {
                 let ready = match &process.ready {

@@ -115,6 +115,9 @@ impl Step {
                 before: *after,
                 after: *before,
             }]),
+            Self::WriteNames { before, after } => {
+                Some(vec![Self::WriteNames { before: after.clone(), after: before.clone() }])
+            }
             Self::LayFile { node, path, before: Some(before), after } => Some(vec![Self::LayFile {
                 node: node.clone(),
                 path: path.clone(),
@@ -250,6 +253,7 @@ fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
         | Step::SetLimits { .. }
         | Step::LayFile { .. }
         | Step::LiftFile { .. }
+        | Step::WriteNames { .. }
         | Step::RunProcess { .. }
         | Step::StopProcess { .. }
         // Whoever keeps a lease is in the node, and would keep it.

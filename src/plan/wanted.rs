@@ -48,6 +48,8 @@ pub struct Wanted {
     /// NICs of the machine: before they are attached, nobody on their networks
     /// can be asked for an address.
     pub uplinks: BTreeSet<IfName>,
+    /// Whether the machine is to have the names of its nodes.
+    pub names_on_machine: bool,
     /// What follows from the lab and is not as somebody may expect, each a line.
     pub notes: Vec<String>,
 }
@@ -120,7 +122,20 @@ impl Wanted {
         let uplinks = lab.uplinks.keys().cloned().collect();
         let (children, loans) = nics::wanted(lab);
         let notes = ways.notes();
-        Self { nodes, links, children, loans, switches, ports, mirrors, flows, uplinks, notes }
+        let names_on_machine = lab.hosts;
+        Self {
+            names_on_machine,
+            nodes,
+            links,
+            children,
+            loans,
+            switches,
+            ports,
+            mirrors,
+            flows,
+            uplinks,
+            notes,
+        }
     }
 
     /// What will not be as somebody may expect, each a line.

@@ -98,6 +98,7 @@ pub(crate) fn file() -> impl Strategy<Value = Json> {
                 "switches": named("s", switches),
                 "nodes": named("n", nodes),
             });
+            file["hosts"] = (s + n == 5).into();
             match s + n {
                 3 => file["prefixes"] = json!(["172.16.0.0/12"]),
                 4 if 0 < s => file["switches"]["s0"]["prefixes"] = json!(["192.168.0.0/16"]),

@@ -130,7 +130,7 @@ fn main() -> ExitCode {
             changed_files_are_mended,
             files_that_cannot_be_laid,
         ],
-        tests![names: nodes_have_names, a_sealed_node_keeps_its_network],
+        tests![names: nodes_have_names, names_on_the_machine, a_sealed_node_keeps_its_network],
         tests![attach:
             into_a_bridge_and_home.vm(),
             into_our_open_vswitch_and_home,

@@ -170,3 +170,124 @@ links:
     world.ovsns("down").ok();
     Ok(())
 }
+
+/// Two labs, each a -- s -- b, whose names the machine is to have.
+fn named(lab: &str, network: &str) -> String {
+    format!(
+        "name: {lab}
+hosts: true
+switches: {{ s: {{}} }}
+nodes:
+  a: {{ interfaces: {{ eth0: {{ addresses: [{network}.1/24] }} }} }}
+  b: {{ interfaces: {{ eth0: {{ addresses: [{network}.2/24, 'fd00::2/64'] }} }} }}
+links:
+  - endpoints: [a, s]
+  - endpoints: [b, s]
+"
+    )
+}
+
+/// The machine finds nodes by their names, as long as the lab is there, and not a
+/// byte of anybody else's in its file is another.
+pub(crate) fn names_on_the_machine(world: &World) -> Verdict {
+    const HOSTS: &str = "/etc/hosts";
+    world.own_etc();
+    // No text, and behind a link; with permissions of its own.
+    let theirs: &[u8] = b"127.0.0.1\tlocalhost\n\n# \xff\r\n192.0.2.7\tb.x # theirs\n";
+    std::fs::write("/etc/hosts.real", theirs).expect("our own /etc");
+    std::fs::remove_file(HOSTS).expect("our own /etc");
+    std::os::unix::fs::symlink("hosts.real", HOSTS).expect("our own /etc");
+    world.sh("chmod 640 /etc/hosts.real; chown 1:2 /etc/hosts.real");
+    let is = || world.run("stat -c %i:%a:%u:%g:%h /etc/hosts.real /etc").stdout;
+    let (before, as_it_was) = (world.inventory(), is());
+    let has = || std::fs::read(HOSTS).expect("the machine's names");
+    let finds = |name: &str, address: &str| {
+        // Not `ahosts`, which passes over IPv4 on a machine without an address of it.
+        world.run(&format!("getent hosts {name}")).says(address);
+    };
+    world.file("one.yaml", &named("one", "10.1.0"));
+    world.file("two.yaml", &named("two", "10.2.0"));
+    world.ovsns("plan one.yaml").ok().says("+ names of the nodes in the machine's /etc/hosts");
+    assert_eq!(has(), theirs, "a plan writes nothing");
+    world.ovsns("up one.yaml").ok();
+    let of_one = has();
+    finds("a.one", "10.1.0.1");
+    finds("b", "fd00::2");
+    finds("b.one", "fd00::2");
+    finds("b.x", "192.0.2.7");
+    world.ovsns("up one.yaml").ok().says("nothing to change");
+    // In its nodes they are there once.
+    let inside = world.ovsns("exec a -- grep -c one$ /etc/hosts").ok();
+    assert_eq!(inside.stdout, "5\n", "two marks and three addresses");
+    world.ovsns("up two.yaml").ok();
+    finds("a.two", "10.2.0.1");
+    finds("a.one", "10.1.0.1");
+    world.ovsns("node add c --lab one --link s --address 10.1.0.3/24").ok();
+    finds("c.one", "10.1.0.3");
+    finds("a.two", "10.2.0.1");
+    assert_eq!(world.ovsns("status one --json").ok().json()["hosts"], true);
+    assert!(has().starts_with(theirs));
+    world.ovsns("down two").ok();
+    world.attempt("getent hosts a.two").code(2);
+    finds("c.one", "10.1.0.3");
+    world.ovsns("node rm c --lab one").ok();
+    assert_eq!(has(), of_one, "as if there had been no other lab");
+
+    // What others do to the block shows, and what they put beside it stays.
+    let mend = |how: &str| {
+        world.sh(how);
+        world.ovsns("status").ok().says("names of the nodes in the machine's /etc/hosts");
+        world.ovsns("up one.yaml").ok().says("1 step");
+        world.ovsns("up one.yaml").ok().says("nothing to change");
+        finds("a.one", "10.1.0.1");
+        finds("b.one", "fd00::2");
+    };
+    mend("sed -i 's/10.1.0.1/10.9.9.9/' /etc/hosts.real");
+    mend("sed -i '/^# end of ovsns/d' /etc/hosts.real");
+    mend("sed -i '/^# ovsns/d' /etc/hosts.real");
+    mend("sed -i 's/^fd00::2/192.0.2.8 within\\n&/' /etc/hosts.real");
+    mend("cp /etc/hosts.real twice; cat twice >>/etc/hosts.real");
+    finds("within", "192.0.2.8");
+    // Where `sed` has replaced the file, and somebody has bound one over it, as in
+    // a container.
+    std::fs::write("bound", theirs).expect("the test's own file");
+    world.run("mount --bind bound /etc/hosts.real");
+    world.ovsns("up one.yaml").ok().says("1 step");
+    std::fs::write("more", [has().as_slice(), b"192.0.2.9\tlater\n"].concat()).expect("ours");
+    world.sh("cat more >/etc/hosts");
+    world.ovsns("node add c --lab one --link s --address 10.1.0.3/24").ok();
+    finds("later", "192.0.2.9");
+    finds("c.one", "10.1.0.3");
+    world.ovsns("down one").ok();
+    assert_eq!(has(), [theirs, b"192.0.2.9\tlater\n"].concat());
+    world.run("umount /etc/hosts.real");
+
+    // A read-only file is told of before anything is touched.
+    std::fs::write("/etc/hosts.real", theirs).expect("our own /etc");
+    world.run("mount --bind /etc/hosts.real /etc/hosts.real");
+    world.run("mount -o remount,ro,bind /etc/hosts.real");
+    world.ovsns("up one.yaml").code(2).says("`/etc/hosts` cannot be written").says("read-only");
+    world.run("umount /etc/hosts.real");
+    world.sh("chmod 640 /etc/hosts.real; chown 1:2 /etc/hosts.real");
+
+    // With all memory lost, and every node gone, the names are still found.
+    let as_it_was = [as_it_was, is()];
+    world.ovsns("up one.yaml").ok();
+    assert_ne!(has(), theirs);
+    world.run("rm -rf /run/ovsns");
+    world.ovsns("status one").ok().says("its state is lost");
+    world.ovsns("gc").ok().says("removed lab one");
+    assert_eq!(has(), theirs);
+    world.ovsns("up one.yaml").ok();
+    world.file("without.yaml", &named("one", "10.1.0").replace("hosts: true", "hosts: false"));
+    world.ovsns("up without.yaml").ok().says("1 step");
+    assert_eq!(has(), theirs);
+    world.ovsns("up one.yaml").ok();
+    world.ovsns("down").ok();
+    assert_eq!(has(), theirs);
+    let owner = |text: &str| text.split_once(':').expect("a number").1.to_owned();
+    assert_eq!(owner(&as_it_was[0]), owner(&is()));
+    assert_eq!(as_it_was[1], is(), "the same file, and no other beside it");
+    world.inventory().must_equal(&before);
+    Ok(())
+}
