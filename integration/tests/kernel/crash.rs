@@ -156,6 +156,67 @@ links:
     Ok(())
 }
 
+/// n, with files, processes and more of its own, -- s -- m; the machine has their names
+pub(crate) fn up_of_what_lives_is_killed_at_every_request(world: &World) -> Verdict {
+    world.needs("strace")?;
+    world.own_etc();
+    let hosts = || std::fs::read("/etc/hosts").expect("the machine's names");
+    let whole = "
+name: w
+hosts: true
+switches: { s: { backend: linux } }
+nodes:
+  n:
+    isolation: [uts, mount, ipc]
+    files: { /etc/motd: laid, /etc/new-file: laid }
+    run:
+      - { name: first, command: sleep 4721, ready: { command: cat /etc/new-file } }
+      - { name: second, command: setsid sleep 4722 }
+    interfaces: { eth0: { addresses: [10.0.0.1/24] } }
+  m: { interfaces: { eth0: { addresses: [10.0.0.2/24] } } }
+links:
+  - endpoints: [n, s]
+  - endpoints: [m, s]
+";
+    world.file("w.yaml", whole);
+    let (foreign, names) = (world.foreign(), hosts());
+    let all_is_gone = || {
+        let left: Vec<_> = world.processes();
+        let is_ours = |line: &str| ["sleep 472", "keep-node"].iter().any(|it| line.contains(it));
+        let left: Vec<_> = left.into_iter().filter(|(_, line)| is_ours(line)).collect();
+        assert!(left.is_empty(), "{left:?}");
+        let groups = world.sh("find /sys/fs/cgroup -type d -path '*/ovsns/w.n'").stdout;
+        assert_eq!(groups, "", "control groups");
+        assert_eq!(hosts(), names, "the machine's names");
+        foreign.is_untouched(world);
+    };
+    let steps = kill_at_every(world, "up w.yaml", |step| {
+        foreign_things_are_there(world, &foreign);
+        match step % 3 {
+            0 => {
+                world.ovsns("up w.yaml").ok();
+                world.pings("w.m", "10.0.0.1");
+                assert_eq!(
+                    world.ovsns("exec n -- cat /etc/motd /etc/new-file").ok().stdout,
+                    "laidlaid"
+                );
+                world.ovsns("up w.yaml").ok().says("nothing to change");
+                world.ovsns("down w").ok();
+            }
+            1 => drop(world.ovsns("down --all").ok()),
+            _ => {
+                world.run("rm -rf /run/ovsns");
+                world.ovsns("gc").ok();
+            }
+        }
+        all_is_gone();
+    });
+    assert!(20 < steps, "only {steps} steps");
+    world.ovsns("down w").ok();
+    all_is_gone();
+    Ok(())
+}
+
 /// s1 with sixty nodes, killed at twenty moments of `up` and of `down`
 pub(crate) fn up_is_killed_at_any_moment(world: &World) -> Verdict {
     let foreign = world.foreign();

@@ -513,6 +513,7 @@ fn main() -> ExitCode {
         tests![crash:
             up_is_killed_at_every_request @ 300,
             up_with_macvlans_is_killed_at_every_request @ 300,
+            up_of_what_lives_is_killed_at_every_request @ 300,
             down_is_killed_at_every_request @ 300,
             a_change_is_killed_at_every_request @ 300,
             up_is_killed_at_any_moment @ 300,
