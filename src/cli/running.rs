@@ -41,11 +41,8 @@ pub(super) async fn change(
     named: Option<&str>,
     edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    let mut engine = input::engine(command).await?;
-    let (name, labs) = lab_to_change(&mut engine, named).await?;
-    if !labs.contains(&name) {
-        return Err(no_lab(&name, &labs));
-    }
+    let (mut engine, name, there) = open(command, named).await?;
+    there?;
     change_in(&mut engine, &name, edit).await
 }
 
@@ -55,12 +52,22 @@ pub(super) async fn change_or_make(
     named: Option<&str>,
     edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    let mut engine = input::engine(command).await?;
-    let (name, labs) = lab_to_change(&mut engine, named).await?;
-    if !labs.contains(&name) {
+    let (mut engine, name, there) = open(command, named).await?;
+    if there.is_err() {
         show::talk(&format!("lab {name} is not there yet, and is made"));
     }
     change_in(&mut engine, &name, edit).await
+}
+
+/// The lab that a command changes, and the error to make if it is not there.
+async fn open(
+    command: &str,
+    named: Option<&str>,
+) -> Result<(Engine, LabName, Result<(), CliError>), CliError> {
+    let mut engine = input::engine(command).await?;
+    let (name, labs) = lab_to_change(&mut engine, named).await?;
+    let there = if labs.contains(&name) { Ok(()) } else { Err(no_lab(&name, &labs)) };
+    Ok((engine, name, there))
 }
 
 pub(super) fn not_remembered(name: &LabName) -> CliError {
