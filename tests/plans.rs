@@ -9,7 +9,7 @@ use ovsns::model::life::Standing;
 use ovsns::model::names::NodeName;
 use ovsns::model::topology::{Backend, Datapath, Lab, PortSettings};
 use ovsns::model::world::{
-    Ability, Controller, Egress, KernelRoute, PortKind, SeenPort, Target, Whose, World,
+    Ability, Controller, Egress, KernelRoute, PortKind, RouteOrigin, SeenPort, Target, Whose, World,
 };
 use ovsns::plan::{self, Abilities, Need, Plan, Refusal, Stage, Wanted};
 
@@ -500,14 +500,19 @@ async fn what_others_have_on_an_end_keeps_it_up() {
     let device = seen.devices.keys().next().expect("it has one").clone();
     let net = |text: &str| text.parse().expect("a network");
     seen.foreign_addresses.insert(device.clone(), ["fd09::3/64", "10.9.0.3/24"].map(net).into());
-    seen.foreign_routes = [("10.7.0.0/16", Some("10.1.0.9")), ("10.9.0.0/24", None)]
-        .map(|(to, via)| KernelRoute {
-            to: net(to),
-            via: via.map(|via| via.parse().expect("an address")),
-            device: device.clone(),
-            metric: 0,
-        })
-        .into();
+    let (kernel, by_hand, static_, ospf) = (2, 3, 4, 188);
+    seen.foreign_routes = [
+        ("10.6.0.0/16", None, by_hand),
+        ("10.7.0.0/16", Some("10.1.0.9"), static_),
+        ("10.8.0.0/16", Some("10.1.0.9"), ospf),
+        ("10.9.0.0/24", None, kernel),
+    ]
+    .map(|(to, via, by)| {
+        let via = via.map(|via| via.parse().expect("an address"));
+        let route = KernelRoute { to: net(to), via, device: device.clone(), metric: 0 };
+        (route, RouteOrigin(by))
+    })
+    .into();
     let held = lab(&HELD.replace("['h2:eth1', h3], down: false", "['h2:eth1', h3], down: true"));
     let refused = up(&held, &there, able()).expect_err("it would be lost");
     insta::assert_snapshot!(refusal_text(&refused));

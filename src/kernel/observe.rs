@@ -38,8 +38,8 @@ use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::nic::AwayMark;
 use crate::model::topology::{Dynamic, Macvlan, Sealed};
 use crate::model::world::{
-    Ability, Egress, HostView, KernelRoute, Questions, SeenAdoption, SeenDevice, SeenDynamic,
-    SeenMacvlan, SeenNode,
+    Ability, Egress, HostView, KernelRoute, Questions, RouteOrigin, SeenAdoption, SeenDevice,
+    SeenDynamic, SeenMacvlan, SeenNode,
 };
 
 /// How long nodes may take to use the addresses that they were given.
@@ -625,8 +625,16 @@ fn routes(
             continue;
         }
         let Some(route) = read_route(&message, names) else { continue };
-        let set = if ours { &mut seen.routes } else { &mut seen.foreign_routes };
-        set.insert(route);
+        if ours {
+            seen.routes.insert(route);
+        } else {
+            let by = RouteOrigin(message.header.protocol.into());
+            // Of two that differ in what is not looked at, the one that would be lost.
+            let known = seen.foreign_routes.entry(route).or_insert(by);
+            if known.comes_again() {
+                *known = by;
+            }
+        }
     }
     Ok(())
 }

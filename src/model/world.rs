@@ -200,8 +200,8 @@ pub struct SeenNode {
     pub dynamic: BTreeMap<IfName, BTreeMap<IpNet, SeenDynamic>>,
     /// Routes with our mark, less those that came with a lease and go with it.
     pub routes: BTreeSet<KernelRoute>,
-    /// Routes of others in the main table.
-    pub foreign_routes: BTreeSet<KernelRoute>,
+    /// Routes of others in the main table, and by whom they are.
+    pub foreign_routes: BTreeMap<KernelRoute, RouteOrigin>,
     /// The kernel parameters that were asked for, where they can be read.
     pub sysctls: BTreeMap<String, String>,
     /// Whether our devices leave checksums to hardware, if that was asked for.
@@ -309,6 +309,36 @@ impl Egress {
             Self::Impaired { impairments, .. } => *impairments,
             Self::Plain | Self::Others(_) => Impairments::default(),
         }
+    }
+}
+
+/// By whom a route is, as it says itself (`rtm_protocol`; the numbers are those
+/// of linux/rtnetlink.h, and of FRR's zebra/rt_netlink.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteOrigin(pub u8);
+
+impl RouteOrigin {
+    /// Whether somebody makes it again when its link is up again: the kernel, of
+    /// addresses and of what routers tell, a routing daemon, a DHCP client. One
+    /// that was entered by hand, or by who knows whom, is lost for ever.
+    pub fn comes_again(self) -> bool {
+        const REDIRECT_AND_KERNEL: [u8; 2] = [1, 2];
+        const GATED: u8 = 8;
+        /// Of what routers tell.
+        const RA: u8 = 9;
+        const MRT: u8 = 10;
+        const ZEBRA: u8 = 11;
+        const BIRD: u8 = 12;
+        const XORP: u8 = 14;
+        const DHCP: u8 = 16;
+        const BABEL: u8 = 42;
+        const OPENR: u8 = 99;
+        /// BGP, IS-IS, OSPF, RIP, RIPng, NHRP, EIGRP, LDP, SHARP, PBR, and what
+        /// is static in FRR's own configuration.
+        const DAEMONS_OF_FRR: std::ops::RangeInclusive<u8> = 186..=196;
+        REDIRECT_AND_KERNEL.contains(&self.0)
+            || [GATED, RA, MRT, ZEBRA, BIRD, XORP, DHCP, BABEL, OPENR].contains(&self.0)
+            || DAEMONS_OF_FRR.contains(&self.0)
     }
 }
 

@@ -142,7 +142,7 @@ fn in_the_way(
         let same = |other: &&crate::model::world::KernelRoute| {
             other.to == route.to && other.metric == route.metric
         };
-        if let Some(other) = inside.foreign_routes.iter().find(same) {
+        if let Some(other) = inside.foreign_routes.keys().find(same) {
             found.push(Refusal {
                 what: format!(
                     "node `{node}` already has a route to `{}` that is not ours, by `{}`",

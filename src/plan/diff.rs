@@ -13,8 +13,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
 use super::adopt;
@@ -32,8 +30,8 @@ use crate::model::names::{IfName, LabName, NodeName, SwitchName};
 use crate::model::ports::Ports;
 use crate::model::topology::{Backend, Datapath};
 use crate::model::world::{
-    AstrayPort, Egress, FlowSpec, KernelRoute, MirrorSpec, PortKind, PortSpec, SeenDevice,
-    SeenNode, SeenPort, SeenSwitch, SwitchSpec, World,
+    AstrayPort, Egress, FlowSpec, MirrorSpec, PortKind, PortSpec, SeenDevice, SeenNode, SeenPort,
+    SeenSwitch, SwitchSpec, World,
 };
 
 /// The steps that make the world match `wanted`.
@@ -292,12 +290,9 @@ fn others_on_ends_to_hold_down(world: &World, links: &LinkDiff, found: &mut Vec<
             let what = format!("address `{address}` on `{node}:{device}`");
             refuse(what, format!("address del {address} dev {device}"));
         }
-        // Those without a next router the kernel makes itself, and those that
-        // routers tell of come again.
-        let told = |via: &IpAddr| matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        let by_router = |route: &&KernelRoute| route.via.is_some_and(|via| !told(&via));
-        let routes = seen.foreign_routes.iter().filter(|route| route.device == *device);
-        for route in routes.filter(by_router) {
+        // A routing daemon hears of the link, and makes its routes again.
+        let lost = seen.foreign_routes.iter().filter(|(_, by)| !by.comes_again());
+        for route in lost.map(|(route, _)| route).filter(|route| route.device == *device) {
             let what = format!("the route to `{}` by `{node}:{device}`", route.to);
             refuse(what, format!("route del {} dev {device}", route.to));
         }
@@ -831,7 +826,7 @@ fn routes(
     let there: BTreeSet<_> =
         seen.iter().flat_map(|seen| &seen.routes).filter(|r| stays(&r.device)).collect();
     let theirs: BTreeSet<_> =
-        seen.iter().flat_map(|s| &s.foreign_routes).filter(|r| stays(&r.device)).collect();
+        seen.iter().flat_map(|s| s.foreign_routes.keys()).filter(|r| stays(&r.device)).collect();
     // Old ones go first: a default route cannot be there twice.
     let gone = there.iter().filter(|route| !want.routes.contains(route));
     steps.extend(gone.map(|r| Step::DeleteRoute { node: node.clone(), route: (*r).clone() }));

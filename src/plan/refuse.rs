@@ -422,7 +422,7 @@ fn routes_of_others(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
     for (node, want) in &wanted.nodes {
         let Some(seen) = world.host.nodes.get(node) else { continue };
         for route in want.routes.iter().filter(|r| r.to.addr().is_ipv4()) {
-            let theirs = seen.foreign_routes.iter().find(|other| {
+            let theirs = seen.foreign_routes.keys().find(|other| {
                 other.to == route.to && other.metric == route.metric && *other != route
             });
             if theirs.is_some() {

@@ -104,6 +104,26 @@ pub(crate) fn a_file_holds_links_down(world: &World) -> Verdict {
     let refused = world.ovsns("link down h2 h3").code(2);
     refused.says("`fd07::3/64` on `h3:eth0` is not ours and would go with the link down");
     assert_eq!(routes(world), before, "nothing was touched");
+    world.run("ip -n d.h3 address del fd07::3/64 dev eth0");
+
+    // A route by hand would be lost for ever, with a next router or without, ...
+    for by_hand in ["10.8.0.0/16 via 10.1.0.2", "10.7.0.0/16", "fd08::/64 via fe80::1"] {
+        let ip = if by_hand.contains("::") { "ip -n d.h3 -6" } else { "ip -n d.h3" };
+        world.run(&format!("{ip} route add {by_hand} dev eth0"));
+        let to = by_hand.split(' ').next().expect("words");
+        let refused = world.ovsns("link down h2 h3").code(2);
+        refused.says(&format!("the route to `{to}` by `h3:eth0` is not ours"));
+        world.run(&format!("{ip} route del {by_hand} dev eth0"));
+    }
+    // ... and a daemon's is not: it is told that the link is down.
+    for daemon in ["ospf", "zebra", "bgp", "bird", "babel", "dhcp"] {
+        world.run(&format!("ip -n d.h3 route add 10.8.0.0/16 via 10.1.0.2 proto {daemon}"));
+        world.ovsns("link down h2 h3").ok();
+        let left = world.run("ip -n d.h3 route show 10.8.0.0/16").stdout;
+        assert_eq!(left, "", "the kernel takes it away");
+        world.ovsns("link up h2 h3").ok();
+    }
+    everybody_talks(world);
     Ok(())
 }
 
