@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -45,7 +45,6 @@ pub(super) fn run(args: &Args) -> Result<Ending, CliError> {
     let directory = find(&words)?;
     // Watched first: what is said while the rest is shown is not lost.
     let watched = args.follow.then(|| watch(&directory)).transpose()?;
-    let mut shown = BTreeMap::new();
     let processes = processes(&directory, only.as_ref());
     if processes.is_empty() && !args.follow {
         return Err(match only {
@@ -61,58 +60,110 @@ pub(super) fn run(args: &Args) -> Result<Ending, CliError> {
     }
     let several = only.is_none() && (1 < processes.len() || args.follow);
     let lines = args.tail.unwrap_or(usize::MAX);
+    let mut followed = BTreeMap::new();
     for process in processes {
-        let file = log::files(&directory, &process)[0].clone();
-        shown.insert(process.clone(), end_of(&file));
-        for line in log::last_lines(&directory, &process, lines) {
+        let last = log::last(&directory, &process, lines);
+        for line in last.lines {
             say(&process, &line, several);
+        }
+        let passed = inode(&log::files(&directory, &process)[1]);
+        let last = Followed { at: last.end, passed, begun: last.begun };
+        match args.follow {
+            true => drop(followed.insert(process, last)),
+            false => last.end(&process, several),
         }
     }
     let Some(watched) = watched else { return Ok(Ending::Well) };
-    while directory.is_dir() {
+    loop {
         // Returns when something in the directory has changed, or it is gone.
         let fail = |errno| KernelError::new("hear of changes of a log", errno);
-        watched.read_events().map_err(fail)?;
-        for process in self::processes(&directory, only.as_ref()) {
-            let before = shown.entry(process.clone()).or_default();
-            let [file, put_aside] = log::files(&directory, &process);
-            let now = end_of(&file);
-            if before.inode != now.inode && before.inode == end_of(&put_aside).inode {
-                news(&put_aside, before, &process, several);
-            }
-            if before.inode != now.inode {
-                *before = Shown { inode: now.inode, ..Shown::default() };
-            }
-            news(&file, before, &process, several);
+        let events = watched.read_events().map_err(fail)?;
+        // One of the same name may be there again already: it is another node.
+        if events.iter().any(|it| it.mask.contains(AddWatchFlags::IN_IGNORED)) {
+            break;
         }
+        for process in self::processes(&directory, only.as_ref()) {
+            followed.entry(process).or_insert_with(Followed::default);
+        }
+        // A file that is deleted is closed, too: as long as it is open the kernel
+        // does not tell that the directory is gone.
+        for (process, followed) in &mut followed {
+            let [file, put_aside] = log::files(&directory, process);
+            let stays = followed.is_at(&file);
+            // It is complete when another is in its place.
+            followed.news(process, several);
+            if stays {
+                continue;
+            }
+            // Two may have been put aside since; the first of them is gone.
+            let aside = inode(&put_aside);
+            if followed.at.is_some() && !followed.is_at(&put_aside) && followed.passed != aside {
+                followed.turn_to(&put_aside);
+                followed.news(process, several);
+            }
+            followed.turn_to(&file);
+            followed.news(process, several);
+        }
+    }
+    // What was said last: the files may be gone, and are read all the same.
+    for (process, mut followed) in followed {
+        followed.news(&process, several);
+        followed.end(&process, several);
     }
     Ok(Ending::Well)
 }
 
-/// How much of a file has been shown.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Shown {
-    inode: u64,
-    bytes: u64,
+/// What has been shown of the log of a process.
+#[derive(Debug, Default)]
+struct Followed {
+    /// The file, at the place to which it has been shown. Held open, it can be
+    /// read to its end when it was put aside or deleted.
+    at: Option<File>,
+    /// The one before it, by its inode.
+    passed: Option<u64>,
+    /// The beginning of a line whose end has yet to come, be it in another file.
+    begun: Vec<u8>,
 }
 
-fn end_of(file: &Path) -> Shown {
-    let seen = fs::metadata(file);
-    seen.map(|it| Shown { inode: it.ino(), bytes: it.len() }).unwrap_or_default()
+impl Followed {
+    fn is_at(&self, path: &Path) -> bool {
+        self.inode() == inode(path)
+    }
+
+    fn inode(&self) -> Option<u64> {
+        self.at.as_ref().and_then(|file| file.metadata().ok()).map(|it| it.ino())
+    }
+
+    /// Goes on at the beginning of another file. One that is gone again is none.
+    fn turn_to(&mut self, path: &Path) {
+        self.passed = self.inode();
+        self.at = File::open(path).ok();
+    }
+
+    /// Shows the whole lines that came since.
+    fn news(&mut self, process: &ProcessName, several: bool) {
+        // What cannot be read has nothing new.
+        let Some(Ok(_)) = self.at.as_mut().map(|file| file.read_to_end(&mut self.begun)) else {
+            return;
+        };
+        let Some(end) = self.begun.iter().rposition(|byte| *byte == b'\n') else { return };
+        let rest = self.begun.split_off(end + 1);
+        for line in String::from_utf8_lossy(&self.begun).lines() {
+            say(process, line, several);
+        }
+        self.begun = rest;
+    }
+
+    /// Shows a last line that was never ended.
+    fn end(self, process: &ProcessName, several: bool) {
+        if !self.begun.is_empty() {
+            say(process, &String::from_utf8_lossy(&self.begun), several);
+        }
+    }
 }
 
-/// Shows the whole lines that came since.
-fn news(file: &Path, shown: &mut Shown, process: &ProcessName, several: bool) {
-    let Ok(mut file) = File::open(file) else { return };
-    let mut text = Vec::new();
-    if file.seek(SeekFrom::Start(shown.bytes)).and_then(|_| file.read_to_end(&mut text)).is_err() {
-        return;
-    }
-    let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { return };
-    shown.bytes += end as u64 + 1;
-    for line in String::from_utf8_lossy(&text[..end]).lines() {
-        say(process, line, several);
-    }
+fn inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|it| it.ino())
 }
 
 fn say(process: &ProcessName, line: &str, several: bool) {
@@ -128,6 +179,7 @@ fn watch(directory: &Path) -> Result<Inotify, CliError> {
     let changes = AddWatchFlags::IN_MODIFY
         | AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_DELETE
         | AddWatchFlags::IN_DELETE_SELF;
     watched.add_watch(directory, changes).map_err(fail)?;
     Ok(watched)

@@ -405,3 +405,75 @@ pub(crate) fn what_runs_in_a_sealed_node_is_sealed(world: &World) -> Verdict {
     assert_eq!(mounts(), mounts());
     Ok(())
 }
+
+/// What a process says is shown as it is said: of one that is started again, of
+/// a file that is put aside in the middle of a line, to the last word of a node
+/// that goes; and no longer than somebody wants to see it.
+///
+/// n
+pub(crate) fn logs_are_followed(world: &World) -> Verdict {
+    world.sh("mkfifo told");
+    // It does what it is told; a trap waits for no command but a built-in one.
+    world.file(
+        "talker.sh",
+        "trap 'printf bye' EXIT; trap 'exit 0' TERM; echo begins; exec 3<>told
+         while read -r line <&3; do eval \"$line\"; done",
+    );
+    let script = std::fs::canonicalize("talker.sh").expect("it is there");
+    let place = script.parent().expect("a directory").display();
+    let talker = format!("cd {place} && exec sh talker.sh");
+    let lab = "
+name: f
+nodes:
+  n:
+    isolation: [pid]
+    run:
+      - { name: talker, command: [sh, -c, 'TALKER'], restart: always }
+      - { name: other, command: [sh, -c, 'echo other; exec sleep 4714'] }
+";
+    world.file("f.yaml", &lab.replace("TALKER", &talker));
+    world.ovsns("up f.yaml").ok();
+    let say = |line: &str| {
+        std::fs::write("told", format!("{line}\n")).expect("somebody reads");
+    };
+    let mut one = world.command();
+    let mut one = world.start_command(one.args(["logs", "n", "talker", "--follow"]));
+    one.line_with("begins");
+    say("echo first");
+    assert_eq!(one.line_with("first"), "first");
+    // All of them say who it is.
+    let mut all = world.command();
+    let mut all = world.start_command(all.args(["logs", "n", "--follow", "--tail", "1"]));
+    let mut lines = [all.line_with("|"), all.line_with("|")];
+    lines.sort();
+    assert_eq!(lines, ["other | other", "talker | first"]);
+
+    // A line in two pieces is one line.
+    say("printf half-");
+    until("half of it is there", || world.ovsns("logs n talker").ok().stdout.ends_with("half-\n"));
+    say("echo whole");
+    assert_eq!(one.line_with("whole"), "half-whole");
+    // It ends, and is started again: the keeper goes on with the file.
+    say("exit 1");
+    one.line_with("begins");
+    // More than a file holds: it is put aside in the middle of a line, and not one
+    // is lost or cut.
+    say("i=0; while [ $i -lt 6000 ]; do i=$((i+1)); printf '%s %0250d\\n' line-$i 0; done");
+    say("echo enough");
+    for (running, before) in [(&mut one, ""), (&mut all, "talker | ")] {
+        let lines = running.lines_to("enough");
+        let numbers: Vec<_> = lines.iter().filter(|line| line.contains("line-")).collect();
+        let expected = (1..=6000).map(|n| format!("{before}line-{n} {:0250}", 0));
+        let missing: Vec<_> = expected.filter(|line| !numbers.contains(&line)).take(3).collect();
+        assert_eq!((numbers.len(), missing), (6000, Vec::new()), "{before}");
+    }
+    // Who has seen enough ends it.
+    all.signal(Signal::SIGINT);
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(all.finish().status.signal(), Some(Signal::SIGINT as i32));
+    // The last word, and the end.
+    world.ovsns("down").ok();
+    let said = one.finish().code(0);
+    assert_eq!(said.stdout, "bye\n");
+    Ok(())
+}

@@ -534,6 +534,7 @@ fn main() -> ExitCode {
             what_does_not_get_ready_is_taken_back,
             up_killed_while_it_waits,
             what_runs_in_a_sealed_node_is_sealed,
+            logs_are_followed,
         ],
         tests![vm:
             the_kernel_has_what_it_is_here_for.vm(),

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::model::names::ProcessName;
@@ -55,19 +55,50 @@ fn append(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, bytes))
 }
 
-/// The last lines of what a process said.
-pub fn last_lines(directory: &Path, process: &ProcessName, lines: usize) -> Vec<String> {
+/// What a process said last, and where that ends.
+#[derive(Debug)]
+pub struct Last {
+    /// The last whole lines.
+    pub lines: Vec<String>,
+    /// The beginning of one whose end has yet to come.
+    pub begun: Vec<u8>,
+    /// The file that is written to, read to that place; `None` if there is none.
+    pub end: Option<File>,
+}
+
+/// The last lines of what a process said, one that has only begun among them.
+pub(super) fn last_lines(directory: &Path, process: &ProcessName, lines: usize) -> Vec<String> {
+    let mut last = last(directory, process, lines);
+    if !last.begun.is_empty() {
+        last.lines.push(String::from_utf8_lossy(&last.begun).into_owned());
+    }
+    last.lines
+}
+
+/// The last of what a process said, `lines` of it.
+pub fn last(directory: &Path, process: &ProcessName, lines: usize) -> Last {
+    let [file, put_aside] = files(directory, process);
+    // Opened first: if it is put aside meanwhile, nothing is read twice.
+    let end = File::open(file).ok();
+    let aside = File::open(put_aside).ok().filter(|aside| {
+        let inode = |file: &File| file.metadata().map(|it| it.ino()).ok();
+        end.as_ref().is_none_or(|end| inode(end) != inode(aside))
+    });
     let mut text = Vec::new();
-    for file in files(directory, process).iter().rev() {
-        let Ok(mut file) = File::open(file) else { continue };
+    for mut file in aside.iter().chain(&end) {
         let bytes = file.metadata().map_or(0, |it| it.len());
         // No more than a file may have, whoever wrote into it.
         let _ = file.seek(SeekFrom::Start(bytes.saturating_sub(2 * BYTES_MAX)));
         let _ = file.read_to_end(&mut text);
     }
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let begun = text.split_off(whole);
     let text = String::from_utf8_lossy(&text);
     let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
+    // One that has begun is the last.
+    let lines = lines.saturating_sub(usize::from(!begun.is_empty()));
+    let all = all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned());
+    Last { lines: all.collect(), begun, end }
 }
 
 #[cfg(test)]
@@ -91,5 +122,8 @@ mod tests {
         // One that is started again goes on where it was.
         Log::open(directory.path(), &name).expect("a file").write(b"again\n").expect("room");
         assert_eq!(last_lines(directory.path(), &name, 2), ["the end", "again"]);
+        // A line that has only begun is one.
+        Log::open(directory.path(), &name).expect("a file").write(b"and").expect("room");
+        assert_eq!(last_lines(directory.path(), &name, 2), ["again", "and"]);
     }
 }
