@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use world::{Tool, Verdict, World, until, until_within};
+use world::{Skip, Tool, Verdict, World, until, until_within};
 
 use crate::{switch_of, switches};
 
@@ -211,6 +211,64 @@ pub(crate) fn multicast_routing(world: &World) -> Verdict {
     until_within(20, "right answers to the group", || {
         said().contains("from 10.2.0.1: icmp_seq=1 ttl=63")
     });
+    as_told(world, &end);
+    foreign.is_untouched(world);
+    Ok(())
+}
+
+/// left -- s1 -- west == isp == east -- s2 -- right
+pub(crate) fn gre_between_nodes(world: &World) -> Verdict {
+    let told = world.example("gre.yaml");
+    let [start, ask, end] = commands(&told);
+    let foreign = world.foreign();
+    let started = world.shell(&in_path(world, &format!("set -e\n{start}")));
+    if !started.status.success() {
+        started.says("Unknown device type");
+        as_told(world, &end);
+        foreign.is_untouched(world);
+        return Err(Skip("this kernel has no module `ip_gre`".into()));
+    }
+    let wire = world.capture("gre.east", "eth0", "proto 47");
+    // The first frame may come before a neighbour is known.
+    until("right answers through the tunnel", || {
+        world.shell(&in_path(world, &ask)).status.success()
+    });
+    let frames = wire.heard(world);
+    let heard = frames.iter().map(|it| format!("{}\n", it.line)).collect::<String>();
+    assert!(heard.contains("10.1.0.1 > 10.2.0.1: ICMP echo request"), "{heard}");
+    world.run("ip -n gre.east link set site down");
+    assert!(!world.shell(&in_path(world, &ask)).status.success(), "answered without the tunnel");
+    as_told(world, &end);
+    foreign.is_untouched(world);
+    Ok(())
+}
+
+/// west -- wire -- east
+pub(crate) fn ipsec_between_nodes(world: &World) -> Verdict {
+    for file in ["ipsec-west.batch", "ipsec-east.batch"] {
+        world.example(file);
+    }
+    let told = world.example("ipsec.yaml");
+    let [start, ask, end] = commands(&told);
+    let foreign = world.foreign();
+    let started = world.shell(&in_path(world, &format!("set -e\n{start}")));
+    if !started.status.success() {
+        let said = started.to_string();
+        let known = ["Requested type not found", "Requested AEAD algorithm not found"];
+        assert!(known.iter().any(|known| said.contains(known)), "{said}");
+        as_told(world, &end);
+        foreign.is_untouched(world);
+        return Err(Skip("this kernel has no `esp4`, or no AES-GCM".into()));
+    }
+    let wire = world.capture("ipsec.east", "eth0", "ip");
+    until("east answers", || world.shell(&in_path(world, &ask)).status.success());
+    let frames = wire.heard(world);
+    let heard = frames.iter().map(|it| format!("{}\n", it.line)).collect::<String>();
+    assert!(heard.contains("ESP(spi=0x00000101"), "{heard}");
+    assert!(heard.contains("ESP(spi=0x00000102"), "{heard}");
+    assert!(!heard.contains("ICMP"), "{heard}");
+    world.run("ip -n ipsec.east xfrm state flush");
+    assert!(!world.shell(&in_path(world, &ask)).status.success(), "answered without its keys");
     as_told(world, &end);
     foreign.is_untouched(world);
     Ok(())

@@ -218,7 +218,7 @@ fn main() -> ExitCode {
             open_vswitch_keeps_every_promise.vm(),
         ],
         tests![examples: two_nodes.vm(), cable, router.vm(), routers, multicast.vm(), tree, ospf,
-            multicast_routing, web],
+            multicast_routing, gre_between_nodes.vm(), ipsec_between_nodes.vm(), web],
         tests![files:
             addresses_are_given_and_stay,
             ranges_make_many_nodes,
