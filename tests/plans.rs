@@ -64,6 +64,26 @@ async fn perform(machine: &ovsns::kernel::fake::FakeMachine, plan: &Plan) {
     }
 }
 
+/// A way out is made, and taken away again with its key.
+#[tokio::test]
+async fn a_way_out() {
+    let text = "{name: l, switches: {s1: {nat: true}, s2: {}}, nodes: {h1: {}}, links: [{endpoints: \
+                [h1, s2]}, {endpoints: [s1, s2]}]}";
+    let (with, without) = (lab(text), lab(&text.replace("nat: true", "")));
+    let plan = up(&with, &World::default(), able()).expect("nothing in the way");
+    let is_about =
+        |line: &&String| ["way out", "this machine", "route"].iter().any(|it| line.contains(it));
+    let mut lines: Vec<String> = plan.lines().iter().filter(is_about).cloned().collect();
+    let world = made(&with).await;
+    assert!(up(&with, &world, able()).expect("nothing in the way").is_empty());
+    lines.push("---".into());
+    lines.extend(up(&without, &world, able()).expect("nothing in the way").lines());
+    lines.push("---".into());
+    let down = plan::down(&with.name, &world, &[able()]).expect("nothing in the way");
+    lines.extend(down.lines());
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
 #[test]
 fn from_nothing() {
     let plan = up(&lab(TWO_NODES), &World::default(), able()).expect("nothing in the way");

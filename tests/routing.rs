@@ -26,8 +26,19 @@ fn shown(lab: &Lab) -> String {
             format!("{node}: {} via {via} dev {}", route.to, interface.expect("its interface"))
         }));
     }
+    for (switch, back) in &ways.back {
+        let addresses: Vec<_> =
+            ways.gateways[switch].addresses.iter().map(ToString::to_string).collect();
+        lines.push(format!("machine on {switch}: {}", addresses.join(" ")));
+        lines.extend(back.iter().map(|(to, via)| format!("machine on {switch}: {to} via {via}")));
+    }
     lines.extend(ways.notes());
     lines.join("\n")
+}
+
+#[test]
+fn ways_out_through_the_machine() {
+    insta::assert_snapshot!(shown(&lab(include_str!("../examples/nat.yaml"))));
 }
 
 /// h1 -- r1 -- r2 -- r3 -- h2, by cables.

@@ -60,6 +60,7 @@ fn text(view: &LabView) -> String {
         ("links", link::table(view)),
         ("cuts", cut::table(view)),
         ("uplinks", uplinks(view)),
+        ("ways out", ways_out(view)),
         ("ports", ports(view)),
         ("bonds", bonds(view)),
         ("tunnels", tunnels(view)),
@@ -137,6 +138,16 @@ fn openflow(view: &LabView) -> Vec<Vec<String>> {
             row
         }));
     }
+    rows
+}
+
+/// A row a switch by which this machine is the way out.
+fn ways_out(view: &LabView) -> Vec<Vec<String>> {
+    let mut rows = head(&["SWITCH", "BY", "GATEWAY"]);
+    rows.extend(view.ways_out.iter().map(|way| {
+        let switch = way.switch.clone().unwrap_or_else(|| "-".into());
+        vec![switch, way.device.clone(), way.addresses.join(" ")]
+    }));
     rows
 }
 

@@ -69,6 +69,8 @@ pub(super) struct LabView {
     pub(super) nodes: Vec<NodeView>,
     pub(super) links: Vec<LinkView>,
     pub(super) uplinks: Vec<UplinkView>,
+    /// Where it is on switches, as the way out.
+    pub(super) ways_out: Vec<WayOutView>,
     /// Sets of nodes that do not hear each other, because that is wanted.
     pub(super) cuts: BTreeMap<IfName, Cut>,
     /// Whether the machine has the names of its nodes.
@@ -195,6 +197,16 @@ pub(super) struct RouteView {
     pub(super) metric: u32,
 }
 
+/// This machine on a switch that has `nat`.
+#[derive(Debug, Serialize)]
+pub(super) struct WayOutView {
+    /// The switch, if it is there.
+    pub(super) switch: Option<String>,
+    pub(super) device: String,
+    /// Its addresses there, by which nodes find it.
+    pub(super) addresses: Vec<String>,
+}
+
 /// A NIC of the machine that is a port of a switch, or in a node.
 #[derive(Debug, Serialize)]
 pub(super) struct UplinkView {
@@ -258,9 +270,28 @@ impl LabView {
             nodes,
             links,
             uplinks,
+            ways_out: ways_out(&status.world),
             cuts: status.lab.map(|lab| lab.cuts).unwrap_or_default(),
         })
     }
+}
+
+/// Where this machine is on switches, for those that have `nat`.
+fn ways_out(world: &World) -> Vec<WayOutView> {
+    let doors = world.host.exits.doors.iter().flat_map(|seen| seen.doors.doors.keys());
+    let view = |device: &IfName| {
+        let mut switches = world.fabric.switches.values();
+        let switch = switches.find(|seen| seen.spec.device == *device);
+        let state = world.host.exits.gateways.get(device);
+        WayOutView {
+            switch: switch.map(|seen| seen.spec.name.to_string()),
+            device: device.to_string(),
+            addresses: state
+                .map(|state| state.addresses.iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+        }
+    };
+    doors.map(view).collect()
 }
 
 fn uplinks(engine: &Engine, lab: &LabName) -> Result<Vec<UplinkView>, EngineError> {

@@ -549,6 +549,7 @@ impl Engine {
     /// Looks at one lab.
     pub async fn status(&mut self, lab: &LabName) -> Result<Status, EngineError> {
         let LabState { lab: wanted, cut_off, begun: _ } = self.state.read(lab)?;
+        let mut shut = Vec::new();
         let (world, drift) = match &wanted {
             None => (self.observe(&Questions::about(lab)).await?, Vec::new()),
             Some(lab) => {
@@ -560,6 +561,7 @@ impl Engine {
                     Err(refusals) => refusals.iter().map(|r| format!("! {r}")).collect(),
                 };
                 drift.extend(self.uplink_drift(lab, &world).await?);
+                shut = plan::exits::warnings(&wanted, &world);
                 (world, drift)
             }
         };
@@ -567,7 +569,7 @@ impl Engine {
             return Err(EngineError::NoLab(lab.clone()));
         }
         let unseen = world.unseen().map(|(_, why)| why.to_owned());
-        let troubles = world.fabric.troubles.iter().cloned().chain(unseen);
+        let troubles = world.fabric.troubles.iter().cloned().chain(unseen).chain(shut);
         let told = |trouble: &String| drift.iter().any(|line| line.ends_with(trouble));
         let troubles = troubles.filter(|trouble| !told(trouble)).collect();
         Ok(Status { world, lab: wanted, drift, troubles, cut_off })
@@ -754,6 +756,7 @@ fn questions(lab: &Lab, wanted: &Wanted) -> Questions {
     let processes = wanted.nodes.values().flat_map(|node| &node.life.run);
     let users = processes.filter_map(|process| process.user.clone()).collect();
     let files = wanted.nodes.values().flat_map(|node| node.life.files.keys()).cloned().collect();
+    let exits = wanted.doors().is_some();
     let is_deaf = |(name, node): (&NodeName, &WantedNode)| node.deaf.as_ref().map(|_| name.clone());
     let deaf = wanted.nodes.iter().filter_map(is_deaf).collect();
     Questions {
@@ -765,6 +768,7 @@ fn questions(lab: &Lab, wanted: &Wanted) -> Questions {
         users,
         files,
         names: wanted.names_on_machine,
+        exits,
         deaf,
         ..Questions::about(&lab.name)
     }

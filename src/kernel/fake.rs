@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 
 use super::{Host, KernelError, StepError};
+use crate::model::exits::SeenDoors;
 use crate::model::life::{SeenKeeper, SeenProcess, Standing};
 use crate::model::mark::{Mac, Mark, netns};
 use crate::model::names::{IfName, LabName, NodeName};
@@ -338,6 +339,13 @@ impl Memory {
                 if !self.node(node)?.routes.remove(route) {
                     return Err(Errno::ESRCH);
                 }
+            }
+            Step::SetGateway { device, after, .. } => {
+                self.host.exits.gateways.insert(device.clone(), after.clone());
+            }
+            Step::SetDoors { after, .. } => {
+                let seen = after.clone().map(|doors| SeenDoors { doors, altered: false });
+                self.host.exits.doors = seen;
             }
             Step::SetSysctl { node, key, after, .. } => {
                 self.node(node)?.sysctls.insert(key.clone(), after.clone());

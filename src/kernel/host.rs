@@ -23,8 +23,10 @@ use nix::errno::Errno;
 
 use super::Host;
 use super::deaf;
+use super::doors;
 use super::error::{KernelError, StepError};
 use super::ethtool::Ethtool;
+use super::exits;
 use super::hosts;
 use super::leases;
 use super::life;
@@ -217,6 +219,13 @@ impl LinuxHost {
                 let asked = || format!("delete the route to `{}` in node `{node}`", route.to);
                 let message = RouteNetlinkMessage::DelRoute(route_message(index, route));
                 netlink.change(message, asked)
+            }
+            Step::SetGateway { device, before, after } => {
+                exits::set(self, device, before, after).await
+            }
+            Step::SetDoors { after, .. } => {
+                let (lab, after) = (lab.clone(), after.clone());
+                self.worker.inside(Where::Home, move || doors::set(&lab, after.as_ref())).await?
             }
             Step::SetSysctl { node, key, after, .. } => {
                 let place = Where::In(netns::open(&netns_name(lab, node))?);
@@ -500,7 +509,7 @@ fn set_link(
 }
 
 /// Like `ip address add ADDRESS dev DEVICE broadcast + nodad proto 111`.
-fn address_message(index: u32, address: IpNet) -> AddressMessage {
+pub(super) fn address_message(index: u32, address: IpNet) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = index;
     message.header.prefix_len = address.prefix_len();
@@ -526,7 +535,7 @@ fn address_message(index: u32, address: IpNet) -> AddressMessage {
 }
 
 /// Like `ip route add TO via VIA dev DEVICE metric METRIC proto 111`.
-fn route_message(index: u32, route: &KernelRoute) -> RouteMessage {
+pub(super) fn route_message(index: u32, route: &KernelRoute) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
         address_family: match route.to {

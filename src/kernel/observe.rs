@@ -23,14 +23,17 @@ use nix::unistd::User;
 
 use super::adopt;
 use super::deaf;
+use super::doors;
 use super::error::KernelError;
 use super::ethtool::Ethtool;
+use super::exits;
 use super::host::{LinuxHost, PROTOCOL};
 use super::hosts;
 use super::laid;
 use super::leases;
 use super::life;
 use super::netlink::Netlink;
+use super::worker::Where;
 use super::{netns, tc};
 use crate::model::adopt::AdoptMark;
 use crate::model::mark::{GROUP_BIT, Mac, Mark, Thing, birth_mac, group, netns as netns_name};
@@ -262,6 +265,7 @@ pub(super) async fn labs(host: &LinuxHost) -> Result<BTreeSet<LabName>, KernelEr
     let mut labs: BTreeSet<LabName> = marks.map(|mark| mark.lab).collect();
     labs.extend(life::labs()?);
     labs.extend(hosts::blocks()?.into_keys());
+    labs.extend(host.worker().inside(Where::Home, doors::labs).await??);
     // One node is enough to know a lab, but only the mark says that it is one.
     let unknown = |name: &String| {
         let lab = name.split_once('.').and_then(|(lab, _)| LabName::new(lab).ok());
@@ -286,7 +290,9 @@ pub(super) async fn lab(
     let lab = &questions.lab;
     let mut view = HostView::default();
     let mut nics = BTreeMap::new();
-    for link in ours_whole(host.here(), lab)? {
+    let links = ours_whole(host.here(), lab)?;
+    view.exits = exits::look(host, questions, &links).await?;
+    for link in links {
         nics.extend(IfName::new(&link.name).ok().map(|name| (link.index, name)));
         match IfName::new(&link.name) {
             Ok(name) if link.is_of(lab) => {
@@ -353,6 +359,7 @@ pub(super) async fn lab(
     for ability in &questions.abilities {
         let tried = match ability {
             Ability::Cut => deaf::can(host.worker()).await?,
+            Ability::Nat => doors::can(host.worker()).await?,
             Ability::Rate | Ability::Netem => tc::can_impair(host.worker(), *ability).await?,
         };
         if let Err(missing) = tried {
@@ -413,6 +420,11 @@ pub(crate) fn hurry<'a>(
         }
     }
     Ok(())
+}
+
+/// Whether a link is one of a pair.
+pub(super) fn is_veth(link: &Link) -> bool {
+    link.kind == Some(InfoKind::Veth)
 }
 
 /// Whether a file that was cut off before a namespace was behind it is of that

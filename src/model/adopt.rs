@@ -233,7 +233,8 @@ fn refuse_what_would_stay(spec: &NodeSpec, adopted: Position, found: &mut Found)
     let hostname = spec.hostname.as_ref().map(|hostname| ("hostname", hostname.at));
     let run = spec.run.first().map(|process| ("run", process.at));
     let files = spec.files.first().map(|(path, _)| ("files", path.at));
-    let all = [forwarding, sysctl, sealed, isolation, limits, hostname, run, files];
+    let nat = spec.nat.filter(|nat| nat.value.is_some()).map(|nat| ("nat", nat.at));
+    let all = [nat, forwarding, sysctl, sealed, isolation, limits, hostname, run, files];
     for (key, at) in all.into_iter().flatten() {
         found.add(at, format!("{} is not for a node that is adopted", quoted(key))).hint(
             "it is left as it was found, so nothing is set in it but what goes with its links",

@@ -25,7 +25,7 @@ use super::spec::{
     RouteSpec, SealedSpec, SflowSpec, ShapingSpec, SwitchSpec, TunnelSpec, UplinkSpec,
 };
 use super::topology::{
-    Bond, End, Export, Interface, Ipfix, Lab, Link, Macvlan, Mirror, NetFlow, Node, OpenFlow,
+    Bond, End, Export, Interface, Ipfix, Lab, Link, Macvlan, Mirror, Nat, NetFlow, Node, OpenFlow,
     Policing, PortSettings, Queue, Route, Sflow, Shaping, Share, Switch, SwitchSettings, Tunnel,
     Uplink, Vlan,
 };
@@ -70,6 +70,7 @@ fn read_lab(
     }
     let mut spec = Of::<LabSpec>::read(&tree, LabSpec::NAME, found)?;
     laid::read_sources(&mut spec, sources, found);
+    spec.write_out_exits();
     let name = lab_name(&spec, fallback_name, found);
     // Only things that are the lab's alone are made from its name.
     check::lab(&spec, name.unwrap_or_else(LabName::default_lab), found)
@@ -178,8 +179,20 @@ fn of_uplink(uplink: &Uplink) -> Json {
 }
 
 fn of_switch(switch: &Switch) -> Json {
-    let Switch { backend, datapath, device, mac, mtu, settings, prefixes, mirrors, tunnels, flows } =
-        switch;
+    let Switch {
+        backend,
+        datapath,
+        device,
+        mac,
+        mtu,
+        settings,
+        prefixes,
+        nat,
+        gateway,
+        mirrors,
+        tunnels,
+        flows,
+    } = switch;
     let SwitchSettings {
         stp,
         rstp,
@@ -206,6 +219,13 @@ fn of_switch(switch: &Switch) -> Json {
         "multicast_snooping": multicast_snooping,
     });
     put(&mut file, "prefixes", some(prefixes, prefixes.is_empty()));
+    let nat = nat.map(|nat| match nat {
+        Nat::Both => Json::Bool(true),
+        Nat::Ipv4 => "ipv4".into(),
+        Nat::Ipv6 => "ipv6".into(),
+    });
+    put(&mut file, "nat", nat.as_ref());
+    put(&mut file, "gateway", some(gateway, gateway.is_empty()));
     put(&mut file, "device", device.as_ref());
     put(&mut file, "mac", mac.as_ref());
     put(&mut file, "mtu", mtu.as_ref());
@@ -427,6 +447,7 @@ fn put<T: serde::Serialize>(file: &mut Json, key: &str, value: Option<&T>) {
 mod tests {
     use super::*;
     use crate::model::mark::Thing;
+    use std::collections::BTreeSet;
 
     /// A lab in a few lines: settings aside, what is where.
     fn shown(lab: &Lab) -> String {
@@ -600,6 +621,7 @@ switches:
     sflow: { targets: ['127.0.0.1:6343'], sampling: 9, polling: 8, header: 77, agent: eth0 }
     ipfix: { targets: ['[fd00::1]:4739'], sampling: 9, domain: 8, point: 7, cache_timeout: 6 }
   s2: { rstp: true }
+  s3: { nat: ipv4, gateway: [192.0.2.1/24] }
 nodes:
   n1:
     interfaces: { eth0: { addresses: [10.0.0.1/24], mac: 02:00:00:00:00:01 } }
@@ -638,8 +660,14 @@ uplinks: { eth1: { switch: s1, force: true }, enp3s0: { switch: s2 } }
             s1.flows[0],
             "priority=10,in_port=n1:eth0,actions=output:s1~s2#0.1,output:s1@t0"
         );
+        let said: BTreeSet<String> = lab
+            .switches
+            .values()
+            .filter_map(|switch| of_switch(switch).as_object().cloned())
+            .flat_map(|keys| keys.into_iter().map(|(key, _)| key))
+            .collect();
         let keys = definition::<SwitchSpec>()["properties"].as_object().map(Map::len);
-        assert_eq!(of_switch(s1).as_object().map(Map::len), keys, "every key of a switch is said");
+        assert_eq!(Some(said.len()), keys, "every key of a switch is said");
     }
 
     #[test]

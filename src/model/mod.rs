@@ -7,9 +7,11 @@
 mod addresses;
 pub mod adopt;
 mod check;
+pub mod exits;
 pub mod file;
 pub mod flow;
 pub mod frame;
+pub mod gateways;
 mod holds;
 pub mod hosts;
 pub mod icmp;

@@ -1,4 +1,5 @@
-//! Routes that nobody writes down: those of `routing: static`.
+//! Routes that nobody writes down: those of `routing: static`, and the ways
+//! out by switches with `nat`.
 //!
 //! The shortest way counts, by the number of routers on it; of ways that are
 //! equally long the one whose next router comes first by name. Routers get a
@@ -14,7 +15,8 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::names::{InterfaceName, NodeName};
+use super::gateways::{self, Gateway};
+use super::names::{InterfaceName, NodeName, SwitchName};
 use super::segments::{Place, Segments};
 use super::topology::{Dynamic, Lab, Node, Route, Routing};
 
@@ -23,6 +25,11 @@ use super::topology::{Dynamic, Lab, Node, Route, Routing};
 pub struct Ways {
     /// Routes of nodes, without those of the file.
     pub routes: BTreeMap<NodeName, BTreeSet<Route>>,
+    /// The machine's own ends.
+    pub gateways: BTreeMap<SwitchName, Gateway>,
+    /// Its routes to what is behind routers: by which gateway, where to, and by
+    /// which of its neighbours.
+    pub back: BTreeMap<SwitchName, BTreeSet<(IpNet, IpAddr)>>,
     /// Networks of the lab to which a node has no way, with `routing: static`.
     pub unreached: BTreeSet<(NodeName, IpNet)>,
 }
@@ -51,12 +58,14 @@ const NAMED_MAX: usize = 4;
 
 /// Works it out.
 pub fn ways(lab: &Lab) -> Ways {
-    let mut ways = Ways::default();
-    if lab.routing == Some(Routing::Static) {
-        let segments = Segments::new(lab);
-        for is_v4 in [true, false] {
-            Family::new(lab, &segments, is_v4).find(&mut ways);
-        }
+    if lab.routing.is_none() && lab.switches.values().all(|switch| switch.nat.is_none()) {
+        return Ways::default();
+    }
+    let segments = Segments::new(lab);
+    let gateways = gateways::of(lab, &segments);
+    let mut ways = Ways { gateways: gateways.clone(), ..Ways::default() };
+    for is_v4 in [true, false] {
+        Family::new(lab, &segments, &gateways, is_v4).find(&mut ways);
     }
     ways
 }
@@ -84,10 +93,17 @@ struct Family<'l> {
     subnets: BTreeMap<(&'l Place, IpNet), BTreeSet<Station<'l>>>,
     /// The networks that each node is on.
     on: BTreeMap<&'l NodeName, BTreeSet<(&'l InterfaceName, &'l Place, IpNet)>>,
+    /// The machine's own addresses: the place, the network, the address, the switch.
+    outside: Vec<(Place, IpNet, IpAddr, &'l SwitchName)>,
 }
 
 impl<'l> Family<'l> {
-    fn new(lab: &'l Lab, segments: &'l Segments, is_v4: bool) -> Self {
+    fn new(
+        lab: &'l Lab,
+        segments: &'l Segments,
+        gateways: &'l BTreeMap<SwitchName, Gateway>,
+        is_v4: bool,
+    ) -> Self {
         let mut subnets: BTreeMap<_, BTreeSet<Station>> = BTreeMap::new();
         let mut on: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for ((node, interface), place) in &segments.places {
@@ -95,7 +111,7 @@ impl<'l> Family<'l> {
             let of_family = |net: &&IpNet| net.addr().is_ipv4() == is_v4;
             for address in addresses.iter().filter(of_family) {
                 let net = address.trunc();
-                if is_local(&net) {
+                if gateways::is_local(&net) {
                     continue;
                 }
                 let station = Station { node, interface, address: address.addr() };
@@ -103,17 +119,34 @@ impl<'l> Family<'l> {
                 on.entry(node).or_default().insert((interface, place, net));
             }
         }
+        let mut outside = Vec::new();
+        for (switch, gateway) in gateways {
+            let addresses = gateway.addresses.iter().filter(|net| net.addr().is_ipv4() == is_v4);
+            outside.extend(addresses.map(|net| {
+                let place = Place::Segment(segments.roots[switch].clone(), None);
+                (place, net.trunc(), net.addr(), switch)
+            }));
+        }
         let routers = lab.nodes.iter().filter(|(_, node)| forwards(node, is_v4));
         let routers = routers.map(|(name, _)| name).collect();
-        Self { lab, is_v4, routers, subnets, on }
+        Self { lab, is_v4, routers, subnets, on, outside }
     }
 
     fn find(&self, ways: &mut Ways) {
         let nets: BTreeSet<IpNet> = self.subnets.keys().map(|(_, net)| *net).collect();
         let far: BTreeMap<IpNet, Far> =
             nets.iter().map(|net| (*net, self.far(self.routers_on(net)))).collect();
+        self.ways_back(&far, ways);
+        let beside: BTreeSet<&NodeName> =
+            self.routers.iter().filter(|node| self.exit(node).is_some()).copied().collect();
+        let out = self.far(beside);
         for (name, node) in &self.lab.nodes {
-            let (routes, unreached) = self.routes(name, node, &far);
+            let (routes, unreached) = match self.lab.routing {
+                Some(Routing::Static) => self.routes(name, node, &far, &out),
+                None => {
+                    (self.exit(name).map(|exit| self.default(exit)).into_iter().collect(), vec![])
+                }
+            };
             let said: BTreeSet<IpNet> = node.routes.iter().map(|route| route.to).collect();
             let given = self.is_given_default(node);
             let goes =
@@ -134,6 +167,7 @@ impl<'l> Family<'l> {
         name: &'l NodeName,
         node: &Node,
         far: &BTreeMap<IpNet, Far<'l>>,
+        out: &Far<'l>,
     ) -> (Vec<Route>, Vec<IpNet>) {
         let (mut routes, mut unreached) = (Vec::new(), Vec::new());
         let own: BTreeSet<IpNet> =
@@ -142,12 +176,17 @@ impl<'l> Family<'l> {
             return (routes, unreached);
         }
         let mut by_default = None;
-        if !self.routers.contains(name) {
+        if let Some(exit) = self.exit(name) {
+            routes.push(self.default(exit));
+        } else if let Some(hop) = self.next(name, out) {
+            by_default = Some(hop.1);
+            routes.push(self.default((hop.2, hop.3)));
+        } else if !self.routers.contains(name) {
             // Any router beside it: those that share a network know each other.
             let any = self.routers.iter().map(|router| (*router, 0)).collect();
             if let Some(hop) = self.next(name, &any) {
                 by_default = Some(hop.1);
-                routes.push(self.route(self.everything(), hop.2, hop.3));
+                routes.push(self.default((hop.2, hop.3)));
             }
         }
         // Not its own business, if somebody else says where everything goes.
@@ -166,6 +205,35 @@ impl<'l> Family<'l> {
             }
         }
         (routes, unreached)
+    }
+
+    /// The machine's routes to networks that it is not on itself.
+    fn ways_back(&self, far: &BTreeMap<IpNet, Far<'l>>, ways: &mut Ways) {
+        let is_on = |net: &IpNet| self.outside.iter().any(|(_, own, ..)| own == net);
+        for (net, far) in far.iter().filter(|(net, _)| !is_on(net)) {
+            let hops = self.outside.iter().flat_map(|(place, own, _, switch)| {
+                let stations = self.subnets.get(&(place, *own)).into_iter().flatten();
+                stations.filter_map(|station| {
+                    Some((*far.get(station.node)?, station.node, station.address, *switch))
+                })
+            });
+            if let Some((_, _, via, switch)) = hops.min() {
+                ways.back.entry(switch.clone()).or_default().insert((*net, via));
+            }
+        }
+    }
+
+    /// By which interface, and which address of the machine's, a node is out
+    /// at once. Not one that is adopted: its ways are its owner's.
+    fn exit(&self, node: &NodeName) -> Option<(&'l InterfaceName, IpAddr)> {
+        if self.lab.nodes[node].adopt.is_some() {
+            return None;
+        }
+        let exits = self.on.get(node).into_iter().flatten().flat_map(|(interface, place, net)| {
+            let at = self.outside.iter().filter(move |(p, n, ..)| p == *place && n == net);
+            at.map(|(_, _, address, _)| (*interface, *address))
+        });
+        exits.min()
     }
 
     /// The router beside a node that is least far from something.
@@ -220,16 +288,12 @@ impl<'l> Family<'l> {
         }
     }
 
+    fn default(&self, (interface, via): (&InterfaceName, IpAddr)) -> Route {
+        self.route(self.everything(), interface, via)
+    }
+
     fn route(&self, to: IpNet, interface: &InterfaceName, via: IpAddr) -> Route {
         Route { to, via: Some(via), interface: Some(interface.clone()), metric: None }
-    }
-}
-
-/// Whether a network is there on every link, and no way leads to it.
-fn is_local(net: &IpNet) -> bool {
-    match net {
-        IpNet::V4(net) => net.addr().is_link_local(),
-        IpNet::V6(net) => net.addr().is_unicast_link_local(),
     }
 }
 

@@ -15,9 +15,9 @@ use ipnet::IpNet;
 use super::adopt::Adopt;
 use super::holds::{
     Address, AddressOrWord, Choice, Collector, ContainerName, DatapathChoice, DatapathId,
-    Destination, End, Ends, Filled, Flag, FlowText, Gateway, Holds, HostAddress, Key, Kilobits,
-    List, Many, Map, Mtu, NetnsName, NicMode, Object, Of, Parameter, PortName, Prefix, Protocol,
-    QueueNumber, Sealing, Setting, Target, Text, VlanId, Whole, key,
+    Destination, End, Ends, Exit, Filled, Flag, FlowText, Gateway, Holds, HostAddress, Key,
+    Kilobits, List, Many, Map, Mtu, NetnsName, NicMode, Object, Of, Parameter, PortName, Prefix,
+    Protocol, QueueNumber, Sealing, Setting, Target, Text, VlanId, Whole, key,
 };
 use super::impair::{Impairments, Rate, Share, Time};
 use super::laid::{FileOrText, FilePath, FileSpec};
@@ -28,8 +28,8 @@ use super::names::{IfName, InterfaceName, LabName};
 use super::problem::At;
 use super::ranges::Pattern;
 use super::topology::{
-    Backend, BondMode, Datapath, Dynamic, FailMode, Ipfix, Lacp, Macvlan, NetFlow, Routing, Sealed,
-    Sflow, SwitchSettings, TunnelKind,
+    Backend, BondMode, Datapath, Dynamic, FailMode, Ipfix, Lacp, Macvlan, Nat, NetFlow, Routing,
+    Sealed, Sflow, SwitchSettings, TunnelKind,
 };
 
 /// The whole file.
@@ -98,6 +98,28 @@ impl Object for LabSpec {
             "switches" | "nodes" => self.names_unsure |= lost,
             "links" => self.links_unsure = true,
             _ => {}
+        }
+    }
+}
+
+impl LabSpec {
+    /// Writes out what `nat` at a node is short for: a switch that has it, and a
+    /// link to that from the next free interface. The switch is a Linux bridge;
+    /// there is nothing on it that another could do.
+    pub(super) fn write_out_exits(&mut self) {
+        for (node, spec) in &self.nodes {
+            let Some(At { at, value: nat @ Some(_) }) = spec.nat else { continue };
+            // A name that can be none is told of when the nodes are named.
+            let Ok(out) = Pattern::new(&format!("{}-out", node.value.as_str())) else { continue };
+            let out = At { at, value: out };
+            let switch = SwitchSpec {
+                backend: Some(Backend::Linux),
+                nat: Some(At { at, value: nat }),
+                ..SwitchSpec::default()
+            };
+            let endpoints = Some([At { at, value: node.value.clone() }, out.clone()]);
+            self.switches.push((out, switch));
+            self.links.push(At { at, value: LinkSpec { endpoints, ..LinkSpec::default() } });
         }
     }
 }
@@ -183,6 +205,8 @@ pub(super) struct SwitchSpec {
     pub(super) mtu: Option<u32>,
     pub(super) settings: SwitchSettings,
     pub(super) prefixes: Vec<At<IpNet>>,
+    pub(super) nat: Option<At<Option<Nat>>>,
+    pub(super) gateway: Vec<At<IpNet>>,
     pub(super) datapath: Option<Datapath>,
     pub(super) rstp: Option<At<bool>>,
     pub(super) netflow: Option<At<NetflowSpec>>,
@@ -232,6 +256,17 @@ impl Object for SwitchSpec {
         key!("prefixes": List<Text<Prefix>>,
             "Networks for the interfaces on this switch, instead of the lab's.",
             |switch, nets| switch.prefixes.extend(nets.value.into_iter().map(net))),
+        key!("nat": Exit,
+            "Whether what is on it reaches the outside through this machine, under its address; \
+             `ipv4` or `ipv6` for one family (default: no).",
+            |switch, nat| switch.nat = Some(nat)),
+        key!("gateway": List<Text<Address>>,
+        "This machine's addresses there, with `nat`; without it, the highest free one of each \
+         network.",
+        |switch, addresses| {
+            let nets = addresses.value.into_iter();
+            switch.gateway.extend(nets.map(|net| At { at: net.at, value: net.value.0 }));
+        }),
         key!("datapath": Text<DatapathChoice>,
             "How Open vSwitch forwards: in the kernel (`system`), in its own process (`netdev`), or \
              the best there is.",
@@ -739,6 +774,7 @@ pub(super) struct NodeSpec {
     pub(super) interfaces: Vec<(At<InterfaceName>, InterfaceSpec)>,
     pub(super) routes: Vec<At<RouteSpec>>,
     pub(super) forwarding: Option<At<bool>>,
+    pub(super) nat: Option<At<Option<Nat>>>,
     pub(super) sysctls: Vec<(At<String>, String)>,
     pub(super) adopt: Option<At<AdoptSpec>>,
     pub(super) sealed: Option<At<Option<Sealed>>>,
@@ -764,6 +800,10 @@ impl Object for NodeSpec {
         key!("forwarding": Flag,
             "Whether it forwards between its interfaces, IPv4 and IPv6, as a router does.",
             |node, forwarding| node.forwarding = Some(forwarding)),
+        key!("nat": Exit,
+            "Whether it reaches the outside through this machine by an interface of its own: short \
+             for a link to a switch `NODE-out` with this `nat` (default: no).",
+            |node, nat| node.nat = Some(nat)),
         key!("sysctls": Map<Parameter, Text<Setting>>,
         "Kernel parameters below `net.`, as `sysctl` names them.",
         |node, sysctls| {

@@ -66,6 +66,29 @@ pub struct Cut {
     pub from: BTreeSet<NodeName>,
 }
 
+/// Which families have a way out through the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Nat {
+    /// Both.
+    Both,
+    /// IPv4 alone.
+    Ipv4,
+    /// IPv6 alone.
+    Ipv6,
+}
+
+impl Nat {
+    /// Whether what is on a network has the way out.
+    pub fn takes(self, net: &IpNet) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Ipv4 => net.addr().is_ipv4(),
+            Self::Ipv6 => net.addr().is_ipv6(),
+        }
+    }
+}
+
 /// A NIC of the machine, shared into the lab. The host keeps its addresses, on
 /// the local device of the switch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +156,13 @@ pub struct Switch {
     pub settings: SwitchSettings,
     /// Like the lab's, for the segment of this switch; empty for the lab's.
     pub prefixes: Vec<IpNet>,
+    /// Whether what is on its segment has a way out through the machine.
+    #[serde(default)]
+    pub nat: Option<Nat>,
+    /// The addresses that this machine has there for that; on networks of which
+    /// none is named, one that is worked out.
+    #[serde(default)]
+    pub gateway: BTreeSet<IpNet>,
     /// Copies of its frames, by name.
     pub mirrors: BTreeMap<IfName, Mirror>,
     /// Tunnels to switches of other hosts, by name.

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::adopt::{Adopt, NetnsId};
+use super::exits::SeenExits;
 use super::impair::Impairments;
 use super::life::SeenKeeper;
 use super::mark::{Mac, Mark};
@@ -77,8 +78,10 @@ impl World {
             unknown_sysctls: _,
             targets: _,
             cannot: _,
+            exits,
         } = &self.host;
         nodes.is_empty()
+            && exits.doors.is_none()
             && stubs.is_empty()
             && keepers.is_empty()
             && names.is_none()
@@ -131,6 +134,8 @@ pub struct HostView {
     pub targets: BTreeMap<NodeName, Target>,
     /// What was asked for and this kernel cannot do, and what it has not.
     pub cannot: BTreeMap<Ability, String>,
+    /// The ways out through the machine.
+    pub exits: SeenExits,
 }
 
 /// What was found where a node to be adopted should be.
@@ -401,6 +406,9 @@ pub struct Questions {
     pub names: bool,
     /// Files of nodes to find a place for.
     pub files: BTreeSet<String>,
+    /// Whether there is to be a way out through the machine: then what decides about
+    /// that is looked at, too.
+    pub exits: bool,
     /// Nodes that are not to hear all; in others it is looked for where they have
     /// the name that says so.
     pub deaf: BTreeSet<NodeName>,
@@ -415,6 +423,8 @@ pub enum Ability {
     Netem,
     /// To drop what comes in by a device before anybody hears it.
     Cut,
+    /// To give what is forwarded the machine's own address.
+    Nat,
 }
 
 impl Questions {
@@ -432,6 +442,7 @@ impl Questions {
             users: BTreeSet::new(),
             files: BTreeSet::new(),
             names: false,
+            exits: false,
             deaf: BTreeSet::new(),
         }
     }

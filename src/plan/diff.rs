@@ -17,6 +17,7 @@ use ipnet::IpNet;
 
 use super::adopt;
 use super::dynamic;
+use super::exits;
 use super::lives;
 use super::nics::{self, Child};
 use super::refuse::{Abilities, Refusal, in_place_of_own, refusals};
@@ -59,6 +60,7 @@ pub fn up(
         return Err(refused);
     }
     let mut stages = clear_away(&links, wanted, world);
+    stages.push(Stage::Host(exits::doors(wanted, world).into_iter().collect()));
     stages.push(Stage::Host(left.iter().map(|node| adopt::end(node, world)).collect()));
     let without = adopt::without(world, &left);
     stages.push(Stage::Host(build(wanted, &without, &links)));
@@ -66,6 +68,12 @@ pub fn up(
     let gone = nodes_there(world).filter(|node| !wanted.nodes.contains_key(node));
     stages.push(Stage::Host(gone.map(|node| adopt::end(node, world)).collect()));
     // Nobody answers before the ports are there.
+    let anew = |name: &SwitchName| {
+        !world.fabric.switches.get(name).is_some_and(|seen| stays(wanted, seen))
+    };
+    let mut steps = exits::gateways(wanted, world, anew);
+    steps.extend(exits::no_doors(wanted, world));
+    stages.insert(stages.len() - 1, Stage::Host(steps));
     stages.insert(stages.len() - 1, Stage::Host(dynamic::ask(wanted, world, &links)));
     stages.insert(stages.len() - 1, Stage::Host(lives::begin(wanted, world)));
     stages.push(Stage::Host(names(lab, wanted, world)));
@@ -142,6 +150,7 @@ pub fn down(lab: &LabName, world: &World, abilities: &[Abilities]) -> Result<Pla
         steps.push(Step::SweepLinks { group: group(lab), devices });
     }
     steps.extend(nodes_there(world).map(|node| adopt::end(node, world)));
+    steps.extend(exits::no_doors(&Wanted::default(), world));
     stages.push(Stage::Host(steps));
     stages.retain(|stage| !stage.is_empty());
     Ok(Plan { lab: lab.clone(), stages })

@@ -11,6 +11,7 @@ pub mod attach;
 pub mod capture;
 pub mod diff;
 pub mod dynamic;
+pub mod exits;
 pub mod lives;
 pub mod nics;
 pub mod refuse;

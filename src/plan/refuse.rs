@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::adopt;
+use super::exits;
 use super::lives;
 use super::step::Place;
 use super::wanted::Wanted;
@@ -385,6 +386,7 @@ pub fn refusals(
     routes_of_others(wanted, world, &mut found);
     adopt::refusals(wanted, world, &mut found);
     impairments(lab, wanted, world, &mut found);
+    exits::refusals(lab, wanted, world, &mut found);
     found.sort();
     found
 }
@@ -445,7 +447,8 @@ fn routes_of_others(wanted: &Wanted, world: &World, found: &mut Vec<Refusal>) {
 pub fn abilities_of_links(wanted: &Wanted) -> BTreeSet<Ability> {
     let impaired = wanted.links.values().flat_map(|veth| &veth.impairments);
     let cut = wanted.nodes.values().any(|node| node.deaf.is_some());
-    impaired.filter_map(ability).chain(cut.then_some(Ability::Cut)).collect()
+    let nat = wanted.doors().map(|_| Ability::Nat);
+    impaired.filter_map(ability).chain(cut.then_some(Ability::Cut)).chain(nat).collect()
 }
 
 fn ability(impairments: &Impairments) -> Option<Ability> {
@@ -480,7 +483,9 @@ fn impairments(lab: &LabName, wanted: &Wanted, world: &World, found: &mut Vec<Re
                 let what =
                     format!("link `{}` cannot have {}: {missing}", veth.link, keys.join(", "));
                 let hint = match ability {
-                    Ability::Rate | Ability::Cut => "load that module, or use a kernel that has it",
+                    Ability::Rate | Ability::Cut | Ability::Nat => {
+                        "load that module, or use a kernel that has it"
+                    }
                     Ability::Netem => {
                         "load that module (`modprobe sch_netem`), or use a kernel that has it; \
                          `rate` alone needs another one"

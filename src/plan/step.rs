@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nics::{Child, Loan};
 use crate::model::adopt::{Adopt, NetnsId};
+use crate::model::exits::{Doors, GatewayState};
 use crate::model::impair::Impairments;
 use crate::model::laid::NodeFile;
 use crate::model::life::{Life, Limits, Process, Room};
@@ -274,6 +275,22 @@ pub enum Step {
         node: NodeName,
         /// The process as it was, for the way back.
         process: Process,
+    },
+    /// Makes the machine on the local device of a switch what it is to be.
+    SetGateway {
+        /// The device.
+        device: IfName,
+        /// What it was.
+        before: GatewayState,
+        /// What it is to be; parameters that it does not say stay.
+        after: GatewayState,
+    },
+    /// Makes the packet filter's table of the lab anew, or deletes it.
+    SetDoors {
+        /// What it was for.
+        before: Option<Doors>,
+        /// What it is to be for.
+        after: Option<Doors>,
     },
     /// Sets a kernel parameter in a node.
     SetSysctl {

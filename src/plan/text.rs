@@ -7,6 +7,7 @@ use std::fmt;
 
 use super::nics::{Child, Loan};
 use super::step::{FabricStep, LinkState, Place, Plan, Stage, Step};
+use crate::model::exits::{self, GatewayState};
 use crate::model::life::{Limits, Ready, Room};
 use crate::model::mark::netns;
 use crate::model::names::{IfName, LabName};
@@ -170,6 +171,22 @@ impl Step {
             }
             Self::StopProcess { node, process } => {
                 format!("- process {} in {node}", process.name)
+            }
+            Self::SetGateway { device, before, after } => {
+                format!("~ this machine on {device} {}", gateway_changes(before, after))
+            }
+            Self::SetDoors { before: _, after: None } => {
+                format!("- way out (table inet {})", exits::table(lab))
+            }
+            Self::SetDoors { before, after: Some(doors) } => {
+                let sign = if before.is_none() { '+' } else { '~' };
+                let devices: Vec<&str> = doors.doors.keys().map(IfName::as_str).collect();
+                let again = if before.as_ref() == Some(doors) { " as it was" } else { "" };
+                format!(
+                    "{sign} way out by {}{again} (table inet {})",
+                    devices.join(", "),
+                    exits::table(lab)
+                )
             }
             Self::SetSysctl { node, key, before, after } => match before {
                 Some(before) => format!("~ {node} {key} = {after} (was {before})"),
@@ -363,6 +380,26 @@ impl fmt::Display for Words<'_> {
             (metric, _) => write!(f, " metric {metric}"),
         }
     }
+}
+
+/// What differs about the machine on the local device of a switch.
+fn gateway_changes(before: &GatewayState, after: &GatewayState) -> String {
+    let mut words = Vec::new();
+    let route =
+        |(to, via): &(ipnet::IpNet, std::net::IpAddr)| format!("the route to {to} via {via}");
+    if before.up != after.up {
+        words.push(if after.up { "is up" } else { "is down" }.to_owned());
+    }
+    words.extend(after.addresses.difference(&before.addresses).map(|a| format!("gets {a}")));
+    words.extend(before.addresses.difference(&after.addresses).map(|a| format!("loses {a}")));
+    words.extend(after.routes.difference(&before.routes).map(|r| format!("gets {}", route(r))));
+    words.extend(before.routes.difference(&after.routes).map(|r| format!("loses {}", route(r))));
+    for (key, value) in &after.parameters {
+        if before.parameters.get(key) != Some(value) {
+            words.push(format!("has {key} = {value}"));
+        }
+    }
+    words.join(", ")
 }
 
 fn changes(before: &LinkState, after: &LinkState) -> String {

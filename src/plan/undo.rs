@@ -80,6 +80,14 @@ impl Step {
             Self::DeleteRoute { node, route } => {
                 Some(vec![Self::AddRoute { node: node.clone(), route: route.clone() }])
             }
+            Self::SetGateway { device, before, after } => Some(vec![Self::SetGateway {
+                device: device.clone(),
+                before: after.clone(),
+                after: before.clone(),
+            }]),
+            Self::SetDoors { before, after } => {
+                Some(vec![Self::SetDoors { before: after.clone(), after: before.clone() }])
+            }
             Self::SetSysctl { node, key, before: Some(before), after } => {
                 Some(vec![Self::SetSysctl {
                     node: node.clone(),
@@ -240,6 +248,8 @@ fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
         | Step::DeleteMacvlan(_)
         | Step::LendNic(_)
         | Step::ReturnNic(_)
+        | Step::SetGateway { .. }
+        | Step::SetDoors { .. }
         | Step::AddNode { .. }
         | Step::DeleteNode { .. }
         | Step::AdoptNode { .. }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ipnet::IpNet;
 
+use super::exits::{self, WantedGateway};
 use super::nics::{self, Child, Loan};
 use super::refuse::Abilities;
 use super::step::{Place, Veth, VethEnd};
@@ -52,6 +53,10 @@ pub struct Wanted {
     pub names_on_machine: bool,
     /// What follows from the lab and is not as somebody may expect, each a line.
     pub notes: Vec<String>,
+    /// What this machine is on local devices of switches, for their ways out.
+    pub gateways: BTreeMap<IfName, WantedGateway>,
+    /// Linux bridges that may be on the way there, each with its switch.
+    pub halls: BTreeMap<IfName, SwitchName>,
 }
 
 /// A node, worked out.
@@ -123,6 +128,8 @@ impl Wanted {
         let (children, loans) = nics::wanted(lab);
         let notes = ways.notes();
         let names_on_machine = lab.hosts;
+        let gateways = exits::wanted(&ways, &switches);
+        let halls = exits::halls(lab, &ways, &switches);
         Self {
             names_on_machine,
             nodes,
@@ -135,12 +142,14 @@ impl Wanted {
             flows,
             uplinks,
             notes,
+            gateways,
+            halls,
         }
     }
 
     /// What will not be as somebody may expect, each a line.
-    pub fn warnings(&self, _world: &World) -> Vec<String> {
-        self.notes.clone()
+    pub fn warnings(&self, world: &World) -> Vec<String> {
+        self.notes.iter().cloned().chain(exits::warnings(self, world)).collect()
     }
 
     /// The same with what depends on the machine: a switch that has a NIC has
@@ -150,6 +159,7 @@ impl Wanted {
     pub fn settled(&self, world: &World, abilities: &[Abilities]) -> Self {
         let mut settled = self.clone();
         for uplink in world.uplinks.values() {
+            settled.halls.retain(|_, switch| *switch != uplink.switch);
             if let Some(spec) = settled.switches.get_mut(&uplink.switch) {
                 (spec.mac, spec.mtu) = (uplink.mac, uplink.mtu);
             }

@@ -27,6 +27,7 @@ mod leases;
 mod lives;
 mod mirrors;
 mod names;
+mod nat;
 mod nodes;
 mod offload;
 mod own_ovs;
@@ -368,6 +369,17 @@ fn main() -> ExitCode {
         tests![impair over ovs: rates_hold, delay_and_loss_hold.vm()],
         tests![cut: nodes_are_cut_and_healed],
         tests![cut over ovs: nodes_are_cut_and_healed],
+        tests![nat:
+            the_example.vm(),
+            bridges_on_the_way_out,
+            what_others_do_to_it_is_mended,
+            what_is_in_the_way_is_told,
+            others_who_drop_are_told_of,
+            labs_with_ways_out_side_by_side,
+            it_comes_and_goes_with_its_key,
+            up_is_killed_at_every_request,
+        ],
+        tests![nat over ovs: the_example, bridges_on_the_way_out],
         tests![down:
             links_go_down_and_come_up,
             a_file_holds_links_down,

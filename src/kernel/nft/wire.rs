@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use crate::kernel::error::KernelError;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::raw::{Raw, attribute, find, nest, text};
+use crate::kernel::raw::{Raw, attribute, find, nest, text, text_of};
 use crate::model::names::IfName;
 
 // linux/netfilter.h
@@ -26,6 +26,7 @@ pub(crate) const NF_ACCEPT: u32 = 1;
 pub(crate) const NF_INET_PRE_ROUTING: u32 = 0;
 pub(crate) const NF_INET_FORWARD: u32 = 2;
 pub(crate) const NF_INET_LOCAL_OUT: u32 = 3;
+pub(crate) const NF_INET_POST_ROUTING: u32 = 4;
 pub(crate) const NF_NETDEV_INGRESS: u32 = 0;
 
 // linux/netfilter/nfnetlink.h
@@ -36,7 +37,7 @@ const NFNL_MSG_BATCH_END: u16 = 17;
 
 // linux/netfilter/nf_tables.h
 pub(crate) const NFT_MSG_NEWTABLE: u16 = 0;
-const NFT_MSG_GETTABLE: u16 = 1;
+pub(crate) const NFT_MSG_GETTABLE: u16 = 1;
 const NFT_MSG_DELTABLE: u16 = 2;
 const NFT_MSG_NEWCHAIN: u16 = 3;
 pub(crate) const NFT_MSG_GETCHAIN: u16 = 4;
@@ -51,7 +52,7 @@ const NFT_MSG_TRACE: u16 = 17;
 
 pub(crate) const NFTA_TABLE_NAME: u16 = 1;
 pub(crate) const NFTA_TABLE_FLAGS: u16 = 2;
-const NFTA_TABLE_USERDATA: u16 = 6;
+pub(crate) const NFTA_TABLE_USERDATA: u16 = 6;
 pub(crate) const NFT_TABLE_F_OWNER: u32 = 2;
 
 pub(crate) const NFTA_CHAIN_TABLE: u16 = 1;
@@ -99,11 +100,22 @@ const NFTA_META_KEY: u16 = 2;
 const NFTA_META_SREG: u16 = 3;
 pub(crate) const NFT_META_PROTOCOL: u32 = 1;
 pub(crate) const NFT_META_OIF: u32 = 5;
+pub(crate) const NFT_META_IIFNAME: u32 = 6;
+pub(crate) const NFT_META_OIFNAME: u32 = 7;
 pub(crate) const NFT_META_NFTRACE: u32 = 12;
 const NFTA_CMP_SREG: u16 = 1;
 const NFTA_CMP_OP: u16 = 2;
-const NFTA_CMP_DATA: u16 = 3;
+pub(crate) const NFTA_CMP_DATA: u16 = 3;
 const NFT_CMP_EQ: u32 = 0;
+const NFT_CMP_NEQ: u32 = 1;
+const NFTA_CT_DREG: u16 = 1;
+const NFTA_CT_KEY: u16 = 2;
+pub(crate) const NFT_CT_STATE: u32 = 0;
+const NFTA_BITWISE_SREG: u16 = 1;
+const NFTA_BITWISE_DREG: u16 = 2;
+const NFTA_BITWISE_LEN: u16 = 3;
+const NFTA_BITWISE_MASK: u16 = 4;
+const NFTA_BITWISE_XOR: u16 = 5;
 const NFTA_PAYLOAD_DREG: u16 = 1;
 const NFTA_PAYLOAD_BASE: u16 = 2;
 const NFTA_PAYLOAD_OFFSET: u16 = 3;
@@ -157,9 +169,8 @@ pub(crate) fn owner(netlink: &Netlink, family: u8, table: &str) -> Result<Owner,
     let asked = || "look at the packet filter".to_owned();
     match netlink.raw(get, 0, asked) {
         Ok(found) => {
-            let comment = found.iter().find_map(|raw| find(body(raw)?.1, &[NFTA_TABLE_USERDATA]));
-            let ours = comment
-                .is_some_and(|comment| comment.get(2..2 + MARK.len()) == Some(MARK.as_bytes()));
+            let comment = found.iter().find_map(|raw| comment(body(raw)?.1));
+            let ours = comment.is_some_and(|comment| comment.starts_with(MARK));
             Ok(if ours { Owner::Us } else { Owner::Others })
         }
         Err(error) if matches!(error.errno, Errno::ENOENT | Errno::EINVAL | Errno::EOPNOTSUPP) => {
@@ -167,6 +178,12 @@ pub(crate) fn owner(netlink: &Netlink, family: u8, table: &str) -> Result<Owner,
         }
         Err(error) => Err(error),
     }
+}
+
+/// The comment of a table, in a message of the kernel's about it: behind its kind
+/// and its length.
+pub(crate) fn comment(body: &[u8]) -> Option<&str> {
+    text_of(find(body, &[NFTA_TABLE_USERDATA])?.get(2..)?)
 }
 
 /// Sends all of `messages` as one transaction: all of it, or nothing.
@@ -211,7 +228,12 @@ pub(crate) fn is_trace(kind: u16) -> bool {
 ///
 /// Like `nft add table FAMILY TABLE { comment "ovsns"; }`.
 pub(crate) fn new_table(family: u8, table: &str) -> Message {
-    let letters = [MARK.as_bytes(), &[0]].concat();
+    new_table_called(family, table, MARK)
+}
+
+/// The same with more in its mark; of its length 127 letters count.
+pub(crate) fn new_table_called(family: u8, table: &str, mark: &str) -> Message {
+    let letters: Vec<u8> = mark.bytes().take(127).chain([0]).collect();
     let length = u8::try_from(letters.len()).expect("it is short");
     let comment = attribute(NFTA_TABLE_USERDATA, &[&[0, length], letters.as_slice()].concat());
     message(family, NFT_MSG_NEWTABLE, &[text(NFTA_TABLE_NAME, table), comment])
@@ -325,6 +347,26 @@ pub(crate) fn load(value: &[u8]) -> DefaultNla {
 pub(crate) fn equals(value: &[u8]) -> DefaultNla {
     let value = nest(NFTA_CMP_DATA, &[attribute(NFTA_DATA_VALUE, value)]);
     expression("cmp", &[big(NFTA_CMP_SREG, NFT_REG_1), big(NFTA_CMP_OP, NFT_CMP_EQ), value])
+}
+
+/// Ends the rule here if this is what is loaded.
+pub(crate) fn differs(value: &[u8]) -> DefaultNla {
+    let value = nest(NFTA_CMP_DATA, &[attribute(NFTA_DATA_VALUE, value)]);
+    expression("cmp", &[big(NFTA_CMP_SREG, NFT_REG_1), big(NFTA_CMP_OP, NFT_CMP_NEQ), value])
+}
+
+/// Loads what the connection is known by that a packet is of.
+pub(crate) fn connection(key: u32) -> DefaultNla {
+    expression("ct", &[big(NFTA_CT_DREG, NFT_REG_1), big(NFTA_CT_KEY, key)])
+}
+
+/// Leaves of the 32 bits that are loaded these alone.
+pub(crate) fn mask(bits: u32) -> DefaultNla {
+    let value = |kind, bits: u32| nest(kind, &[attribute(NFTA_DATA_VALUE, &bits.to_ne_bytes())]);
+    let registers = [big(NFTA_BITWISE_SREG, NFT_REG_1), big(NFTA_BITWISE_DREG, NFT_REG_1)];
+    let [from, to] = registers;
+    let (of, xor) = (value(NFTA_BITWISE_MASK, bits), value(NFTA_BITWISE_XOR, 0));
+    expression("bitwise", &[from, to, big(NFTA_BITWISE_LEN, 4), of, xor])
 }
 
 /// Ends the rule here unless what is loaded is in a set.

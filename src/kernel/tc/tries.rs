@@ -58,7 +58,7 @@ pub async fn can_shape(worker: &Worker) -> Result<Tried, KernelError> {
 pub async fn can_impair(worker: &Worker, ability: Ability) -> Result<Tried, KernelError> {
     let (some, words) = match ability {
         Ability::Rate => (Impairments { rate_kbps: 1000, ..Impairments::default() }, TBF),
-        Ability::Netem | Ability::Cut => {
+        Ability::Netem | Ability::Cut | Ability::Nat => {
             (Impairments { delay_us: 1000, ..Impairments::default() }, NETEM)
         }
     };

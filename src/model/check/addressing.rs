@@ -17,7 +17,7 @@ struct Network {
     places: Vec<Place>,
     hosts: Vec<Host>,
     /// The node and the interface of each host.
-    owners: Vec<(usize, InterfaceName)>,
+    owners: Vec<Option<(usize, InterfaceName)>>,
 }
 
 impl<'s> Draft<'s, '_> {
@@ -93,7 +93,8 @@ impl<'s> Draft<'s, '_> {
             None => addresses::default_prefixes().into(),
         };
         let given = addresses::give(&lab, &places, &hosts, self.found);
-        for ((host, (node, name)), given) in hosts.into_iter().zip(owners).zip(given) {
+        for ((host, owner), given) in hosts.into_iter().zip(owners).zip(given) {
+            let Some((node, name)) = owner else { continue };
             let interface = self.nodes[node].interfaces.get_mut(&name);
             let interface = interface.expect("every named end has its interface");
             interface.addresses.extend(host.explicit.unwrap_or(given));
@@ -114,6 +115,11 @@ impl<'s> Draft<'s, '_> {
         for (number, switch) in self.switches.iter().enumerate() {
             let nets = switch.spec.prefixes.iter().map(|net| net.value);
             prefixes.entry(segments.root(number)).or_default().extend(nets);
+        }
+        let mut gateways: HashMap<usize, Vec<IpNet>> = HashMap::new();
+        for (number, switch) in self.switches.iter().enumerate() {
+            let nets = switch.spec.gateway.iter().map(|net| net.value);
+            gateways.entry(segments.root(number)).or_default().extend(nets);
         }
         let (mut places, mut hosts, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         let mut of_segment: HashMap<usize, usize> = HashMap::new();
@@ -154,6 +160,18 @@ impl<'s> Draft<'s, '_> {
                         cable: root.is_none() && nic.is_none(),
                         prefixes: root.and_then(|root| prefixes.remove(&root)).unwrap_or_default(),
                     });
+                    // This machine is there first, and what its addresses are is
+                    // where the others get theirs from.
+                    let gateways = root.and_then(|root| gateways.remove(&root));
+                    if let Some(gateways) = gateways.filter(|gateways| !gateways.is_empty()) {
+                        hosts.push(Host {
+                            name: "this machine".to_owned(),
+                            place: places.len() - 1,
+                            explicit: Some(gateways),
+                            ipv6_fits: true,
+                        });
+                        owners.push(None);
+                    }
                     places.len() - 1
                 });
                 let interface = &self.nodes[*node].interfaces[name];
@@ -164,7 +182,7 @@ impl<'s> Draft<'s, '_> {
                     explicit: explicit.map(|nets| nets.iter().map(|net| net.value).collect()),
                     ipv6_fits: IPV6_MTU_MIN <= self.mtu(interface),
                 });
-                owners.push((*node, name.clone()));
+                owners.push(Some((*node, name.clone())));
             }
         }
         Network { places, hosts, owners }

@@ -317,7 +317,10 @@ impl<'s> Draft<'s, '_> {
         let routing = self.spec.routing;
         let cuts = self.cuts();
         let hosts = self.spec.hosts;
-        Lab { cuts, name, switches, nodes, links, uplinks, prefixes, routing, hosts }
+        let lab = Lab { cuts, name, switches, nodes, links, uplinks, prefixes, routing, hosts };
+        let switches = self.switches.iter().map(|draft| (&draft.name, draft.spec));
+        crate::model::exits::check(&lab, switches, self.found);
+        lab
     }
 
     fn build_links(&mut self) -> Vec<Link> {

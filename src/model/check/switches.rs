@@ -44,6 +44,8 @@ impl SwitchDraft<'_> {
             mtu: *mtu,
             settings,
             prefixes: values(prefixes),
+            nat: self.spec.nat.and_then(|nat| nat.value),
+            gateway: self.spec.gateway.iter().map(|net| net.value).collect(),
             mirrors,
             tunnels,
             flows,

@@ -18,6 +18,7 @@ use serde_json::{Value as Json, json};
 use super::names::BadName;
 use super::nearest::nearest;
 use super::problem::{At, Found, quoted};
+use super::topology::Nat;
 use super::yaml::{Entry, Kind, Tree};
 
 pub(super) use self::addresses::{
@@ -147,6 +148,32 @@ impl Holds for Flag {
     }
     fn schema() -> Json {
         json!({ "type": "boolean" })
+    }
+}
+
+/// Whether there is a way out, or of which family.
+pub(super) struct Exit;
+
+impl Holds for Exit {
+    type Value = Option<Nat>;
+    fn words() -> String {
+        "true, false, `ipv4` or `ipv6`".to_owned()
+    }
+    fn read(tree: &Tree, key: &str, found: &mut Found) -> Option<Option<Nat>> {
+        if let Kind::Scalar { text, quoted } = &tree.kind {
+            match (text.as_str(), quoted) {
+                ("true" | "True" | "TRUE", false) => return Some(Some(Nat::Both)),
+                ("false" | "False" | "FALSE", false) => return Some(None),
+                ("ipv4", _) => return Some(Some(Nat::Ipv4)),
+                ("ipv6", _) => return Some(Some(Nat::Ipv6)),
+                _ => {}
+            }
+        }
+        other_kind::<Self>(tree, key, found);
+        None
+    }
+    fn schema() -> Json {
+        json!({ "enum": [true, false, "ipv4", "ipv6"] })
     }
 }
 
