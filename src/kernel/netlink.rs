@@ -14,6 +14,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkM
 use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::error::KernelError;
 use super::raw::Raw;
@@ -25,6 +26,9 @@ const DUMPS_MAX: u32 = 20;
 /// How many messages are sent at once: the answers to all of them have to fit
 /// into the socket before the first is read, and 212 KB hold some 270.
 const BURST_MAX: usize = 128;
+
+/// How many bytes any socket sends at once; `net.core.wmem_default` is 212 KB.
+const SEND_MAX: usize = 128 * 1024;
 
 /// A socket of one namespace. Clones share it.
 ///
@@ -133,14 +137,27 @@ impl Netlink {
         let mut refused = BTreeMap::new();
         for (chunk, some) in messages.chunks(BURST_MAX).enumerate() {
             let first = chunk * BURST_MAX;
-            let answered = self.socket.lock().expect("no request panics").burst(some);
-            let answered = answered.map_err(|errno| KernelError::new(asked(first), errno))?;
-            refused.extend(answered.into_iter().map(|(place, (errno, said))| {
-                let place = first + place;
-                (place, KernelError { said, ..KernelError::new(asked(place), errno) })
-            }));
+            let answered = self.transaction(some, |place| asked(first + place))?;
+            refused.extend(answered.into_iter().map(|(place, error)| (first + place, error)));
         }
         Ok(refused)
+    }
+
+    /// Sends raw messages that are one transaction, however many they are: in one
+    /// buffer, or the kernel would take them for several. Only the last has to ask
+    /// for an acknowledgement, so the answers fit into the socket. Returns what the
+    /// kernel refused, by the place of the message.
+    pub fn transaction(
+        &self,
+        messages: &[(Raw, u16)],
+        asked: impl Fn(usize) -> String,
+    ) -> Result<BTreeMap<usize, KernelError>, KernelError> {
+        let answered = self.socket.lock().expect("no request panics").burst(messages);
+        let answered = answered.map_err(|errno| KernelError::new(asked(0), errno))?;
+        let refused = answered.into_iter().map(|(place, (errno, said))| {
+            (place, KernelError { said, ..KernelError::new(asked(place), errno) })
+        });
+        Ok(refused.collect())
     }
 
     /// Asks for all of a table by a raw message.
@@ -307,6 +324,10 @@ impl Numbered {
         let asks = |place: &usize| messages[*place].1 & NLM_F_ACK != 0;
         let mut awaited: BTreeSet<usize> = (0..messages.len()).filter(asks).collect();
         let mut found = BTreeMap::new();
+        if SEND_MAX < bytes.len() {
+            // The kernel doubles it for what it needs itself.
+            setsockopt(&self.socket, sockopt::SndBufForce, &bytes.len())?;
+        }
         self.socket.send(&bytes, 0).map_err(failed)?;
         while !awaited.is_empty() {
             let (bytes, _) = self.socket.recv_from_full().map_err(failed)?;

@@ -16,6 +16,9 @@ use crate::model::world::{
     Deaf, KernelRoute, Leftover, MirrorSpec, PortKind, PortSpec, SwitchSpec,
 };
 
+/// How many addresses a line names that a node does not hear.
+const SENDERS_SHOWN: usize = 12;
+
 impl Plan {
     /// One line a step, in their order.
     pub fn lines(&self) -> Vec<String> {
@@ -93,7 +96,12 @@ impl Step {
                 let but = |deaf: &Deaf| {
                     let macs = deaf.macs.iter().map(ToString::to_string);
                     let addresses = deaf.addresses.iter().map(ToString::to_string);
-                    macs.chain(addresses).collect::<Vec<_>>().join(" ")
+                    let all = macs.chain(addresses).collect::<Vec<_>>();
+                    let (shown, rest) = all.split_at(all.len().min(SENDERS_SHOWN));
+                    match rest.len() {
+                        0 => shown.join(" "),
+                        rest => format!("{} and {rest} more", shown.join(" ")),
+                    }
                 };
                 match before.as_ref() == Some(deaf) {
                     true => format!("~ {node} is cut again as it was"),

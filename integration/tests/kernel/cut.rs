@@ -61,3 +61,33 @@ pub(crate) fn nodes_are_cut_and_healed(world: &World) -> Verdict {
     assert!(!link.contains("ovsns-cut"), "{link}");
     Ok(())
 }
+
+/// One node with many interfaces is one transaction of many messages.
+///
+/// hub:eth0 ... hub:eth249 -- s1 -- h1
+pub(crate) fn a_node_of_many_interfaces_is_cut(world: &World) -> Verdict {
+    world.needs("nft")?;
+    let interfaces = (0..250).map(|n| format!("      eth{n}: {{}}\n")).collect::<String>();
+    let links = (0..250).map(|n| format!("  - endpoints: ['hub:eth{n}', s1]\n"));
+    let lab = format!(
+        "name: many\nswitches: {{ s1: {{}} }}\nnodes:\n  h1:\n    interfaces:\n      \
+         eth0: {{ addresses: [10.0.0.1/24] }}\n  hub:\n    interfaces:\n{interfaces}links:\n  \
+         - endpoints: [h1, s1]\n{}",
+        links.collect::<String>()
+    );
+    world.file("many.yaml", &lab);
+    world.ovsns("up many.yaml").ok();
+    world.ovsns("plan many.yaml").ok().says("nothing to change");
+    world.ovsns("cut h1 from hub").ok();
+    let rules = world.run("ip netns exec many.hub nft list ruleset").stdout;
+    for n in [0, 249] {
+        assert!(rules.contains(&format!("hook ingress device \"eth{n}\"")), "{rules}");
+    }
+    let status = world.ovsns("status --json").ok().json();
+    assert_eq!(status["state"], "up", "{}", status["drift"]);
+    world.run("ip netns exec many.h1 nft flush ruleset");
+    world.ovsns("status").ok().says("~ h1 hears nothing from").says("and 738 more");
+    world.ovsns("heal").ok();
+    assert_eq!(world.run("ip netns exec many.hub nft list ruleset").stdout, "");
+    Ok(())
+}

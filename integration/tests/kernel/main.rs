@@ -367,7 +367,7 @@ fn main() -> ExitCode {
             the_example,
         ],
         tests![impair over ovs: rates_hold, delay_and_loss_hold.vm()],
-        tests![cut: nodes_are_cut_and_healed],
+        tests![cut: nodes_are_cut_and_healed, a_node_of_many_interfaces_is_cut],
         tests![cut over ovs: nodes_are_cut_and_healed],
         tests![nat:
             the_example.vm(),

@@ -198,8 +198,11 @@ pub(crate) fn commit(
     };
     let mut batch = vec![frame(NFNL_MSG_BATCH_BEGIN)];
     batch.extend(messages);
+    // What is refused is told in any case, and all are answered when all are done.
+    let Some((_, flags)) = batch[1..].last_mut() else { return Ok(()) };
+    *flags |= NLM_F_ACK;
     batch.push(frame(NFNL_MSG_BATCH_END));
-    let refused = netlink.burst(&batch, asked)?;
+    let refused = netlink.transaction(&batch, asked)?;
     refused.into_values().next().map_or(Ok(()), Err)
 }
 
@@ -210,7 +213,7 @@ pub(crate) fn request(family: u8, kind: u16, attributes: &[DefaultNla]) -> Raw {
 
 /// A message of a transaction: a change.
 pub(crate) fn message(family: u8, kind: u16, attributes: &[DefaultNla]) -> Message {
-    (request(family, kind, attributes), NLM_F_ACK | NLM_F_CREATE)
+    (request(family, kind, attributes), NLM_F_CREATE)
 }
 
 /// The family that a message of the kernel's is of, and its attributes.
