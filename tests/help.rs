@@ -57,6 +57,8 @@ fn help() {
         &["flow", "dump"],
         &["trace"],
         &["why"],
+        &["graph"],
+        &["top"],
         &["exec"],
         &["shell"],
         &["ping"],
@@ -97,6 +99,10 @@ fn wrong_command_lines() {
         &["flow", "del", "s1"],
         &["flow", "del", "s1", "in_port=n1", "--all"],
         &["trace", "s1"],
+        &["graph", "no-such.yaml"],
+        &["graph", "--topo", "single,3", "--format", "png"],
+        &["graph", "--topo", "single,3", "two-nodes"],
+        &["top", "--interval", "0"],
     ];
     let mut all = Vec::new();
     for case in cases {

@@ -3,13 +3,19 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::num::NonZero;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use nix::pty::openpty;
+use nix::pty::{Winsize, openpty};
+use nix::unistd::ttyname;
 
 use crate::witness::{Finished, as_typed, until};
+
+/// How many rows and columns a terminal has at first.
+const SIZE: (u16, u16) = (30, 100);
 
 /// A command that runs on a terminal.
 pub struct Terminal {
@@ -17,13 +23,19 @@ pub struct Terminal {
     child: Child,
     keys: File,
     screen: Arc<Mutex<String>>,
+    /// Its device, and how many rows and columns it has.
+    device: PathBuf,
+    size: (u16, u16),
     reader: Option<JoinHandle<()>>,
 }
 
 impl Terminal {
     /// Starts `command` with a terminal as its input, output and error.
     pub(crate) fn start(command: &Command) -> Self {
-        let pty = openpty(None, None).expect("a pseudo-terminal");
+        let (rows, columns) = SIZE;
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(&size, None).expect("a pseudo-terminal");
+        let device = ttyname(&pty.slave).expect("a terminal has a name");
         let text = as_typed(command);
         let end = || Stdio::from(pty.slave.try_clone().expect("another handle of the terminal"));
         // setsid(1) makes the terminal the controlling one of a new session,
@@ -56,7 +68,8 @@ impl Terminal {
                 written.lock().expect("no reader panics").push_str(&text);
             }
         });
-        Self { command: text, child, keys, screen, reader: Some(reader) }
+        let reader = Some(reader);
+        Self { command: text, child, keys, screen, device, size: SIZE, reader }
     }
 
     /// Presses keys; `"\x03"` is Ctrl-C.
@@ -73,6 +86,23 @@ impl Terminal {
     /// Everything that was on the screen so far.
     pub fn screen(&self) -> String {
         self.screen.lock().expect("no reader panics").clone()
+    }
+
+    /// What is on the screen now, a line a row.
+    pub fn display(&self) -> String {
+        let some = |count: u16| NonZero::new(count).expect("a screen has a row and a column");
+        let mut screen = vt100::Parser::new(some(self.size.0), some(self.size.1), 0);
+        screen.process(self.screen().as_bytes());
+        screen.screen().contents()
+    }
+
+    /// Makes it another size, as when a window is dragged.
+    pub fn resize(&mut self, rows: u16, columns: u16) {
+        let (r, c) = (rows.to_string(), columns.to_string());
+        let mut stty = Command::new("stty");
+        stty.arg("-F").arg(&self.device).args(["rows", &r, "cols", &c]);
+        assert!(stty.status().expect("stty runs").success(), "{stty:?}");
+        self.size = (rows, columns);
     }
 
     /// Awaits the command's end.

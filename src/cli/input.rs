@@ -62,18 +62,7 @@ impl Source {
     /// Reads the file, or draws the shape.
     pub(super) fn lab(&self) -> Result<Lab, CliError> {
         let named = self.lab.as_deref().map(LabName::new).transpose()?;
-        let mut lab = match &self.topo {
-            Some(topo) => file::shape(topo, named.as_ref().unwrap_or(&LabName::default_lab()))?,
-            None => {
-                let path = self.file.as_deref().unwrap_or(Path::new(FILE));
-                let stem = path.file_stem().and_then(|stem| stem.to_str());
-                let stem = stem.filter(|_| path != Path::new("-"));
-                let fallback = named.as_ref().map(LabName::as_str).or(stem);
-                let text = read(path)?;
-                let mut beside = |from: &str| read_beside(path, from);
-                file::read_with(&text, &shown(path), fallback, &mut beside)?
-            }
-        };
+        let mut lab = read_lab(self.file.as_deref(), self.topo.as_deref(), named.as_ref())?;
         if let Some(name) = named {
             lab.name = name;
         }
@@ -83,6 +72,28 @@ impl Source {
         }
         Ok(lab)
     }
+}
+
+/// The lab of a file, or of a shape, to be looked at and not made.
+pub(super) fn drawn(file: Option<&Path>, topo: Option<&str>) -> Result<Lab, CliError> {
+    read_lab(file, topo, None)
+}
+
+fn read_lab(
+    file: Option<&Path>,
+    topo: Option<&str>,
+    named: Option<&LabName>,
+) -> Result<Lab, CliError> {
+    if let Some(topo) = topo {
+        return Ok(file::shape(topo, named.unwrap_or(&LabName::default_lab()))?);
+    }
+    let path = file.unwrap_or(Path::new(FILE));
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    let stem = stem.filter(|_| path != Path::new("-"));
+    let fallback = named.map(LabName::as_str).or(stem);
+    let text = read(path)?;
+    let mut beside = |from: &str| read_beside(path, from);
+    Ok(file::read_with(&text, &shown(path), fallback, &mut beside)?)
 }
 
 fn shown(path: &Path) -> String {

@@ -11,6 +11,7 @@ mod down;
 mod exec;
 mod flow;
 mod gc;
+mod graph;
 mod input;
 mod keep_leases;
 mod keep_nic;
@@ -29,6 +30,7 @@ mod settings;
 mod show;
 mod status;
 mod switch;
+mod top;
 mod trace;
 mod up;
 mod view;
@@ -83,6 +85,8 @@ enum Command {
     Ping(ping::Args),
     Capture(capture::Args),
     Why(why::Args),
+    Graph(graph::Args),
+    Top(top::Args),
     Attach(attach::AttachArgs),
     Confirm(attach::ConfirmArgs),
     Detach(attach::DetachArgs),
@@ -153,6 +157,8 @@ fn in_runtime(command: &Command) -> Result<Ending, CliError> {
             Command::Ping(args) => ping::run(args).await,
             Command::Capture(args) => capture::run(args).await,
             Command::Why(args) => why::run(args).await,
+            Command::Graph(args) => graph::run(args).await,
+            Command::Top(args) => top::run(args).await,
             Command::Attach(args) => attach::attach(args).await,
             Command::Confirm(args) => attach::confirm(args).await,
             Command::Detach(args) => attach::detach(args).await,

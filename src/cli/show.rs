@@ -19,6 +19,12 @@ pub(super) fn out(text: &str) {
     }
 }
 
+/// Prints a part of a result that goes on, or says that nobody reads it.
+pub(super) fn try_out(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+}
+
 /// Prints to standard error, where nobody can be told if that fails.
 pub(super) fn err(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());

@@ -241,6 +241,20 @@ pub(super) struct LinkView {
 }
 
 impl LabView {
+    /// Looks at a lab without asking its switches what they have counted and learned;
+    /// returns what it is to be as well.
+    pub(super) async fn glance(
+        engine: &mut Engine,
+        lab: &LabName,
+    ) -> Result<(Self, Option<Lab>), EngineError> {
+        let status = engine.status(lab).await?;
+        let seen = status.world.fabric.switches.values();
+        let view = |seen| SwitchView::new(&status.world, seen, &Traffic::default(), None);
+        let switches = seen.map(view).collect();
+        let wanted = status.lab.clone();
+        Ok((Self::of(engine, lab, status, switches)?, wanted))
+    }
+
     /// Looks at a lab, with what its switches have counted and learned.
     pub(super) async fn look(engine: &mut Engine, lab: &LabName) -> Result<Self, EngineError> {
         let status = engine.status(lab).await?;
@@ -256,6 +270,15 @@ impl LabView {
             }
             switches.push(SwitchView::new(&status.world, seen, &traffic, standing));
         }
+        Self::of(engine, lab, status, switches)
+    }
+
+    fn of(
+        engine: &Engine,
+        lab: &LabName,
+        status: Status,
+        switches: Vec<SwitchView>,
+    ) -> Result<Self, EngineError> {
         let uplinks = uplinks(engine, lab)?;
         let nodes = nodes(lab, &status.world);
         let links = links(&status.world, &nodes, &switches, &held_down(status.lab.as_ref()));

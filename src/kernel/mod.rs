@@ -6,6 +6,7 @@
 
 mod adopt;
 mod containers;
+pub mod counters;
 mod deaf;
 pub mod doctor;
 mod doors;

@@ -12,6 +12,7 @@ pub mod file;
 pub mod flow;
 pub mod frame;
 pub mod gateways;
+pub mod graph;
 mod holds;
 pub mod hosts;
 pub mod icmp;

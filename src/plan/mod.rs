@@ -17,6 +17,7 @@ pub mod nics;
 pub mod refuse;
 pub mod step;
 pub mod text;
+pub mod top;
 pub mod undo;
 pub mod wanted;
 pub mod why;

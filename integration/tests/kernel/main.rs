@@ -36,6 +36,7 @@ mod parity;
 mod qos;
 mod refusals;
 mod sdn;
+mod seeing;
 mod settings;
 mod spanning;
 mod strangers;
@@ -191,6 +192,14 @@ fn main() -> ExitCode {
             nodes_and_links_that_are_broken,
             all_is_well_where_it_is,
         ],
+        tests![seeing:
+            rates_are_what_was_sent,
+            a_way_is_told_from_the_way_back,
+            a_terminal_is_given_back,
+            links_come_and_go_while_they_are_watched,
+            a_picture_shows_what_is_down,
+        ],
+        tests![seeing over ovs: rates_are_what_was_sent, a_picture_shows_what_is_down],
         tests![leases over ovs: a_node_has_a_lease, a_router_gives_addresses],
         tests![attach_modes:
             macvlans_of_one_nic_hear_each_other.vm(),
