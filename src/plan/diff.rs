@@ -76,7 +76,8 @@ pub fn up(
     stages.insert(stages.len() - 1, Stage::Host(steps));
     stages.insert(stages.len() - 1, Stage::Host(dynamic::ask(wanted, world, &links)));
     stages.insert(stages.len() - 1, Stage::Host(lives::begin(wanted, world)));
-    stages.push(Stage::Host(names(lab, wanted, world)));
+    // What was in a node that is gone is gone for good: nothing that can fail is after it.
+    stages.insert(stages.len() - 1, Stage::Host(names(lab, wanted, world)));
     stages.retain(|stage| !stage.is_empty());
     Ok(Plan { lab: lab.clone(), stages })
 }
