@@ -217,6 +217,70 @@ links:
     Ok(())
 }
 
+/// n1 -- b.1.1 -- n2, slowed, held down, cut from each other and healed
+pub(crate) fn what_is_done_to_links_is_killed_at_every_request(world: &World) -> Verdict {
+    world.needs("strace")?;
+    world.file("two.yaml", TWO_NODES);
+    let foreign = world.foreign();
+    let state = || world.ovsns("status --json").ok().json()["state"].clone();
+    // What tc(8), ip(8) and nft(8) know of it.
+    let is_done = |words: &str| match words.split_once(' ').map_or(words, |(command, _)| command) {
+        "cut" => world.run("ip netns exec two-nodes.n1 nft list ruleset").stdout.contains("drop"),
+        _ if words.contains("down") => {
+            !world.run("ip -n two-nodes.n1 link show eth0").stdout.contains("LOWER_UP")
+        }
+        _ => world.run("tc -n two-nodes.n1 qdisc show dev eth0").stdout.contains("rate 10Mbit"),
+    };
+    for words in ["link set n1 b.1.1 --rate 10mbit", "link down n1 b.1.1", "cut n1 from n2", "heal"]
+    {
+        let begin = || {
+            world.ovsns("up two.yaml").ok();
+            if words == "heal" {
+                world.ovsns("cut n1 from n2").ok();
+            }
+        };
+        begin();
+        let steps = kill_at_every(world, words, |step| {
+            foreign_things_are_there(world, &foreign);
+            match step % 4 {
+                // The same once more does it, or finds it done; ...
+                0 if words != "heal" => {
+                    world.ovsns(words).ok();
+                    assert!(is_done(words), "`{words}` is not done");
+                }
+                // ... the file undoes it; ...
+                0 | 1 => {
+                    world.ovsns("up two.yaml").ok();
+                    world.pings("two-nodes.n1", "10.0.0.2");
+                    assert!(!is_done(words), "`{words}` is done");
+                    world.ovsns("up two.yaml").ok().says("nothing to change");
+                }
+                2 => {
+                    world.ovsns("down two-nodes").ok();
+                    foreign.is_untouched(world);
+                }
+                // ... and nothing is left, also where nothing is remembered.
+                _ => {
+                    world.run("rm -rf /run/ovsns");
+                    world.ovsns("gc").ok();
+                    foreign.is_untouched(world);
+                }
+            }
+            if step % 4 < 2 {
+                assert_eq!(state(), "up");
+            }
+            begin();
+        });
+        println!("{words}: killed before each of {steps} steps");
+        assert!(3 < steps, "only {steps} steps of `{words}`");
+        assert!(words == "heal" || is_done(words), "`{words}` is not done");
+        assert_eq!(state(), "up");
+        world.ovsns("down two-nodes").ok();
+        foreign.is_untouched(world);
+    }
+    Ok(())
+}
+
 /// s1 with sixty nodes, killed at twenty moments of `up` and of `down`
 pub(crate) fn up_is_killed_at_any_moment(world: &World) -> Verdict {
     let foreign = world.foreign();

@@ -537,6 +537,7 @@ fn main() -> ExitCode {
             up_of_what_lives_is_killed_at_every_request @ 300,
             down_is_killed_at_every_request @ 300,
             a_change_is_killed_at_every_request @ 300,
+            what_is_done_to_links_is_killed_at_every_request @ 300,
             up_is_killed_at_any_moment @ 300,
         ],
         tests![crash over ovs: up_is_killed_at_any_moment @ 300],
