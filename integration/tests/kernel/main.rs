@@ -551,7 +551,7 @@ fn main() -> ExitCode {
             a_node_has_what_is_its_own,
             commands_end_as_they_end,
             a_killed_keeper_is_mended,
-            limits_hold,
+            limits_hold.vm(),
             processes_run_in_order,
             what_does_not_get_ready_is_taken_back,
             up_killed_while_it_waits,
