@@ -131,6 +131,12 @@ fn dumped(line: &str) -> Vec<u8> {
     digits.split_whitespace().filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
 }
 
+/// `linux/netfilter/nfnetlink.h`: the upper half of a message's number.
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+/// `enum nf_tables_msg_types` of `linux/netfilter/nf_tables.h`: what asks for tables,
+/// chains, rules, sets, their elements, the generation, objects and flow tables.
+const NFT_QUESTIONS: [u16; 8] = [1, 4, 7, 10, 13, 16, 19, 23];
+
 /// The netlink requests in what was sent that are no questions; nothing if
 /// the bytes are not netlink messages from the first to the last.
 fn netlink_writes(sent: &[u8]) -> Vec<Write> {
@@ -144,6 +150,7 @@ fn netlink_writes(sent: &[u8]) -> Vec<Write> {
             return Vec::new();
         }
         let is_write = match rest.get(16..20) {
+            _ if kind >> 8 == NFNL_SUBSYS_NFTABLES => !NFT_QUESTIONS.contains(&(kind & 0xff)),
             // CTRL_CMD_GETFAMILY and ETHTOOL_MSG_FEATURES_GET of generic netlink,
             // whose families' numbers are rtnetlink's, too. As the first byte of
             // a message of rtnetlink they would be a family that nobody has.
@@ -177,6 +184,10 @@ sendmsg(3, {...}, 0) = 36
  | 00000  10 00 00 00 10 00 05 00  00 00 00 00 00 00 00 00   ............... |
  | 00010  14 00 00 00 18 00 05 00  00 00 00 00 00 00 00 00  ................ |
  | 00020  00 00 00 00                                       ....             |
+sendto(6, [{nlmsg_len=20, ...}, {...}], 40, 0, NULL, 0) = 40
+ | 00000  14 00 00 00 01 0a 05 00  00 00 00 00 00 00 00 00   ............... |
+ | 00010  01 00 00 00 14 00 00 00  02 0a 05 00 00 00 00 00   ............... |
+ | 00020  00 00 00 00 01 00 00 00                           ........         |
 sendto(5, [{nlmsg_len=20, ...}, {...}, {...}], 60, 0, NULL, 0) = 60
  | 00000  14 00 00 00 10 00 05 00  00 00 00 00 00 00 00 00   ............... |
  | 00010  03 01 00 00 14 00 00 00  15 00 05 00 00 00 00 00   ............... |
@@ -195,6 +206,7 @@ clone(child_stack=NULL, flags=SIGCHLD) = 13
             [
                 Write::Netlink(16),
                 Write::Netlink(24),
+                Write::Netlink(2562),
                 Write::Netlink(22),
                 Write::Call(
                     r#"openat(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", O_WRONLY|O_CLOEXEC) = 5"#
