@@ -35,7 +35,7 @@ use crate::plan::capture::{NoPoint, Point, Points};
 ///
 /// One file in the format pcapng, in which every interface has its name; straight
 /// into Wireshark by `ovsns capture n1 | wireshark -k -i -`. A NODE by itself
-/// means all its interfaces, a SWITCH all its ports; SWITCH:LOCAL is the switch's
+/// means all its interfaces but `lo`, a SWITCH all its ports; SWITCH:LOCAL is the switch's
 /// own device. On a terminal, without -w, a line a packet is printed.
 ///
 /// The filter is that of tcpdump and Wireshark (pcap-filter(7)), and takes the

@@ -59,6 +59,11 @@ impl Choice {
 }
 
 impl Source {
+    /// The lab that is named.
+    pub(super) fn named(&self) -> Option<&str> {
+        self.lab.as_deref()
+    }
+
     /// Reads the file, or draws the shape.
     pub(super) fn lab(&self) -> Result<Lab, CliError> {
         let named = self.lab.as_deref().map(LabName::new).transpose()?;

@@ -81,7 +81,7 @@ fn text(view: &LabView) -> String {
         ("broken", broken(view)),
         ("trouble", view.troubles.clone()),
         ("in the way of `ovsns up`", in_the_way),
-        ("drift, which `ovsns up` with the lab's file mends", drift),
+        ("drift, which `ovsns up --again` mends", drift),
     ] {
         if !lines.is_empty() {
             write!(text, "\n{head}\n  {}\n", lines.join("\n  ")).expect("a string takes all");

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::input::{self, Source};
 use super::show::{self, Meter};
-use super::{CliError, Ending, plan};
+use super::{CliError, Ending, plan, running};
 use crate::engine::attach::Wishes;
 use crate::model::topology::Lab;
 
@@ -15,17 +15,25 @@ use crate::model::topology::Lab;
 /// down`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example: ovsns up examples/two-nodes.yaml\n         ovsns up --topo tree,2,3"
+    after_help = "Example: ovsns up examples/two-nodes.yaml\n         ovsns up --topo tree,2,3\n         \
+                  ovsns up --again"
 )]
 pub(super) struct Args {
     #[command(flatten)]
     source: Source,
+    /// Mend a lab instead, as it is to be by now: its file, and all that commands
+    /// have changed since
+    #[arg(long, conflicts_with_all = ["file", "topo"])]
+    again: bool,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
 }
 
 pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
+    if args.again {
+        return again(args).await;
+    }
     let lab = args.source.lab()?;
     if args.dry_run {
         return plan::show(&lab, false).await;
@@ -48,6 +56,20 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
         show::line(&format!("lab {} is up: {}", lab.name, contents(&lab)));
     }
     Ok(Ending::Well)
+}
+
+/// Makes a lab once more as it was made last.
+async fn again(args: &Args) -> Result<Ending, CliError> {
+    let named = args.source.named();
+    if !args.dry_run {
+        running::change("ovsns up --again", named, |_| Ok(())).await?;
+        return Ok(Ending::Well);
+    }
+    let mut engine = input::engine("ovsns up --again --dry-run").await?;
+    let (name, _) = running::lab_to_change(&mut engine, named).await?;
+    let lab = running::edited(&mut engine, &name, |_| Ok(()))?;
+    drop(engine);
+    plan::show(&lab, false).await
 }
 
 /// `2 nodes, 1 switch, 2 links`

@@ -42,6 +42,11 @@ pub(crate) fn nodes_are_cut_and_healed(world: &World) -> Verdict {
     for gone in ["delete element netdev ovsns-cut v4 { 10.0.0.1 }", "flush ruleset"] {
         world.run(&format!("ip netns exec cut.h3 nft {gone}"));
         world.ovsns("status").ok().says("cut: drifted").says("~ h3 hears nothing from");
+        world.ovsns("up --again --dry-run").ok().says("~ h3 hears nothing from");
+        world.ovsns("up --again").ok().says("~ h3 hears nothing from");
+        world.silence("cut.h3", "10.0.0.1");
+        world.ovsns("up --again").ok().says("nothing to change");
+        world.run(&format!("ip netns exec cut.h3 nft {gone}"));
         world.ovsns("cut h4 from h3 --name more").ok();
         world.silence("cut.h3", "10.0.0.1");
         world.ovsns("heal more").ok();
