@@ -505,6 +505,23 @@ cuts:
   b: { nodes: [h1, h2], from: [h2] }
   c: { nodes: [s1, h9], from: [web] }
   d: { nodes: [] }
+  e: { nodes: ['n[1-99999999]'], from: [h1] }
+";
+    insta::assert_snapshot!(error(text));
+}
+
+#[test]
+fn gateways() {
+    let text = "\
+switches:
+  s1: { nat: true, gateway: ['fe80::1/64'] }
+  s2: { nat: true, gateway: [10.0.0.1/0, 'fd00::1/127'] }
+  s3: { nat: true, gateway: [10.3.0.1/32, 'fd00:3::1/64'] }
+nodes: { 'h[1-3]': {} }
+links:
+  - { endpoints: [h1, s1] }
+  - { endpoints: [h2, s2] }
+  - { endpoints: [h3, s3], impairments: { from: { 'h[1-99999999]': { delay: 5ms } } } }
 ";
     insta::assert_snapshot!(error(text));
 }

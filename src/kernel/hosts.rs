@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{AccessFlags, access};
 
 use super::error::{KernelError, words_of};
-use super::laid::MACHINE;
+use super::laid::{MACHINE, machine};
 use crate::model::hosts::{Edit, edit, on_machine};
 use crate::model::names::LabName;
 
@@ -26,13 +26,10 @@ use crate::model::names::LabName;
 const TRIES: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The names of all labs that are there.
-pub(super) fn blocks() -> Result<BTreeMap<LabName, String>, KernelError> {
-    match fs::read(MACHINE) {
-        Ok(text) => Ok(on_machine(&text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(error) => Err(KernelError::from_io(format!("read `{MACHINE}`"), &error)),
-    }
+/// The names of all labs that are there. What cannot be read has none: a lab that
+/// wants to be in it is refused (`fixed`), and others go on.
+pub(super) fn blocks() -> BTreeMap<LabName, String> {
+    machine().map(|text| on_machine(&text)).unwrap_or_default()
 }
 
 /// Why the file cannot be written, as a clause, if it cannot.
@@ -44,10 +41,7 @@ pub(super) fn fixed() -> Option<String> {
         }
         Err(Errno::ENOENT) => access("/etc", AccessFlags::W_OK).err().map(why),
         Err(errno) => Some(why(errno)),
-        Ok(()) if !fs::metadata(MACHINE).is_ok_and(|it| it.is_file()) => {
-            Some("it is no file".to_owned())
-        }
-        Ok(()) => None,
+        Ok(()) => machine().err().map(|error| words_of(&error)),
     }
 }
 
@@ -68,6 +62,9 @@ pub(super) async fn write(lab: &LabName, block: Option<&str>) -> Result<(), Kern
     // Of two labs at once neither is to lose what the other writes.
     let mut locked = lock(opened).await.map_err(fail)?;
     let mut text = Vec::new();
+    if !locked.metadata().map_err(fail)?.is_file() {
+        return Err(fail(Errno::EINVAL.into()));
+    }
     locked.read_to_end(&mut text).map_err(fail)?;
     let Some(edit) = edit(&text, lab, block) else { return Ok(()) };
     perform(&locked, &edit).map_err(fail)

@@ -5,7 +5,7 @@
 //! written in place: what is bound already is seen to change.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,8 @@ pub const DIRECTORY: &str = "/run/ovsns";
 
 /// The machine's own names.
 pub(super) const MACHINE: &str = "/etc/hosts";
+/// Far more than block lists of a hundred thousand names have.
+const MACHINE_BYTES_MAX: u64 = 16 << 20;
 
 /// The state directory: what the environment names, or the usual one.
 pub fn state_directory() -> PathBuf {
@@ -32,10 +34,28 @@ pub fn names(directory: &Path) -> PathBuf {
     directory.join("hosts")
 }
 
+/// The machine's own file of names. It may be anything: what is no file, or a huge
+/// one, is not read.
+pub(super) fn machine() -> io::Result<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    // Nobody may write to what is no file, and that would be waited for.
+    options.read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
+    let file = options.open(MACHINE)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut text = Vec::new();
+    file.take(MACHINE_BYTES_MAX + 1).read_to_end(&mut text)?;
+    match text.len() as u64 <= MACHINE_BYTES_MAX {
+        true => Ok(text),
+        false => Err(io::Error::other(format!("it has more than {MACHINE_BYTES_MAX} bytes"))),
+    }
+}
+
 /// Writes the names of a lab, if they are others than before.
 pub fn write_names(directory: &Path, block: &str) -> io::Result<()> {
     // A machine without the file has no names.
-    let machine = fs::read_to_string(MACHINE).unwrap_or_default();
+    let machine = machine().ok().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
     write_in_place(&names(directory), &hosts::laid_over(block, &machine))
 }
 
@@ -73,7 +93,8 @@ pub(super) fn lay(name: &str) -> Vec<KernelError> {
 fn renew(names: &Path) -> Result<(), KernelError> {
     let fail = |e| KernelError::from_io(format!("bring `{}` up to date", names.display()), &e);
     let written = fs::read_to_string(names).map_err(fail)?;
-    let machine = fs::read_to_string(MACHINE).map_err(fail)?;
+    let machine = machine().and_then(|text| String::from_utf8(text).map_err(io::Error::other));
+    let machine = machine.map_err(fail)?;
     let block: String = hosts::blocks(&written).into_iter().map(|(_, block)| block).collect();
     let text = hosts::laid_over(&block, &machine);
     write_in_place(names, &text).map_err(fail)?;

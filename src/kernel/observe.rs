@@ -264,7 +264,7 @@ pub(super) async fn labs(host: &LinuxHost) -> Result<BTreeSet<LabName>, KernelEr
     let marks = links.iter().filter_map(|link| Mark::parse(&link.seen.alias));
     let mut labs: BTreeSet<LabName> = marks.map(|mark| mark.lab).collect();
     labs.extend(life::labs()?);
-    labs.extend(hosts::blocks()?.into_keys());
+    labs.extend(hosts::blocks().into_keys());
     labs.extend(host.worker().inside(Where::Home, doors::labs).await??);
     // One node is enough to know a lab, but only the mark says that it is one.
     let unknown = |name: &String| {
@@ -351,7 +351,7 @@ pub(super) async fn lab(
     let unknown = |user: &&String| User::from_name(user).is_ok_and(|user| user.is_none());
     view.unknown_users = questions.users.iter().filter(unknown).cloned().collect();
     view.lies = questions.files.iter().map(|path| (path.clone(), laid::place(path))).collect();
-    view.names = hosts::blocks()?.remove(lab);
+    view.names = hosts::blocks().remove(lab);
     if questions.names {
         view.names_fixed = hosts::fixed();
     }

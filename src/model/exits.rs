@@ -182,6 +182,11 @@ pub(super) fn check<'s>(
                 .hint("link a node to it, or say `gateway`, such as `[10.0.0.1/24]`");
         }
         for said in &spec.gateway {
+            if let Some(why) = no_gateway(&said.value) {
+                found
+                    .add(said.at, format!("`{}` is no gateway: {why}", said.value))
+                    .hint("an address with the length of its network, such as `10.0.0.1/24`");
+            }
             if let Some(other) = taken.get(&said.value.addr()) {
                 let ip = said.value.addr();
                 found
@@ -193,5 +198,21 @@ pub(super) fn check<'s>(
                 found.add(said.at, message).hint("write `nat: true` for both");
             }
         }
+    }
+}
+
+/// Why nodes cannot go out by an address, as a clause.
+fn no_gateway(net: &IpNet) -> Option<&'static str> {
+    let local = match net.addr() {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_loopback() || ip.is_multicast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_loopback() || ip.is_multicast(),
+    };
+    if local || net.addr().is_unspecified() {
+        return Some("nobody has it for a network");
+    }
+    match net.prefix_len() {
+        0 => Some("all there is would be on its switch"),
+        length if net.max_prefix_len() < length + 2 => Some("its network has no room for nodes"),
+        _ => None,
     }
 }

@@ -62,7 +62,7 @@ impl Names {
     fn block(&self, called: impl Fn(&NodeName) -> String) -> String {
         let mut text = format!("{BEGIN}{}\n", self.lab);
         for (address, node) in &self.lines {
-            writeln!(text, "{address}\t{}", called(node)).expect("a string takes all");
+            writeln!(text, "{address}\t{}{OURS}", called(node)).expect("a string takes all");
         }
         writeln!(text, "{END}{}", self.lab).expect("a string takes all");
         text
@@ -71,6 +71,9 @@ impl Names {
 
 const BEGIN: &str = "# ovsns lab=";
 const END: &str = "# end of ovsns lab=";
+/// What each line says behind, so that it is known again where the marks are gone: a
+/// lab may be called like a domain of somebody's.
+const OURS: &str = " # ovsns";
 
 /// What the first line of a block says beside, where the line before had no end and
 /// was given one.
@@ -87,7 +90,8 @@ fn owners(lines: &[&[u8]]) -> Vec<Option<LabName>> {
     };
     let ends = |line: &str| LabName::new(line.strip_prefix(END)?).ok();
     let is_ours = |line: &str, lab: &LabName| {
-        line.split_once('\t').is_some_and(|(address, names)| {
+        let line = line.strip_suffix(OURS).and_then(|line| line.split_once('\t'));
+        line.is_some_and(|(address, names)| {
             address.parse::<IpAddr>().is_ok() && names.ends_with(&format!(".{lab}"))
         })
     };
@@ -230,7 +234,7 @@ pub fn blocks(text: &str) -> Vec<(LabName, String)> {
 mod tests {
     use super::*;
 
-    const OURS: &str = "# ovsns lab=l\n10.0.0.1\tn1.l\n# end of ovsns lab=l\n";
+    const BLOCK: &str = "# ovsns lab=l\n10.0.0.1\tn1.l # ovsns\n# end of ovsns lab=l\n";
 
     fn lab(name: &str) -> LabName {
         LabName::new(name).expect("a good name")
@@ -239,17 +243,17 @@ mod tests {
     #[test]
     fn a_block_is_laid_over_and_found() {
         for machine in ["", "127.0.0.1 localhost\n", "# a\n\n::1 x # ovsns lab=l\n"] {
-            let laid = laid_over(OURS, machine);
-            assert_eq!(laid, format!("{OURS}{machine}"));
-            assert_eq!(blocks(&laid), [(lab("l"), OURS.to_owned())]);
-            assert_eq!(laid_over(OURS, &laid), laid, "what is ours is not there twice");
+            let laid = laid_over(BLOCK, machine);
+            assert_eq!(laid, format!("{BLOCK}{machine}"));
+            assert_eq!(blocks(&laid), [(lab("l"), BLOCK.to_owned())]);
+            assert_eq!(laid_over(BLOCK, &laid), laid, "what is ours is not there twice");
         }
     }
 
     #[test]
     fn a_block_without_its_end_takes_nothing_along() {
-        let text = "# ovsns lab=l\n10.0.0.1\tn1.l\n10.0.0.9\tdb\n";
-        assert_eq!(laid_over("", text), "10.0.0.9\tdb\n");
+        let text = "# ovsns lab=l\n10.0.0.1\tn1.l # ovsns\n10.0.0.9\tdb db.l\n";
+        assert_eq!(laid_over("", text), "10.0.0.9\tdb db.l\n");
         let text = "# ovsns lab=a b\n1.1.1.1 x\n";
         assert_eq!(laid_over("", text), text);
     }
@@ -271,7 +275,8 @@ mod tests {
     }
 
     fn block(lab: &str, addresses: &[&str]) -> String {
-        let lines: String = addresses.iter().map(|it| format!("{it}\tn n.{lab}\n")).collect();
+        let lines: String =
+            addresses.iter().map(|it| format!("{it}\tn n.{lab} # ovsns\n")).collect();
         format!("# ovsns lab={lab}\n{lines}# end of ovsns lab={lab}\n")
     }
 
@@ -316,9 +321,12 @@ mod tests {
             ("10.0.0.2\t", "10.0.0.7\t", ""),
             ("# end of ovsns lab=a\n", "", ""),
             ("# ovsns lab=a\n", "", ""),
-            ("10.0.0.2\tn n.a\n", "10.0.0.2 theirs\n", "10.0.0.2 theirs\n"),
-            ("10.0.0.2\tn n.a\n", "", ""),
+            ("10.0.0.2\tn n.a # ovsns\n", "10.0.0.2 theirs\n", "10.0.0.2 theirs\n"),
+            ("10.0.0.2\tn n.a # ovsns\n", "", ""),
             ("# end", "1.2.3.4 theirs\n# end", "1.2.3.4 theirs\n"),
+            // Called as if they were of the lab.
+            ("# end of ovsns lab=a\n", "1.2.3.4\tp p.a\n", "1.2.3.4\tp p.a\n"),
+            ("# ovsns lab=a\n", "1.2.3.4\tp p.a\n", "1.2.3.4\tp p.a\n"),
         ] {
             let damaged = format!("::1 x\n{}1.1.1.1 y\n", whole.replacen(from, to, 1));
             let damaged = damaged.as_bytes();

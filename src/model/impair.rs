@@ -10,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
+use super::check::THINGS_MAX;
 use super::holds::{Written, Wrong};
 use super::problem::{At, Found, Position, quoted};
 use super::ranges::Pattern;
@@ -239,7 +240,13 @@ pub(super) fn of_link<'s>(
     let Some(At { value: said, .. }) = &spec.impairments else { return Default::default() };
     let mut directions = [said.keys; 2];
     for (key, direction) in &said.from {
-        let new = || (key, key.value.names().into_iter().collect(), false);
+        let too_many = THINGS_MAX < key.value.count();
+        if too_many {
+            let what = format!("{} stands for too many", quoted(key.value.as_str()));
+            found.add_once(key.at, &what, "a link has two ends");
+        }
+        let names = || if too_many { Vec::new() } else { key.value.names() };
+        let new = || (key, names().into_iter().collect(), too_many);
         let (_, names, is_end) = named.entry(key.at).or_insert_with(new);
         for (side, end) in ends.iter().enumerate() {
             let full = end.to_string();

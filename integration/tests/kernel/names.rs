@@ -217,7 +217,7 @@ pub(crate) fn names_on_the_machine(world: &World) -> Verdict {
     finds("b.x", "192.0.2.7");
     world.ovsns("up one.yaml").ok().says("nothing to change");
     // In its nodes they are there once.
-    let inside = world.ovsns("exec a -- grep -c one$ /etc/hosts").ok();
+    let inside = world.ovsns("exec a -- grep -c one /etc/hosts").ok();
     assert_eq!(inside.stdout, "5\n", "two marks and three addresses");
     world.ovsns("up two.yaml").ok();
     finds("a.two", "10.2.0.1");
@@ -245,6 +245,10 @@ pub(crate) fn names_on_the_machine(world: &World) -> Verdict {
     mend("sed -i 's/10.1.0.1/10.9.9.9/' /etc/hosts.real");
     mend("sed -i '/^# end of ovsns/d' /etc/hosts.real");
     mend("sed -i '/^# ovsns/d' /etc/hosts.real");
+    // Whose lab is called like a domain of somebody's.
+    mend("sed -i '/^# end of/d' /etc/hosts.real; printf '192.0.2.6\tnas.one\n' >>/etc/hosts.real");
+    finds("nas.one", "192.0.2.6");
+    world.sh("sed -i '/nas.one/d' /etc/hosts.real");
     mend("sed -i 's/^fd00::2/192.0.2.8 within\\n&/' /etc/hosts.real");
     mend("cp /etc/hosts.real twice; cat twice >>/etc/hosts.real");
     finds("within", "192.0.2.8");
@@ -269,6 +273,14 @@ pub(crate) fn names_on_the_machine(world: &World) -> Verdict {
     world.ovsns("up one.yaml").code(2).says("`/etc/hosts` cannot be written").says("read-only");
     world.run("umount /etc/hosts.real");
     world.sh("chmod 640 /etc/hosts.real; chown 1:2 /etc/hosts.real");
+    // What is no file is nobody else's trouble.
+    world.sh("mkfifo pipe; mount --bind pipe /etc/hosts.real");
+    world.file("plain.yaml", &named("plain", "10.3.0").replace("hosts: true", "hosts: false"));
+    world.ovsns("up plain.yaml").ok();
+    world.ovsns("up plain.yaml").ok().says("nothing to change");
+    world.ovsns("up one.yaml").code(2).says("`/etc/hosts` cannot be written: it is no file");
+    world.ovsns("down plain").ok();
+    world.run("umount /etc/hosts.real");
 
     // With all memory lost, and every node gone, the names are still found.
     let as_it_was = [as_it_was, is()];

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Draft, EndDraft, LinkDraft};
+use super::{Draft, EndDraft, LinkDraft, THINGS_MAX};
 use crate::model::loops::{self, Bridge, Cuts, Trunk};
 use crate::model::names::{IfName, NodeName};
-use crate::model::problem::At;
+use crate::model::problem::{At, quoted};
 use crate::model::spec::SwitchSpec;
 use crate::model::topology::{
     Cut, FailMode, RSTP_FORWARD_DELAY_S_DEFAULT, SwitchSettings, max_age_s,
@@ -45,6 +45,14 @@ impl<'s> Draft<'s, '_> {
             let mut cut = [BTreeSet::new(), BTreeSet::new()];
             for (set, said) in cut.iter_mut().zip([&spec.nodes, &spec.from]) {
                 for pattern in said {
+                    if THINGS_MAX < pattern.value.count() {
+                        let what =
+                            format!("{} stands for too many", quoted(pattern.value.as_str()));
+                        self.found
+                            .add(pattern.at, what)
+                            .hint(format!("at most {THINGS_MAX} nodes"));
+                        continue;
+                    }
                     for node in pattern.value.names() {
                         sets.push((pattern.at, node.clone()));
                         set.extend(NodeName::new(&node).ok());

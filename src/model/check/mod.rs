@@ -28,7 +28,7 @@ use super::topology::{End, Interface, Lab, Link, Macvlan, Node, Share};
 
 /// How many nodes, switches and links a lab may have: far more than a machine
 /// bears, and few enough that `h[1-999999999]` is answered at once.
-const THINGS_MAX: u64 = 100_000;
+pub(super) const THINGS_MAX: u64 = 100_000;
 
 /// The least MTU with which the kernel lets IPv6 work (RFC 8200, section 5).
 const IPV6_MTU_MIN: u32 = 1280;
