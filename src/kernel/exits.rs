@@ -6,15 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
 use super::doors;
@@ -24,6 +24,7 @@ use super::netlink::Netlink;
 use super::nft::wire;
 use super::observe::Link;
 use super::raw::{attributes, find, text_of};
+use super::rt;
 use super::worker::Where;
 use crate::model::exits::{Drops, GatewayState, Outside, SeenExits, table};
 use crate::model::names::{IfName, LabName};
@@ -190,19 +191,10 @@ fn addresses(
     let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     for message in netlink.dump(&all, "list addresses")? {
         let RouteNetlinkMessage::NewAddress(message) = message else { continue };
-        let (mut peer, mut local, mut is_ours) = (None, None, false);
-        for attribute in &message.attributes {
-            match attribute {
-                AddressAttribute::Address(address) => peer = Some(*address),
-                AddressAttribute::Local(address) => local = Some(*address),
-                AddressAttribute::Protocol(protocol) => {
-                    is_ours = *protocol == AddressProtocol::from(PROTOCOL);
-                }
-                _ => {}
-            }
-        }
-        let net = local.or(peer).and_then(|a| IpNet::new(a, message.header.prefix_len).ok());
-        let Some(net) = net.filter(|net| !is_everybodys(net)) else { continue };
+        let ours_is = AddressAttribute::Protocol(AddressProtocol::from(PROTOCOL));
+        let is_ours = message.attributes.contains(&ours_is);
+        let net = rt::net_of(&message).filter(|net| !is_everybodys(net));
+        let Some(net) = net else { continue };
         let device = ours.get(&message.header.index).and_then(|device| gateways.get_mut(device));
         if let Some(state) = device.filter(|_| is_ours) {
             state.addresses.insert(net);
@@ -239,27 +231,16 @@ fn routes(
         if header.kind != RouteType::Unicast {
             continue;
         }
-        let zero: IpAddr = match header.address_family {
-            AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
-            AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
-            _ => continue,
-        };
-        let plain = |address: &RouteAddress| match address {
-            RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
-            RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
-            _ => None,
-        };
-        let (mut to, mut via, mut index) = (Some(zero), None, None);
+        let to = rt::destination(&message).filter(|to| !is_everybodys(to));
+        let Some(to) = to else { continue };
+        let (mut via, mut index) = (None, None);
         for attribute in &message.attributes {
             match attribute {
-                RouteAttribute::Destination(address) => to = plain(address),
-                RouteAttribute::Gateway(address) => via = plain(address),
+                RouteAttribute::Gateway(address) => via = rt::ip_of(address),
                 RouteAttribute::Oif(oif) => index = Some(*oif),
                 _ => {}
             }
         }
-        let to = to.and_then(|to| IpNet::new(to, header.destination_prefix_length).ok());
-        let Some(to) = to.filter(|to| !is_everybodys(to)) else { continue };
         if let Some(device) = index.and_then(|index| ours.get(&index)) {
             let in_main = header.table == RouteHeader::RT_TABLE_MAIN;
             let is_ours = header.protocol == RouteProtocol::Other(PROTOCOL) && in_main;

@@ -16,7 +16,7 @@ use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
@@ -33,6 +33,7 @@ use super::life;
 use super::netlink::Netlink;
 use super::netns;
 use super::observe;
+use super::rt;
 use super::tc;
 use super::worker::{Where, Worker};
 use crate::model::life::Process;
@@ -538,10 +539,7 @@ pub(super) fn address_message(index: u32, address: IpNet) -> AddressMessage {
 pub(super) fn route_message(index: u32, route: &KernelRoute) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
-        address_family: match route.to {
-            IpNet::V4(_) => AddressFamily::Inet,
-            IpNet::V6(_) => AddressFamily::Inet6,
-        },
+        address_family: rt::family_of(route.to.addr()).0,
         destination_prefix_length: route.to.prefix_len(),
         table: RouteHeader::RT_TABLE_MAIN,
         protocol: RouteProtocol::Other(PROTOCOL),
@@ -552,16 +550,12 @@ pub(super) fn route_message(index: u32, route: &KernelRoute) -> RouteMessage {
         kind: RouteType::Unicast,
         ..RouteHeader::default()
     };
-    let wrap = |address: IpAddr| match address {
-        IpAddr::V4(v4) => RouteAddress::Inet(v4),
-        IpAddr::V6(v6) => RouteAddress::Inet6(v6),
-    };
     message.attributes.push(RouteAttribute::Oif(index));
     let everywhere = route.to.prefix_len() == 0;
     if !everywhere {
-        message.attributes.push(RouteAttribute::Destination(wrap(route.to.network())));
+        message.attributes.push(RouteAttribute::Destination(rt::route_address(route.to.network())));
     }
-    message.attributes.extend(route.via.map(|via| RouteAttribute::Gateway(wrap(via))));
+    message.attributes.extend(route.via.map(|via| RouteAttribute::Gateway(rt::route_address(via))));
     let zero = route.metric == 0 && route.to.addr() == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     if !zero {
         message.attributes.push(RouteAttribute::Priority(route.metric));

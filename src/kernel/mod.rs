@@ -32,6 +32,7 @@ pub mod observe;
 pub mod permissions;
 pub mod ping;
 pub mod raw;
+mod rt;
 mod seal;
 pub mod tap;
 pub mod tc;

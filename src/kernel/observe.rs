@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol,
 };
@@ -15,9 +16,8 @@ use netlink_packet_route::link::{
     LinkMessage, MacVlanMode, Prop,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use nix::unistd::User;
 
@@ -33,6 +33,7 @@ use super::laid;
 use super::leases;
 use super::life;
 use super::netlink::Netlink;
+use super::rt;
 use super::worker::Where;
 use super::{netns, tc};
 use crate::model::adopt::AdoptMark;
@@ -107,13 +108,9 @@ fn ours_whole(netlink: &Netlink, lab: &LabName) -> Result<Vec<Link>, KernelError
 /// Like `ip route get REMOTE`.
 pub fn way_to(netlink: &Netlink, remote: IpAddr) -> Result<Option<u32>, KernelError> {
     let mut message = RouteMessage::default();
-    let (family, length, address) = match remote {
-        IpAddr::V4(v4) => (AddressFamily::Inet, 32, RouteAddress::Inet(v4)),
-        IpAddr::V6(v6) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(v6)),
-    };
-    message.header.address_family = family;
-    message.header.destination_prefix_length = length;
-    message.attributes.push(RouteAttribute::Destination(address));
+    (message.header.address_family, message.header.destination_prefix_length) =
+        rt::family_of(remote);
+    message.attributes.push(RouteAttribute::Destination(rt::route_address(remote)));
     let asked = || format!("ask for the way to {remote}");
     match netlink.get(RouteNetlinkMessage::GetRoute(message), asked) {
         Ok(RouteNetlinkMessage::NewRoute(route)) => {
@@ -574,16 +571,13 @@ fn addresses(
     for message in netlink.dump(&all, "list addresses")? {
         let RouteNetlinkMessage::NewAddress(message) = message else { continue };
         let Some(device) = names.get(&message.header.index) else { continue };
-        let (mut peer, mut local, mut ours) = (None, None, false);
-        let (mut tentative, mut valid_s, mut by_router) = (false, u32::MAX, true);
+        let (mut ours, mut tentative, mut valid_s, mut by_router) = (false, false, u32::MAX, true);
         for attribute in &message.attributes {
             match attribute {
                 AddressAttribute::Flags(flags) => {
                     tentative = flags.contains(AddressFlags::Tentative);
                 }
                 AddressAttribute::CacheInfo(times) => valid_s = times.ifa_valid,
-                AddressAttribute::Address(address) => peer = Some(*address),
-                AddressAttribute::Local(address) => local = Some(*address),
                 AddressAttribute::Protocol(protocol) => {
                     ours = u8::from(*protocol) == PROTOCOL;
                     by_router = *protocol == AddressProtocol::RouterAnnouncement;
@@ -591,8 +585,7 @@ fn addresses(
                 _ => {}
             }
         }
-        let net = local.or(peer).and_then(|a| IpNet::new(a, message.header.prefix_len).ok());
-        let Some(net) = net else { continue };
+        let Some(net) = rt::net_of(&message) else { continue };
         // The kernel gives every interface one of these by itself.
         if matches!(net, IpNet::V6(v6) if v6.addr().is_unicast_link_local()) && !ours {
             continue;
@@ -657,27 +650,16 @@ fn read_route(message: &RouteMessage, names: &BTreeMap<u32, IfName>) -> Option<K
     if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
         return None;
     }
-    let zero: IpAddr = match header.address_family {
-        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
-        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
-        _ => return None,
-    };
-    let plain = |address: &RouteAddress| match address {
-        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
-        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
-        _ => None,
-    };
-    let (mut to, mut via, mut device, mut metric) = (zero, None, None, 0);
+    let to = rt::destination(message)?;
+    let (mut via, mut device, mut metric) = (None, None, 0);
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(address) => to = plain(address)?,
-            RouteAttribute::Gateway(address) => via = plain(address),
+            RouteAttribute::Gateway(address) => via = rt::ip_of(address),
             RouteAttribute::Oif(index) => device = names.get(index).cloned(),
             RouteAttribute::Priority(priority) => metric = *priority,
             _ => {}
         }
     }
-    let to = IpNet::new(to, header.destination_prefix_length).ok()?;
     Some(KernelRoute { to, via, device: device?, metric })
 }
 

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
     BridgePortState, InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo,
@@ -13,7 +12,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -22,6 +21,7 @@ use crate::kernel::error::KernelError;
 use crate::kernel::ethtool::Ethtool;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::observe::{self, Link};
+use crate::kernel::rt;
 use crate::kernel::worker::Worker;
 use crate::model::mark::Mac;
 use crate::model::names::LabName;
@@ -140,18 +140,13 @@ fn addresses(
     let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     for message in netlink.dump(&all, "list addresses")? {
         let RouteNetlinkMessage::NewAddress(message) = message else { continue };
-        let (mut peer, mut local, mut flags) = (None, None, AddressFlags::empty());
-        for attribute in &message.attributes {
-            match attribute {
-                AddressAttribute::Address(address) => peer = Some(*address),
-                AddressAttribute::Local(address) => local = Some(*address),
-                AddressAttribute::Flags(all) => flags = *all,
-                _ => {}
-            }
-        }
-        let net = local.or(peer).and_then(|ip| IpNet::new(ip, message.header.prefix_len).ok());
+        let flags = message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Flags(flags) => Some(*flags),
+            _ => None,
+        });
+        let flags = flags.unwrap_or(AddressFlags::empty());
         let device = names.get(&message.header.index);
-        if let (Some(net), Some(device)) = (net, device) {
+        if let (Some(net), Some(device)) = (rt::net_of(&message), device) {
             found.push(AddressFacts {
                 device: device.clone(),
                 net,
@@ -217,23 +212,12 @@ fn dead_ends(netlink: &Netlink) -> Result<Vec<DeadEnd>, KernelError> {
             RouteType::Throw => "throw",
             _ => continue,
         };
-        let mut to: IpAddr = match message.header.address_family {
-            AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
-            AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
-            _ => continue,
-        };
-        let mut table = u32::from(message.header.table);
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(v4)) => to = (*v4).into(),
-                RouteAttribute::Destination(RouteAddress::Inet6(v6)) => to = (*v6).into(),
-                RouteAttribute::Table(number) => table = *number,
-                _ => {}
-            }
-        }
-        if let Ok(to) = IpNet::new(to, message.header.destination_prefix_length) {
-            found.push(DeadEnd { kind, to, table });
-        }
+        let table = message.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Table(number) => Some(*number),
+            _ => None,
+        });
+        let table = table.unwrap_or(u32::from(message.header.table));
+        found.extend(rt::destination(&message).map(|to| DeadEnd { kind, to, table }));
     }
     Ok(found)
 }

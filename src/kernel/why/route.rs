@@ -2,17 +2,15 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteType};
 use nix::errno::Errno;
 
 use super::place;
 use crate::kernel::error::KernelError;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::observe;
+use crate::kernel::rt;
 use crate::kernel::worker::Worker;
 use crate::model::names::LabName;
 use crate::model::packet::Spot;
@@ -40,17 +38,14 @@ fn ask(question: &RouteQuestion) -> Result<RouteAnswer, KernelError> {
     let asked = || format!("ask `{}` for the way to {}", question.node, question.to);
     let get = |flags: RouteFlags| {
         let mut message = RouteMessage::default();
-        let (family, length) = match question.to {
-            IpAddr::V4(_) => (AddressFamily::Inet, 32),
-            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-        };
+        let (family, length) = rt::family_of(question.to);
         message.header.address_family = family;
         message.header.destination_prefix_length = length;
         message.header.flags = flags;
-        message.attributes.push(RouteAttribute::Destination(address(question.to)));
+        message.attributes.push(RouteAttribute::Destination(rt::route_address(question.to)));
         if let Some(from) = question.from {
             message.header.source_prefix_length = length;
-            message.attributes.push(RouteAttribute::Source(address(from)));
+            message.attributes.push(RouteAttribute::Source(rt::route_address(from)));
         }
         if let Some(enters) = &question.enters {
             message.attributes.push(RouteAttribute::Iif(netlink.index_of(enters)?));
@@ -79,7 +74,7 @@ fn ask(question: &RouteQuestion) -> Result<RouteAnswer, KernelError> {
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => device = Some(*index),
-            RouteAttribute::Gateway(address) => via = plain(address),
+            RouteAttribute::Gateway(address) => via = rt::ip_of(address),
             RouteAttribute::Via(address) => {
                 via = match address {
                     netlink_packet_route::route::RouteVia::Inet(v4) => Some(IpAddr::V4(*v4)),
@@ -87,7 +82,7 @@ fn ask(question: &RouteQuestion) -> Result<RouteAnswer, KernelError> {
                     _ => None,
                 }
             }
-            RouteAttribute::PrefSource(address) => from = plain(address),
+            RouteAttribute::PrefSource(address) => from = rt::ip_of(address),
             RouteAttribute::Table(number) => table = *number,
             _ => {}
         }
@@ -97,17 +92,7 @@ fn ask(question: &RouteQuestion) -> Result<RouteAnswer, KernelError> {
     let Some(device) = device else { return Ok(RouteAnswer::Refused(Refused::NoRoute)) };
     // The route itself, in place of what came of it; kernels before 4.13 and some
     // questions know only the latter.
-    let matched = get(RouteFlags::FibMatch).ok().and_then(|route| {
-        let to = route.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Destination(address) => plain(address),
-            _ => None,
-        });
-        let zero = || match question.to {
-            IpAddr::V4(_) => IpAddr::from([0; 4]),
-            IpAddr::V6(_) => IpAddr::from([0; 16]),
-        };
-        IpNet::new(to.unwrap_or_else(zero), route.header.destination_prefix_length).ok()
-    });
+    let matched = get(RouteFlags::FibMatch).ok().and_then(|route| rt::destination(&route));
     Ok(RouteAnswer::Leaves { device, via, from, to: matched, table })
 }
 
@@ -119,20 +104,5 @@ fn refused(errno: Errno) -> Refused {
         Errno::EACCES => Refused::Prohibited,
         Errno::EXDEV => Refused::WrongWay,
         other => Refused::Other(other as i32),
-    }
-}
-
-fn address(ip: IpAddr) -> RouteAddress {
-    match ip {
-        IpAddr::V4(v4) => RouteAddress::Inet(v4),
-        IpAddr::V6(v6) => RouteAddress::Inet6(v6),
-    }
-}
-
-fn plain(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
-        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
-        _ => None,
     }
 }
