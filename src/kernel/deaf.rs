@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use netlink_packet_core::DefaultNla;
 use nix::errno::Errno;
 
-use super::error::KernelError;
+use super::error::{self, KernelError, Tried};
 use super::netlink::Netlink;
 use super::nft;
 use super::nft::wire::{self, Message, NFPROTO_NETDEV, Owner, Set};
@@ -228,23 +228,12 @@ fn dump(netlink: &Netlink, kind: u16, about: &[DefaultNla]) -> Result<Vec<Raw>, 
 }
 
 /// Tries a cut, in a namespace that ends with the try.
-pub(super) async fn can(worker: &Worker) -> Result<Result<(), String>, KernelError> {
+pub(super) async fn can(worker: &Worker) -> Result<Tried, KernelError> {
     let loopback = IfName::new("lo").expect("a good name");
     let devices = BTreeSet::from([loopback]);
     let tried =
         worker.inside(Where::Fresh, move || set(Some(&Deaf { devices, ..Deaf::default() })));
-    match tried.await? {
-        Ok(()) => Ok(Ok(())),
-        Err(error)
-            if matches!(
-                error.errno,
-                Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT
-            ) =>
-        {
-            let what = "a packet filter at the ingress of devices (module nf_tables, \
-                        CONFIG_NF_TABLES_NETDEV)";
-            Ok(Err(format!("this kernel has not {what}")))
-        }
-        Err(error) => Err(error),
-    }
+    let what = "a packet filter at the ingress of devices (module nf_tables, \
+                CONFIG_NF_TABLES_NETDEV)";
+    error::tried(tried.await?, what, &wire::LACKING)
 }

@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use netlink_packet_core::DefaultNla;
 use nix::errno::Errno;
 
-use super::error::KernelError;
+use super::error::{self, KernelError, Tried};
 use super::netlink::Netlink;
 use super::nft::wire::{self, Hook, Message, NFPROTO_ARP, NFPROTO_INET};
 use super::raw::{Raw, attributes, find, text, text_of};
@@ -373,25 +373,15 @@ pub(super) fn dump(netlink: &Netlink, get: &Raw) -> Result<Vec<Raw>, KernelError
 }
 
 /// Tries such a table, in a namespace that ends with the try.
-pub(super) async fn can(worker: &Worker) -> Result<Result<(), String>, KernelError> {
+pub(super) async fn can(worker: &Worker) -> Result<Tried, KernelError> {
     let lab = LabName::default_lab();
     let device = IfName::new("lo").expect("a good name");
     let address = [Ipv4Addr::LOCALHOST].into();
     let doors = Doors { doors: [(device.clone(), address)].into(), halls: [device].into() };
-    match worker.inside(Where::Fresh, move || set(&lab, Some(&doors))).await? {
-        Ok(()) => Ok(Ok(())),
-        Err(error)
-            if matches!(
-                error.errno,
-                Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT
-            ) =>
-        {
-            let what = "a packet filter with masquerading and connection tracking (modules \
-                        nf_tables, nft_chain_nat, nft_masq, nft_ct)";
-            Ok(Err(format!("this kernel has not {what}")))
-        }
-        Err(error) => Err(error),
-    }
+    let what = "a packet filter with masquerading and connection tracking (modules nf_tables, \
+                nft_chain_nat, nft_masq, nft_ct)";
+    let tried = worker.inside(Where::Fresh, move || set(&lab, Some(&doors))).await?;
+    error::tried(tried, what, &wire::LACKING)
 }
 
 #[cfg(test)]

@@ -115,3 +115,22 @@ pub struct StepError {
     #[source]
     pub cause: KernelError,
 }
+
+/// What a try says: that it works, or what the kernel has not.
+pub type Tried = Result<(), String>;
+
+/// What it means that a kernel does not know a thing, which it says by one of
+/// `signs`. Any other error is no answer to the question.
+pub(super) fn tried<T>(
+    tried: Result<T, KernelError>,
+    what: &str,
+    signs: &[Errno],
+) -> Result<Tried, KernelError> {
+    match tried {
+        Ok(_) => Ok(Ok(())),
+        Err(error) if signs.contains(&error.errno) => {
+            Ok(Err(format!("this kernel has not {what}")))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -147,6 +147,10 @@ const MARK: &str = "ovsns";
 /// A message with its flags, as [`Netlink::burst`] takes them.
 pub(crate) type Message = (Raw, u16);
 
+/// By which a kernel says that it has not what a table takes.
+pub(crate) const LACKING: [Errno; 4] =
+    [Errno::ENOENT, Errno::EOPNOTSUPP, Errno::EPROTONOSUPPORT, Errno::EAFNOSUPPORT];
+
 /// A socket to the packet filter, in the namespace of the calling thread; `None`
 /// where the kernel has none, and so no table of anybody's.
 pub(crate) fn open() -> Result<Option<Netlink>, KernelError> {

@@ -6,13 +6,10 @@ use nix::errno::Errno;
 
 use super::wire::{self, Classifier};
 use super::{Direction, POLICE_PREF, Policing, add_filter, add_qdisc, egress};
-use crate::kernel::error::KernelError;
+use crate::kernel::error::{self, KernelError, Tried};
 use crate::kernel::worker::{Where, Worker};
 use crate::model::impair::Impairments;
 use crate::model::world::Ability;
-
-/// That it works, or what the kernel has not.
-type Tried = Result<(), String>;
 
 /// The loopback, which every namespace is born with.
 const LOOPBACK: u32 = 1;
@@ -50,7 +47,11 @@ pub async fn can_shape(worker: &Worker) -> Result<Tried, KernelError> {
     let netlink = worker.netlink(Where::Fresh).await?;
     let asked = || "try to shape".to_owned();
     let made = netlink.raw(wire::new_htb(LOOPBACK), NLM_F_CREATE | NLM_F_EXCL, asked);
-    known(made, "the queueing discipline `htb` (module sch_htb, CONFIG_NET_SCH_HTB)")
+    error::tried(
+        made,
+        "the queueing discipline `htb` (module sch_htb, CONFIG_NET_SCH_HTB)",
+        &[Errno::ENOENT],
+    )
 }
 
 /// Tries the qdisc that impairs what leaves by a device, in a namespace that
@@ -67,7 +68,7 @@ pub async fn can_impair(worker: &Worker, ability: Ability) -> Result<Tried, Kern
         wire::Header { index: LOOPBACK, parent: wire::TC_H_ROOT, ..wire::Header::default() };
     let asked = || "try to impair".to_owned();
     let tried = egress::new(header, &some, 1500);
-    known(netlink.raw(tried, NLM_F_CREATE | NLM_F_EXCL, asked), words)
+    error::tried(netlink.raw(tried, NLM_F_CREATE | NLM_F_EXCL, asked), words, &[Errno::ENOENT])
 }
 
 const TBF: &str = "the queueing discipline `tbf` (module sch_tbf, CONFIG_NET_SCH_TBF)";
@@ -86,7 +87,7 @@ async fn try_filter(
     let asked = || format!("try a filter under `{qdisc}`");
     let made = add_qdisc(&netlink, LOOPBACK, qdisc, asked);
     let words = "hooks for what comes in (module sch_ingress, CONFIG_NET_SCH_INGRESS)";
-    if let Err(missing) = known(made, words)? {
+    if let Err(missing) = error::tried(made, words, &[Errno::ENOENT])? {
         return Ok(Err(missing));
     }
     // A classifier and an action that are missing have the same number; but a
@@ -107,22 +108,15 @@ async fn try_filter(
         let names: Vec<String> = classifiers.iter().map(|it| words_for(*it)).collect();
         return Ok(Err(format!("this kernel has not {}", names.join(" or "))));
     }
-    known(add_filter(&netlink, header, &there, Some(action), asked), action_words)
+    error::tried(
+        add_filter(&netlink, header, &there, Some(action), asked),
+        action_words,
+        &[Errno::ENOENT],
+    )
 }
 
 fn words_for(classifier: Classifier) -> String {
     let kind = classifier.kind();
     let option = kind.to_uppercase();
     format!("the classifier `{kind}` (module cls_{kind}, CONFIG_NET_CLS_{option})")
-}
-
-/// What it means that a kernel does not know a thing.
-fn known<T>(tried: Result<T, KernelError>, what: &str) -> Result<Tried, KernelError> {
-    match tried {
-        Ok(_) => Ok(Ok(())),
-        Err(error) if error.errno == Errno::ENOENT => {
-            Ok(Err(format!("this kernel has not {what}")))
-        }
-        Err(error) => Err(error),
-    }
 }
