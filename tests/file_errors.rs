@@ -445,7 +445,7 @@ nodes:
       - { name: x y, command: sleep 1 }
       - { command: sleep 1, ready: { port: 80, command: 'true' } }
       - { command: sleep 1, restart: sometimes, timeout: 0, directory: tmp, user: 'a:b' }
-      - { command: sleep 1, environment: { 1A: b } }
+      - { command: sleep 1, timeout: 2s, environment: { 1A: b } }
       - ready: { port: 80 }
   n2:
     hostname: web

@@ -4,7 +4,8 @@
 use serde_json::{Value as Json, json};
 
 use super::holds::{
-    Holds, Key, Label, Map, Object, Of, Text, Whole, Written, Wrong, key, one_of, other_kind, text,
+    Holds, Key, Label, Map, Object, Of, Seconds, Text, Whole, Written, Wrong, key, one_of,
+    other_kind, text,
 };
 use super::life::{Isolation, Limits, Port, Process, Ready, Restart};
 use super::names::ProcessName;
@@ -352,7 +353,7 @@ impl Object for ProcessSpec {
         key!("ready": Of<ReadySpec>,
             "When it is ready, and the next one starts; without it, at once.",
             |process, ready| process.ready = Some(ready)),
-        key!("timeout": Whole<1, 86_400>,
+        key!("timeout": Seconds<1, 86_400>,
             "How long it may take to be ready, in seconds (default: 30).",
             |process, timeout| process.timeout = Some(timeout.value)),
         key!("restart": Text<Restart>,

@@ -16,8 +16,8 @@ use super::adopt::Adopt;
 use super::holds::{
     Address, AddressOrWord, Choice, Collector, ContainerName, DatapathChoice, DatapathId,
     Destination, End, Ends, Exit, Filled, Flag, FlowText, Gateway, Holds, HostAddress, Key,
-    Kilobits, List, Many, Map, Mtu, NetnsName, NicMode, Object, Of, Parameter, PortName, Prefix,
-    Protocol, QueueNumber, Sealing, Setting, Target, Text, VlanId, Whole, key,
+    Kilobits, List, Many, Map, Millis, Mtu, NetnsName, NicMode, Object, Of, Parameter, PortName,
+    Prefix, Protocol, QueueNumber, Sealing, Seconds, Setting, Target, Text, VlanId, Whole, key,
 };
 use super::impair::{Impairments, Rate, Share, Time};
 use super::laid::{FileOrText, FilePath, FileSpec};
@@ -242,12 +242,12 @@ impl Object for SwitchSpec {
             switch.settings.rstp = rstp.value;
             switch.rstp = Some(rstp);
         }),
-        key!("forward_delay": Whole<2, 30>,
+        key!("forward_delay": Seconds<2, 30>,
             "Seconds that a port listens and then learns before it forwards, under STP (default: \
              the least there is, 2 on a Linux bridge, 4 on Open vSwitch; 15 under RSTP, which \
              needs it only beside STP).",
             |switch, delay| switch.settings.forward_delay_s = Some(delay.value)),
-        key!("ageing": Whole<0, 1_000_000>,
+        key!("ageing": Seconds<0, 1_000_000>,
             "Seconds after which a silent station's address is forgotten (default: 300).",
             |switch, ageing| switch.settings.ageing_s = ageing.value),
         key!("multicast_snooping": Flag,
@@ -284,11 +284,11 @@ impl Object for SwitchSpec {
         key!("in_band": Flag,
             "Whether the controllers are reached through the switch itself (default: no).",
             |switch, in_band| switch.settings.openflow.in_band = in_band.value),
-        key!("max_backoff": Whole<1000, 3_600_000>,
+        key!("max_backoff": Millis<1000, 3_600_000>,
             "The longest pause between attempts to reach a controller, in milliseconds (default: \
              1000).",
             |switch, pause| switch.settings.openflow.max_backoff_ms = Some(pause.value)),
-        key!("inactivity_probe": Whole<0, 3_600_000>,
+        key!("inactivity_probe": Millis<0, 3_600_000>,
             "The silence after which a controller is asked whether it lives, in milliseconds; 0 for \
              never (default: 5000).",
             |switch, probe| switch.settings.openflow.inactivity_probe_ms = Some(probe.value)),
@@ -345,7 +345,7 @@ impl Object for NetflowSpec {
         key!(needed "targets": Filled<Text<Collector>>,
             "The collectors, such as `127.0.0.1:2055`.",
             |netflow, targets| netflow.targets = collectors(targets)),
-        key!("active_timeout": Whole<1, 86_400>,
+        key!("active_timeout": Seconds<1, 86_400>,
             "How often a flow that lives is reported, in seconds (default: 600).",
             |netflow, timeout| netflow.active_timeout = Some(timeout.value)),
     ];
@@ -381,7 +381,7 @@ impl Object for SflowSpec {
         key!("sampling": Whole<1, { u32::MAX }>,
             "One packet in so many is sampled (default: 400).",
             |sflow, sampling| sflow.sampling = Some(sampling.value)),
-        key!("polling": Whole<0, 86_400>,
+        key!("polling": Seconds<0, 86_400>,
             "How often counters are sent, in seconds; 0 for never (default: 30).",
             |sflow, polling| sflow.polling = Some(polling.value)),
         key!("header": Whole<14, 65_535>,
@@ -431,7 +431,7 @@ impl Object for IpfixSpec {
         key!("point": Whole<0, { u32::MAX }>,
             "The observation point (default: 0).",
             |ipfix, point| ipfix.point = Some(point.value)),
-        key!("cache_timeout": Whole<0, 4200>,
+        key!("cache_timeout": Seconds<0, 4200>,
             "How long a flow is kept before it is sent, in seconds (default: 0).",
             |ipfix, timeout| ipfix.cache_timeout = Some(timeout.value)),
     ];

@@ -8,6 +8,7 @@
 mod addresses;
 mod choices;
 mod names;
+mod numbers;
 mod openflow;
 mod settings;
 
@@ -26,6 +27,7 @@ pub(super) use self::addresses::{
 };
 pub(super) use self::choices::{Choice, DatapathChoice, NicMode, Protocol};
 pub(super) use self::names::{ContainerName, End, Ends, Many, NetnsName, PortName, QueueNumber};
+pub(super) use self::numbers::{Kilobits, Millis, Mtu, Seconds, VlanId, Whole};
 pub(super) use self::openflow::{Collector, DatapathId, FlowText, Target};
 pub(super) use self::settings::{Parameter, Sealing, Setting};
 
@@ -174,53 +176,6 @@ impl Holds for Exit {
     }
     fn schema() -> Json {
         json!({ "enum": [true, false, "ipv4", "ipv6"] })
-    }
-}
-
-/// A whole number from `MIN` to `MAX`.
-pub(super) struct Whole<const MIN: u32, const MAX: u32>;
-
-impl<const MIN: u32, const MAX: u32> Holds for Whole<MIN, MAX> {
-    type Value = u32;
-    fn words() -> String {
-        format!("a whole number from {MIN} to {MAX}")
-    }
-    fn read(tree: &Tree, key: &str, found: &mut Found) -> Option<u32> {
-        let digits = text::<Self>(tree, key, found)?;
-        let is_quoted = matches!(tree.kind, Kind::Scalar { quoted: true, .. });
-        match digits.parse::<u32>() {
-            Ok(number) if !is_quoted && (MIN..=MAX).contains(&number) => return Some(number),
-            Ok(_) if is_quoted => {
-                other_kind::<Self>(tree, key, found);
-                found.last_hint(|| format!("write it without quotes: {digits}"));
-            }
-            _ => other_kind::<Self>(tree, key, found),
-        }
-        None
-    }
-    fn schema() -> Json {
-        json!({ "type": "integer", "minimum": MIN, "maximum": MAX })
-    }
-}
-
-/// A rate, or what it may be exceeded by.
-pub(super) struct Kilobits;
-
-impl Holds for Kilobits {
-    type Value = u32;
-    fn words() -> String {
-        "a whole number of kilobits".to_owned()
-    }
-    fn read(tree: &Tree, key: &str, found: &mut Found) -> Option<u32> {
-        let before = found.count();
-        let number = Whole::<1, { u32::MAX }>::read(tree, key, found);
-        if number.is_none() && before < found.count() {
-            found.last_hint(|| "it is in kilobits, without a unit: 10 Mbit/s is 10000".to_owned());
-        }
-        number
-    }
-    fn schema() -> Json {
-        Whole::<1, { u32::MAX }>::schema()
     }
 }
 
@@ -481,9 +436,3 @@ macro_rules! one_of {
 }
 
 pub(super) use one_of;
-
-/// The id of a VLAN; 0 and 4095 are reserved (IEEE 802.1Q).
-pub(super) type VlanId = Whole<1, 4094>;
-
-/// An MTU in bytes: the least that IPv4 works with, the most the kernel takes.
-pub(super) type Mtu = Whole<68, 65535>;
