@@ -52,7 +52,7 @@ pub(super) struct AttachArgs {
     confirm: Option<u64>,
     /// Only say what would be done
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Also as a second NIC without a spanning tree, under VLAN devices, or away
     /// from a machine that needs it
     #[arg(long)]
@@ -123,7 +123,7 @@ pub(super) struct DetachArgs {
     nic: String,
     /// Only say what would be done
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 pub(super) async fn attach(args: &AttachArgs) -> Result<Ending, CliError> {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::input::NodeWords;
@@ -39,10 +41,20 @@ pub(super) struct Args {
     follow: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
+    match tell(args).await {
+        // Whoever closed the pipe has read enough.
+        Err(CliError::Untold { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(Ending::Well)
+        }
+        told => told.map(|()| Ending::Well),
+    }
+}
+
+async fn tell(args: &Args) -> Result<(), CliError> {
     let words = NodeWords::new(&args.node, args.lab.as_deref())?;
     let only = args.process.as_deref().map(ProcessName::new).transpose()?;
-    let directory = find(&words)?;
+    let directory = find(&words).await?;
     // Watched first: what is said while the rest is shown is not lost.
     let watched = args.follow.then(|| watch(&directory)).transpose()?;
     let processes = processes(&directory, only.as_ref());
@@ -64,18 +76,17 @@ pub(super) fn run(args: &Args) -> Result<Ending, CliError> {
     for process in processes {
         let last = log::last(&directory, &process, lines);
         for line in last.lines {
-            say(&process, &line, several);
+            say(&process, &line, several)?;
         }
         let passed = inode(&log::files(&directory, &process)[1]);
         let last = Followed { at: last.end, passed, begun: last.begun };
         match args.follow {
             true => drop(followed.insert(process, last)),
-            false => last.end(&process, several),
+            false => last.end(&process, several)?,
         }
     }
-    let Some(watched) = watched else { return Ok(Ending::Well) };
-    loop {
-        // Returns when something in the directory has changed, or it is gone.
+    let Some(watched) = watched else { return Ok(()) };
+    while is_read(&watched)? {
         let fail = |errno| KernelError::new("hear of changes of a log", errno);
         let events = watched.read_events().map_err(fail)?;
         // One of the same name may be there again already: it is another node.
@@ -91,7 +102,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, CliError> {
             let [file, put_aside] = log::files(&directory, process);
             let stays = followed.is_at(&file);
             // It is complete when another is in its place.
-            followed.news(process, several);
+            followed.news(process, several)?;
             if stays {
                 continue;
             }
@@ -99,18 +110,32 @@ pub(super) fn run(args: &Args) -> Result<Ending, CliError> {
             let aside = inode(&put_aside);
             if followed.at.is_some() && !followed.is_at(&put_aside) && followed.passed != aside {
                 followed.turn_to(&put_aside);
-                followed.news(process, several);
+                followed.news(process, several)?;
             }
             followed.turn_to(&file);
-            followed.news(process, several);
+            followed.news(process, several)?;
         }
     }
     // What was said last: the files may be gone, and are read all the same.
     for (process, mut followed) in followed {
-        followed.news(&process, several);
-        followed.end(&process, several);
+        followed.news(&process, several)?;
+        followed.end(&process, several)?;
     }
-    Ok(Ending::Well)
+    Ok(())
+}
+
+/// Awaits that something has changed, or is there already. `false` if by then
+/// nobody reads what is told any more.
+fn is_read(watched: &Inotify) -> Result<bool, CliError> {
+    let stdout = io::stdout();
+    let mut ends = [
+        PollFd::new(watched.as_fd(), PollFlags::POLLIN),
+        // Of the other end of a pipe the kernel tells without being asked.
+        PollFd::new(stdout.as_fd(), PollFlags::empty()),
+    ];
+    poll(&mut ends, PollTimeout::NONE)
+        .map_err(|errno| KernelError::new("hear of changes of a log", errno))?;
+    Ok(!show::is_unread(&stdout))
 }
 
 /// What has been shown of the log of a process.
@@ -141,23 +166,25 @@ impl Followed {
     }
 
     /// Shows the whole lines that came since.
-    fn news(&mut self, process: &ProcessName, several: bool) {
+    fn news(&mut self, process: &ProcessName, several: bool) -> Result<(), CliError> {
         // What cannot be read has nothing new.
         let Some(Ok(_)) = self.at.as_mut().map(|file| file.read_to_end(&mut self.begun)) else {
-            return;
+            return Ok(());
         };
-        let Some(end) = self.begun.iter().rposition(|byte| *byte == b'\n') else { return };
+        let Some(end) = self.begun.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
         let rest = self.begun.split_off(end + 1);
         for line in String::from_utf8_lossy(&self.begun).lines() {
-            say(process, line, several);
+            say(process, line, several)?;
         }
         self.begun = rest;
+        Ok(())
     }
 
     /// Shows a last line that was never ended.
-    fn end(self, process: &ProcessName, several: bool) {
-        if !self.begun.is_empty() {
-            say(process, &String::from_utf8_lossy(&self.begun), several);
+    fn end(self, process: &ProcessName, several: bool) -> Result<(), CliError> {
+        match self.begun.is_empty() {
+            true => Ok(()),
+            false => say(process, &String::from_utf8_lossy(&self.begun), several),
         }
     }
 }
@@ -166,11 +193,12 @@ fn inode(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|it| it.ino())
 }
 
-fn say(process: &ProcessName, line: &str, several: bool) {
-    match several {
-        true => show::line(&format!("{process} | {line}")),
-        false => show::line(line),
-    }
+fn say(process: &ProcessName, line: &str, several: bool) -> Result<(), CliError> {
+    let told = match several {
+        true => show::try_out(&format!("{process} | {line}\n")),
+        false => show::try_out(&format!("{line}\n")),
+    };
+    told.map_err(|source| CliError::Untold { changed: false, source })
 }
 
 fn watch(directory: &Path) -> Result<Inotify, CliError> {
@@ -194,14 +222,13 @@ fn processes(directory: &Path, only: Option<&ProcessName>) -> Vec<ProcessName> {
 }
 
 /// The directory with the logs of the node that is meant.
-fn find(words: &NodeWords) -> Result<PathBuf, CliError> {
-    let state = State::from_environment();
-    let labs = match &words.lab {
-        Some(lab) => [lab.clone()].into(),
-        None => state.labs().map_err(EngineError::from)?,
-    };
-    let directories = labs.iter().map(|lab| life::logs(&state.labs_directory(), lab, &words.node));
-    let mut directories: Vec<_> = directories.filter(|path| path.is_dir()).collect();
+async fn find(words: &NodeWords) -> Result<PathBuf, CliError> {
+    let mut directories = directories(words)?;
+    if directories.is_empty() {
+        // Somebody may have deleted them, and whoever writes them has them still.
+        life::mend_logs(&words.node).await?;
+        directories = self::directories(words)?;
+    }
     match directories.len() {
         1 => Ok(directories.swap_remove(0)),
         0 => Err(CliError::usage(
@@ -213,4 +240,14 @@ fn find(words: &NodeWords) -> Result<PathBuf, CliError> {
             format!("say which: `ovsns logs LAB/{}`", words.node),
         )),
     }
+}
+
+fn directories(words: &NodeWords) -> Result<Vec<PathBuf>, CliError> {
+    let state = State::from_environment();
+    let labs = match &words.lab {
+        Some(lab) => [lab.clone()].into(),
+        None => state.labs().map_err(EngineError::from)?,
+    };
+    let directories = labs.iter().map(|lab| life::logs(&state.labs_directory(), lab, &words.node));
+    Ok(directories.filter(|path| path.is_dir()).collect())
 }

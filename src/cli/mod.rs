@@ -100,6 +100,40 @@ enum Command {
     Become(keep_node::BecomeArgs),
 }
 
+impl Command {
+    /// Whether it is there to change something.
+    fn changes(&self) -> bool {
+        match self {
+            Self::Up(args) => !args.dry_run,
+            Self::Down(_) | Self::Gc(_) => true,
+            Self::Node(command) => !matches!(command, node::Command::List(_)),
+            Self::Switch(command) => !matches!(command, switch::Command::List(_)),
+            Self::Link(command) => !matches!(command, link::Command::List(_)),
+            Self::Cut(_) | Self::Heal(_) => true,
+            Self::Flow(command) => !matches!(command, flow::Command::Dump(_)),
+            Self::Attach(args) => !args.dry_run,
+            Self::Detach(args) => !args.dry_run,
+            Self::Confirm(_) => true,
+            Self::KeepOvs(_) | Self::KeepNic(_) | Self::KeepLeases(_) | Self::KeepNode(_) => true,
+            Self::Plan(_)
+            | Self::List(_)
+            | Self::Status(_)
+            | Self::Trace(_)
+            | Self::Exec(_)
+            | Self::Shell(_)
+            | Self::Logs(_)
+            | Self::Ping(_)
+            | Self::Capture(_)
+            | Self::Why(_)
+            | Self::Graph(_)
+            | Self::Top(_)
+            | Self::Doctor(_)
+            | Self::Schema(_)
+            | Self::Become(_) => false,
+        }
+    }
+}
+
 /// How a command that did not fail ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
@@ -126,9 +160,12 @@ pub fn run() -> ExitCode {
         Command::Schema(args) => schema::run(args),
         Command::KeepNode(args) => keep_node::keep(args),
         Command::Become(args) => keep_node::become_command(args),
-        Command::Logs(args) => logs::run(args),
         other => in_runtime(other),
     };
+    let result = result.and_then(|ending| match show::unwritten() {
+        None => Ok(ending),
+        Some(source) => Err(CliError::Untold { changed: cli.command.changes(), source }),
+    });
     match result {
         Ok(Ending::Well) => ExitCode::SUCCESS,
         Ok(Ending::No) => ExitCode::from(1),
@@ -154,6 +191,7 @@ fn in_runtime(command: &Command) -> Result<Ending, CliError> {
             Command::Heal(args) => cut::heal(args).await,
             Command::Flow(command) => flow::run(command).await,
             Command::Trace(args) => trace::run(args).await,
+            Command::Logs(args) => logs::run(args).await,
             Command::Ping(args) => ping::run(args).await,
             Command::Capture(args) => capture::run(args).await,
             Command::Why(args) => why::run(args).await,
@@ -169,7 +207,6 @@ fn in_runtime(command: &Command) -> Result<Ending, CliError> {
             Command::KeepLeases(_)
             | Command::KeepNode(_)
             | Command::Become(_)
-            | Command::Logs(_)
             | Command::Exec(_)
             | Command::Shell(_)
             | Command::Schema(_) => unreachable!("run without a runtime"),

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -74,6 +75,14 @@ pub enum CliError {
         /// Why.
         source: std::io::Error,
     },
+    /// The result could not be told.
+    #[error("could not write to standard output")]
+    Untold {
+        /// Whether something was changed all the same.
+        changed: bool,
+        /// Why.
+        source: std::io::Error,
+    },
     /// No runtime.
     #[error("could not start")]
     Runtime(#[source] std::io::Error),
@@ -126,13 +135,15 @@ impl CliError {
                 | EngineError::NotKept { .. }
                 | EngineError::NotHome { .. }
                 | EngineError::NotDetached { .. },
-            ) => 3,
+            )
+            | Self::Untold { changed: true, .. } => 3,
             Self::Engine(EngineError::NotApplied { .. }) => 4,
             Self::Engine(_)
             | Self::NotAllowed(_)
             | Self::Kernel(_)
             | Self::Own(_)
             | Self::Output { .. }
+            | Self::Untold { changed: false, .. }
             | Self::Runtime(_) => 1,
             Self::Command { status, .. } => *status,
         }
@@ -206,6 +217,9 @@ impl CliError {
             }
             Self::Engine(EngineError::State(StateError::File { .. })) => {
                 vec!["give another directory with `OVSNS_STATE_DIR=...`".into()]
+            }
+            Self::Untold { changed: true, .. } => {
+                vec!["what was to be done is done: `ovsns status` shows the lab".into()]
             }
             Self::Own(error) => error.hint().into_iter().collect(),
             Self::Kernel(error) => error.hint().map(str::to_owned).into_iter().collect(),
@@ -283,9 +297,14 @@ pub(super) fn failure(error: &CliError) -> ExitCode {
 
 /// Prints what clap found; `--help` and `--version` are no failures.
 pub(super) fn usage(error: &clap::Error) -> ExitCode {
-    // Whoever reads the help through `head` has read enough.
-    let _ = error.print();
-    if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        _ if error.use_stderr() => ExitCode::from(2),
+        // Whoever reads the help through `head` has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(source) => failure(&CliError::Untold { changed: false, source }),
+        Ok(()) => ExitCode::SUCCESS,
+    }
 }
 
 /// No lab, or too many to choose from.
@@ -367,6 +386,10 @@ mod tests {
             CliError::Command {
                 status: 127,
                 source: KernelError::new("run `no-such-program`", Errno::ENOENT),
+            },
+            CliError::Untold {
+                changed: true,
+                source: std::io::Error::from_raw_os_error(Errno::ENOSPC as i32),
             },
             which_lab(&[]),
             which_lab(&[lab(), LabName::default_lab()]),

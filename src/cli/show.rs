@@ -2,27 +2,49 @@
 //! work has come to standard error.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
-/// Prints a result. Whoever closes the pipe has read enough; what was done is
-/// done all the same, so it is no failure of the command.
+/// Why a result was not written.
+static UNWRITTEN: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Prints a result. Whoever closes the pipe has read enough, and that is no
+/// failure; any other is told by [`unwritten`] in the end, since what was to be
+/// done is done all the same.
 pub(super) fn out(text: &str) {
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
-        err(&format!("error: could not write the result: {error}\n"));
+    let mut unwritten = UNWRITTEN.lock().expect("nothing panics with it");
+    // What comes after a gap is no result.
+    if unwritten.is_none() {
+        *unwritten = try_out(text).err();
     }
+}
+
+/// Why not all of the result was written, unless nobody wanted it.
+pub(super) fn unwritten() -> Option<io::Error> {
+    let unwritten = UNWRITTEN.lock().expect("nothing panics with it").take();
+    unwritten.filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
 }
 
 /// Prints a part of a result that goes on, or says that nobody reads it.
 pub(super) fn try_out(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+}
+
+/// Whether nobody will ever read what is written there: the other end of the
+/// pipe is closed.
+pub(super) fn is_unread(output: &impl AsFd) -> bool {
+    let mut asked = [PollFd::new(output.as_fd(), PollFlags::empty())];
+    let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+    // What cannot be asked about is told by writing.
+    poll(&mut asked, PollTimeout::ZERO)
+        .is_ok_and(|_| asked[0].revents().is_some_and(|found| found.intersects(gone)))
 }
 
 /// Prints to standard error, where nobody can be told if that fails.

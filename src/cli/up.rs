@@ -27,7 +27,7 @@ pub(super) struct Args {
     again: bool,
     /// Only say what would be done
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {

@@ -477,3 +477,64 @@ nodes:
     assert_eq!(said.stdout, "bye\n");
     Ok(())
 }
+
+/// Whoever reads has gone, there is no room for what is told, or somebody has
+/// deleted all that is written down.
+pub(crate) fn logs_that_nobody_reads(world: &World) -> Verdict {
+    let lab = "
+name: f
+nodes:
+  n:
+    isolation: [mount]
+    run:
+      - { name: talker, command: [sh, -c, 'echo begins; exec cat /mnt/pipe'] }
+";
+    // Where nothing of the node's own hides it.
+    world.sh("mount -t tmpfs tmpfs /mnt && mkfifo /mnt/pipe");
+    world.file("f.yaml", lab);
+    world.ovsns("up f.yaml").ok();
+    let mut said = std::fs::File::options().write(true).open("/mnt/pipe").expect("it is read");
+    let mut say = |line: &str| {
+        use std::io::Write;
+        writeln!(said, "{line}").expect("somebody reads");
+    };
+    until("it has begun", || world.ovsns("logs n").stdout.contains("begins"));
+
+    let read = "logs n --follow | head -n 1 && echo ended";
+    let mut shell = std::process::Command::new("bash");
+    let line = format!("{} {read}", world.binary().display());
+    let mut reader = world.start_command(shell.args(["-o", "pipefail", "-c", &line]));
+    reader.line_with("begins");
+    // Nothing more is said.
+    reader.line_with("ended");
+    reader.finish().ok();
+
+    let full = |words: &str, code: i32| {
+        let line = format!("{} {words} >/dev/full", world.binary().display());
+        world.shell(&line).code(code).says("because: no space left on device")
+    };
+    full("logs n", 1);
+    full("logs n --follow", 1);
+    full("status", 1);
+    full("list --json", 1);
+    full("up f.yaml --dry-run", 1);
+    full("up f.yaml", 3).says("`ovsns status` shows the lab");
+    full("node add x --lab f", 3);
+    world.ovsns("status f").ok().says("lab f: up").says("x ");
+    world.ovsns("node rm x --lab f").ok();
+
+    for _ in 0..2 {
+        world.sh("rm -rf /run/ovsns/*");
+        let logs = world.ovsns("logs n").ok();
+        assert_eq!(logs.stdout, "begins\n");
+    }
+    world.sh("rm -rf /run/ovsns");
+    say("more");
+    until("it is written", || world.ovsns("logs f/n").stdout == "begins\nmore\n");
+    let directory = "/run/ovsns/labs/f/logs/n";
+    let modes = world.run(&format!("stat -c %a {directory} {directory}/talker.log")).stdout;
+    assert_eq!(modes, "700\n600\n");
+    world.ovsns("down f").ok();
+    assert!(!std::path::Path::new("/run/ovsns/labs").exists());
+    Ok(())
+}

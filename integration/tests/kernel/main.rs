@@ -557,6 +557,7 @@ fn main() -> ExitCode {
             up_killed_while_it_waits,
             what_runs_in_a_sealed_node_is_sealed,
             logs_are_followed,
+            logs_that_nobody_reads,
         ],
         tests![vm:
             the_kernel_has_what_it_is_here_for.vm(),

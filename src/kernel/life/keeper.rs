@@ -11,11 +11,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener as StdListener;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -37,7 +36,7 @@ use tokio::time::{sleep, timeout};
 
 use super::birth::Birth;
 use super::files::Laid;
-use super::log::{self, Log};
+use super::log::{Log, Logs};
 use super::ports;
 use super::wire::{self, Ask, Begun, Charge, Keeps, Tell};
 use crate::kernel::error::KernelError;
@@ -130,7 +129,7 @@ impl Starter {
 /// What a keeper works with.
 struct Place {
     listener: StdListener,
-    logs: PathBuf,
+    logs: Logs,
     laid: Laid,
 }
 
@@ -139,7 +138,10 @@ fn begin(lab: &LabName, node: &NodeName, charge: &Charge) -> Result<Place, Kerne
     // Outside, where commands look for it.
     let taken = |error: io::Error| KernelError::from_io("listen for commands", &error);
     let listener = line::listen(&wire::name(lab, node)).map_err(taken)?;
-    let logs = open_logs(&charge.logs)?;
+    let logs = Logs::open(&charge.logs);
+    let logs = logs.map_err(|error| {
+        KernelError::from_io(format!("make `{}`", charge.logs.display()), &error)
+    })?;
     let name = netns_name(lab, node);
     if !netns::enter(&name)? {
         return Err(KernelError::new(format!("enter namespace `{name}`"), Errno::ENOENT));
@@ -152,20 +154,6 @@ fn begin(lab: &LabName, node: &NodeName, charge: &Charge) -> Result<Place, Kerne
     }
     std::env::set_current_dir("/").map_err(|e| KernelError::from_io("go to `/`", &e))?;
     Ok(Place { listener, logs, laid })
-}
-
-/// Opens the directory of the logs, which a `/run` of the node's own would hide;
-/// returns a path that leads there all the same.
-fn open_logs(directory: &Path) -> Result<PathBuf, KernelError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let fail =
-        |error: io::Error| KernelError::from_io(format!("make `{}`", directory.display()), &error);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(fail)?;
-    let opened = OwnedFd::from(fs::File::open(directory).map_err(fail)?);
-    let path = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-    // For as long as the keeper lives.
-    std::mem::forget(opened);
-    Ok(path)
 }
 
 /// Gives this process namespaces as `room` says, furnished.
@@ -215,7 +203,7 @@ struct Shared {
     lab: LabName,
     node: NodeName,
     room: Room,
-    logs: PathBuf,
+    logs: Logs,
     all: Mutex<All>,
     laid: Mutex<Laid>,
     /// Something of a process is not what it was.
@@ -465,6 +453,8 @@ fn told(laid: Result<(), String>) -> Tell {
 fn keeps(shared: &Shared) -> Keeps {
     let netns = fs::metadata("/proc/self/ns/net").map_or(0, |netns| netns.ino());
     let processes = shared.all().kept.iter().map(|kept| kept.seen.clone()).collect();
+    // Whoever looks may want to read them.
+    shared.logs.mend();
     let files = shared.laid().seen();
     Keeps { room: shared.room.clone(), netns, processes, files }
 }
@@ -588,7 +578,7 @@ async fn get_ready(shared: &Arc<Shared>, process: Process) -> Tell {
         },
     };
     stop(shared, &name).await;
-    let said = log::last_lines(&shared.logs, &name, LINES_TOLD);
+    let said = shared.logs.last_lines(&name, LINES_TOLD);
     Tell::NotReady { why, said }
 }
 
@@ -644,7 +634,7 @@ async fn once(
     let name = &process.name;
     let fail = |error: io::Error| KernelError::from_io(format!("start `{name}`"), &error);
     let started = || {
-        let log = Log::open(&shared.logs, name)?;
+        let log = shared.logs.of(name)?;
         let (heard, says) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(io::Error::from)?;
         // What it writes into must wait for us like any other pipe.
         let flags = nix::fcntl::FcntlArg::F_SETFL(OFlag::empty());
@@ -690,11 +680,11 @@ async fn once(
 }
 
 /// Writes down what a process says, until nobody can say anything any more.
-async fn listen(mut heard: pipe::Receiver, mut log: Log) {
+async fn listen(mut heard: pipe::Receiver, log: Arc<Mutex<Log>>) {
     let mut said = vec![0; 65_536];
     while let Ok(bytes @ 1..) = heard.read(&mut said).await {
         // On a full file system it goes on unheard.
-        let _ = log.write(&said[..bytes]);
+        let _ = log.lock().expect("nothing panics with it").write(&said[..bytes]);
     }
 }
 

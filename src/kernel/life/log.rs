@@ -1,9 +1,14 @@
 //! What a process of a node says, kept in files of bounded size.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use nix::unistd::geteuid;
 
 use crate::model::names::ProcessName;
 
@@ -21,6 +26,60 @@ pub fn process_of(file: &str) -> Option<ProcessName> {
     ProcessName::new(file.strip_suffix(".log")?).ok()
 }
 
+/// How far above the logs of a node is what the state directory is in: it stays
+/// when all that is ours is deleted.
+const LEVELS: usize = 5;
+
+/// What the processes of one node say.
+#[derive(Debug)]
+pub(super) struct Logs {
+    directory: PathBuf,
+    all: Mutex<BTreeMap<ProcessName, Arc<Mutex<Log>>>>,
+}
+
+impl Logs {
+    /// Makes the directory. It is found again although a `/run` of the node's own
+    /// hides it, and made again if somebody deletes it.
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+        make(directory)?;
+        let above = directory.ancestors().nth(LEVELS).unwrap_or(directory);
+        let below = directory.strip_prefix(above).map_err(io::Error::other)?;
+        let opened = OwnedFd::from(File::open(above)?);
+        let directory = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd())).join(below);
+        // For as long as the keeper lives.
+        std::mem::forget(opened);
+        Ok(Self { directory, all: Mutex::default() })
+    }
+
+    /// That of one process, which goes on where it was.
+    pub(super) fn of(&self, process: &ProcessName) -> io::Result<Arc<Mutex<Log>>> {
+        let mut all = self.all.lock().expect("nothing panics with it");
+        if let Some(log) = all.get(process) {
+            return Ok(log.clone());
+        }
+        let log = Arc::new(Mutex::new(Log::open(&self.directory, process)?));
+        all.insert(process.clone(), log.clone());
+        Ok(log)
+    }
+
+    /// The last lines of what a process said.
+    pub(super) fn last_lines(&self, process: &ProcessName, lines: usize) -> Vec<String> {
+        last_lines(&self.directory, process, lines)
+    }
+
+    /// Has all be where it belongs, whoever has deleted it.
+    pub(super) fn mend(&self) {
+        for log in self.all.lock().expect("nothing panics with it").values() {
+            // Told when something is said, too; there is nobody to tell it to.
+            let _ = log.lock().expect("nothing panics with it").mend();
+        }
+    }
+}
+
+fn make(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
 /// Where what a process says goes.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -31,13 +90,14 @@ pub(super) struct Log {
 
 impl Log {
     /// Goes on with the file of a process.
-    pub(super) fn open(directory: &Path, process: &ProcessName) -> io::Result<Self> {
+    fn open(directory: &Path, process: &ProcessName) -> io::Result<Self> {
         let files = files(directory, process);
         let (file, bytes) = append(&files[0])?;
         Ok(Self { files, file, bytes })
     }
 
     pub(super) fn write(&mut self, said: &[u8]) -> io::Result<()> {
+        self.mend()?;
         let bytes = said.len() as u64;
         if self.bytes != 0 && BYTES_MAX < self.bytes + bytes {
             fs::rename(&self.files[0], &self.files[1])?;
@@ -47,10 +107,33 @@ impl Log {
         self.bytes += bytes;
         Ok(())
     }
+
+    /// Writes a file that was deleted again.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.file.metadata()?.nlink() != 0 {
+            return Ok(());
+        }
+        let mut said = Vec::new();
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.read_to_end(&mut said)?;
+        let directory = self.files[0].parent().unwrap_or(Path::new("/"));
+        make(directory)?;
+        // Where anybody may make a directory, one may be there that is not ours.
+        let state = directory.ancestors().nth(LEVELS - 1).unwrap_or(directory);
+        let found = fs::symlink_metadata(state)?;
+        if !found.is_dir() || found.uid() != geteuid().as_raw() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        (self.file, self.bytes) = append(&self.files[0])?;
+        self.file.write_all(&said)?;
+        self.bytes += said.len() as u64;
+        Ok(())
+    }
 }
 
 fn append(path: &Path) -> io::Result<(File, u64)> {
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    let mut options = OpenOptions::new();
+    let file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
     let bytes = file.metadata()?.len();
     Ok((file, bytes))
 }
@@ -125,5 +208,32 @@ mod tests {
         // A line that has only begun is one.
         Log::open(directory.path(), &name).expect("a file").write(b"and").expect("room");
         assert_eq!(last_lines(directory.path(), &name, 2), ["again", "and"]);
+    }
+
+    #[test]
+    fn what_somebody_deletes_is_written_again() {
+        let above = tempfile::tempdir().expect("a directory");
+        let state = above.path().join("state");
+        let directory = state.join("labs/l/logs/n");
+        let logs = Logs::open(&directory).expect("a directory");
+        let name = ProcessName::new("talker").expect("a name");
+        let say = |text: &str| {
+            let log = logs.of(&name).expect("a file");
+            log.lock().expect("it lives").write(text.as_bytes())
+        };
+        let said = || last_lines(&directory, &name, 9);
+        say("one\n").expect("room");
+        fs::remove_dir_all(&state).expect("it is ours");
+        logs.mend();
+        assert_eq!(said(), ["one"]);
+        fs::remove_dir_all(&state).expect("it is ours");
+        say("two\n").expect("room");
+        assert_eq!(said(), ["one", "two"]);
+        // But not into what somebody has put in its place.
+        let theirs = tempfile::tempdir().expect("a directory");
+        fs::remove_dir_all(&state).expect("it is ours");
+        std::os::unix::fs::symlink(theirs.path(), &state).expect("a link");
+        say("three\n").expect_err("it is not ours");
+        assert_eq!(said(), [""; 0]);
     }
 }
