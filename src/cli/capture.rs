@@ -6,7 +6,7 @@ mod sink;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io::{self, IsTerminal};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -140,7 +140,20 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let mut ends = Ends::new(args.secs)?;
     let taps = open(points, &manner, !args.no_promiscuous).await?;
     let sink = match &args.write {
-        Some(path) if path.as_os_str() != "-" => Sink::file(path)?,
+        Some(path) if path.as_os_str() != "-" => {
+            if std::fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo()) {
+                show::talk(&format!("waiting for a reader of `{}`", path.display()));
+            }
+            tokio::select! {
+                biased;
+                sink = Sink::file(path) => sink?,
+                () = ends.come() => {
+                    let to = format!("`{}`", path.display());
+                    let source = io::Error::other("nobody has opened it to read");
+                    return Err(CliError::Output { to, source });
+                }
+            }
+        }
         _ => Sink::stdout()?,
     };
     let names: Vec<_> = taps.iter().map(|tap| tap.name.as_str()).collect();
@@ -448,7 +461,12 @@ impl Capture {
                 biased;
                 () = ends.come() => return Ok(()),
                 () = self.sink.closed() => return Ok(()),
-                _ = looks.tick() => self.look()?,
+                _ = looks.tick() => {
+                    if self.sink.is_unread() {
+                        return Ok(());
+                    }
+                    self.look()?;
+                }
                 sent = self.sink.send(&mut self.outbox), if !self.outbox.is_empty() => {
                     if !sent {
                         return Ok(());

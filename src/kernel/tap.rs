@@ -15,8 +15,8 @@ use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind,
-    getsockname, getsockopt, recvmsg, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType,
+    SockaddrStorage, bind, getsockname, getsockopt, recvmsg, setsockopt, socket, sockopt,
 };
 use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 use socket2::{SockFilter, SockRef};
@@ -337,13 +337,11 @@ impl Tap {
 
     /// The kernel takes a device that goes away off the socket.
     fn is_gone(&self) -> Result<bool, KernelError> {
-        match getsockname::<LinkAddr>(self.socket.as_raw_fd()) {
-            Ok(bound) => Ok(bound.ifindex() != self.index),
-            // An address without a device is too short for `nix`. That of one
-            // without Ethernet is always so: it is not waited for.
-            Err(Errno::EINVAL) => Ok(true),
-            Err(errno) => Err(KernelError::new("see what is captured on", errno)),
-        }
+        // How long the address is depends on the device, which `LinkAddr` by
+        // itself does not take.
+        let bound = getsockname::<SockaddrStorage>(self.socket.as_raw_fd());
+        let bound = bound.map_err(|errno| KernelError::new("see what is captured on", errno))?;
+        Ok(bound.as_link_addr().is_none_or(|bound| bound.ifindex() != self.index))
     }
 
     fn packet(&self, heard: Received) -> Packet {

@@ -284,6 +284,59 @@ pub(crate) fn whoever_reads_sees_it_at_once_and_may_go(world: &World) -> Verdict
     Ok(())
 }
 
+/// A device that is down is not gone: what passes when it is up again is heard.
+pub(crate) fn a_link_that_comes_up_again_is_heard(world: &World) -> Verdict {
+    up(world);
+    let mut running = capture(world, &["n1", "s1:n1", "-w", "a.pcapng"]);
+    world.pings("seen.n1", "10.0.0.2");
+    for _ in 0..3 {
+        world.ovsns("link down n1 s1 --lab seen").ok();
+        world.silence("seen.n1", "10.0.0.2");
+        world.ovsns("link up n1 s1 --lab seen").ok();
+        world.pings("seen.n1", "10.0.0.2");
+    }
+    assert!(running.runs());
+    let said = end(running);
+    assert!(!said.contains("gone"), "{said}");
+    let pings = Captured::of("a.pcapng").pings();
+    for name in ["n1:eth0", "s1:n1:eth0"] {
+        let way = (name.to_owned(), name == "n1:eth0", 8);
+        assert!(4 <= pings[&way], "{name}: {pings:?}");
+    }
+    Ok(())
+}
+
+/// A pipe that nobody reads holds nobody up, and one whose reader has gone ends
+/// the capture, though nothing passes.
+pub(crate) fn nobody_reads(world: &World) -> Verdict {
+    up(world);
+    world.run("mkfifo pipe");
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(world.binary());
+        let mut running = world.start_command(command.args(["capture", "n1", "-w", "pipe"]));
+        running.line_with("waiting for a reader of `pipe`");
+        running.signal(signal);
+        let ended = running.finish().code(1);
+        assert_eq!(
+            ended.stdout,
+            "error: could not write `pipe`\n  because: nobody has opened it to read\n"
+        );
+    }
+    world.ovsns("capture n1 -w pipe --for 1").code(1);
+    // It begins when somebody does.
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(world.binary());
+    command.args(["capture", "n1", "-w", "pipe", "--filter", "icmp"]);
+    let mut running = world.start_command(&mut command);
+    running.line_with("waiting for a reader");
+    let reader = world.start("head -c 40 pipe");
+    running.line_with("capturing on n1:eth0");
+    reader.finish().ok();
+    running.finish().ok();
+    Ok(())
+}
+
 pub(crate) fn on_a_terminal_it_is_a_line_a_packet(world: &World) -> Verdict {
     up(world);
     let mut command = world.command();

@@ -123,6 +123,8 @@ fn main() -> ExitCode {
             what_is_lost_is_counted,
             a_device_that_goes_ends_alone,
             whoever_reads_sees_it_at_once_and_may_go,
+            a_link_that_comes_up_again_is_heard,
+            nobody_reads,
             on_a_terminal_it_is_a_line_a_packet,
             what_cannot_be_captured_is_refused,
         ],

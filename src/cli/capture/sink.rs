@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::super::CliError;
+use super::super::{CliError, show};
 
 /// How many pieces wait for the thread.
 const PIECES: usize = 4;
@@ -20,16 +20,23 @@ const PIECES: usize = 4;
 #[derive(Debug)]
 pub(super) struct Sink {
     to: String,
+    reader: OwnedFd,
     pieces: mpsc::Sender<Vec<u8>>,
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
 impl Sink {
-    /// A file, new and empty.
-    pub(super) fn file(path: &Path) -> Result<Self, CliError> {
+    /// A file, new and empty. A pipe is there as soon as somebody opens it to
+    /// read, which may be never.
+    pub(super) async fn file(path: &Path) -> Result<Self, CliError> {
         let to = format!("`{}`", path.display());
-        let file = File::create(path);
-        let file = file.map_err(|source| CliError::Output { to: to.clone(), source })?;
+        let (tell, opened) = oneshot::channel();
+        let path = path.to_owned();
+        // Nobody waits for this thread if the capture is ended before.
+        let open = move || drop(tell.send(File::create(path)));
+        thread::Builder::new().name("opener".into()).spawn(open).map_err(CliError::Runtime)?;
+        let opened = opened.await.unwrap_or_else(|_| Err(io::Error::other("it was not opened")));
+        let file = opened.map_err(|source| CliError::Output { to: to.clone(), source })?;
         Self::start(to, file)
     }
 
@@ -44,6 +51,7 @@ impl Sink {
     fn start(to: String, mut file: File) -> Result<Self, CliError> {
         let (pieces, mut queue) = mpsc::channel::<Vec<u8>>(PIECES);
         let (tell, ended) = oneshot::channel();
+        let reader = file.try_clone().map_err(CliError::Runtime)?.into();
         let write = move || {
             let mut written = Ok(());
             while let Some(piece) = queue.blocking_recv() {
@@ -56,7 +64,12 @@ impl Sink {
             let _ = tell.send(written);
         };
         thread::Builder::new().name("writer".into()).spawn(write).map_err(CliError::Runtime)?;
-        Ok(Self { to, pieces, ended })
+        Ok(Self { to, reader, pieces, ended })
+    }
+
+    /// Whether whoever read has closed the other end, with nothing said since.
+    pub(super) fn is_unread(&self) -> bool {
+        show::is_unread(&self.reader)
     }
 
     /// Hands on what there is, as soon as it is taken; `false` if nothing is any
@@ -79,7 +92,7 @@ impl Sink {
     /// Writes the rest, and awaits that it is written. Says whether it was;
     /// whoever closed the pipe has read enough.
     pub(super) async fn end(self, rest: Vec<u8>, within: Duration) -> Result<bool, CliError> {
-        let Self { to, pieces, ended } = self;
+        let Self { to, pieces, ended, reader: _ } = self;
         let finish = async move {
             // What cannot be sent is told by the thread.
             let _ = pieces.send(rest).await;
