@@ -11,7 +11,7 @@ use super::show;
 use crate::engine::Engine;
 use crate::kernel::error::words_of;
 use crate::kernel::permissions::{self, Capability};
-use crate::model::file;
+use crate::model::file::{self, Format};
 use crate::model::laid;
 use crate::model::names::{LabName, NodeName};
 use crate::model::topology::{Backend, Lab};
@@ -28,12 +28,33 @@ pub(super) struct Source {
     /// A classic shape instead of a file: single,N linear,N tree,D,F ring,N
     #[arg(long, value_name = "SHAPE")]
     topo: Option<String>,
+    /// What the file is written as, if its looks do not tell
+    #[arg(long, value_name = "FORMAT", conflicts_with = "topo")]
+    format: Option<Written>,
     /// The lab's name, whatever the file says
     #[arg(long, value_name = "LAB")]
     lab: Option<String>,
     /// What the switches are made of that do not say it themselves
     #[arg(long, value_name = "BACKEND", default_value = "auto", env = "OVSNS_BACKEND")]
     backend: Choice,
+}
+
+/// What a file is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Written {
+    /// A topology file
+    Lab,
+    /// JSON: `{"nodes": [{"id"}], "links": [{"source", "target"}]}`, each link a cable
+    Graph,
+}
+
+impl Written {
+    fn format(self) -> Format {
+        match self {
+            Self::Lab => Format::Lab,
+            Self::Graph => Format::Graph,
+        }
+    }
 }
 
 /// What the switches are made of.
@@ -67,7 +88,8 @@ impl Source {
     /// Reads the file, or draws the shape.
     pub(super) fn lab(&self) -> Result<Lab, CliError> {
         let named = self.lab.as_deref().map(LabName::new).transpose()?;
-        let mut lab = read_lab(self.file.as_deref(), self.topo.as_deref(), named.as_ref())?;
+        let format = self.format.map(Written::format);
+        let mut lab = read_lab(self.file.as_deref(), format, self.topo.as_deref(), named.as_ref())?;
         if let Some(name) = named {
             lab.name = name;
         }
@@ -81,11 +103,12 @@ impl Source {
 
 /// The lab of a file, or of a shape, to be looked at and not made.
 pub(super) fn drawn(file: Option<&Path>, topo: Option<&str>) -> Result<Lab, CliError> {
-    read_lab(file, topo, None)
+    read_lab(file, None, topo, None)
 }
 
 fn read_lab(
     file: Option<&Path>,
+    format: Option<Format>,
     topo: Option<&str>,
     named: Option<&LabName>,
 ) -> Result<Lab, CliError> {
@@ -98,7 +121,11 @@ fn read_lab(
     let fallback = named.map(LabName::as_str).or(stem);
     let text = read(path)?;
     let mut beside = |from: &str| read_beside(path, from);
-    Ok(file::read_with(&text, &shown(path), fallback, &mut beside)?)
+    let read = file::read_as(format, &text, &shown(path), fallback, &mut beside)?;
+    for told in read.told {
+        show::talk(&format!("{}: {told}", shown(path)));
+    }
+    Ok(read.lab)
 }
 
 fn shown(path: &Path) -> String {

@@ -28,7 +28,8 @@ const MATRIX_MAX: usize = 25;
 /// several addresses the one on a common network is asked, else its first.
 /// The exit status is 0 only if all answer.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: ovsns ping\n         ovsns ping n1 n2 --count 10")]
+#[command(after_help = "Example: ovsns ping\n         ovsns ping n1 n2 --count 10\n         \
+                  ovsns ping --neighbours")]
 pub(super) struct Args {
     /// The node that asks: NODE, or LAB/NODE
     #[arg(value_name = "A", requires = "to")]
@@ -36,6 +37,12 @@ pub(super) struct Args {
     /// The node that answers
     #[arg(value_name = "B")]
     to: Option<String>,
+    /// Only those who share a network, at their addresses on it
+    #[arg(long, conflicts_with = "from")]
+    neighbours: bool,
+    /// Of the neighbours only what these ask, such as n1,n2
+    #[arg(long = "from", value_name = "NODE,...", value_delimiter = ',', requires = "neighbours")]
+    askers: Vec<NodeName>,
     /// Requests for each pair, one after the other
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     count: u32,
@@ -102,11 +109,23 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
             let ends = (known(&nodes, &lab, &from)?, known(&nodes, &lab, &to)?);
             questions_between(ends.0, ends.1)
         }
+        None if args.neighbours => {
+            for asker in &args.askers {
+                known(&nodes, &lab, &NodeWords { lab: None, node: asker.clone() })?;
+            }
+            let of_interest =
+                |asked: &Asked| args.askers.is_empty() || args.askers.contains(&asked.from);
+            questions_of_neighbours(&nodes).into_iter().filter(of_interest).collect()
+        }
         None => {
             let pairs = nodes.iter().flat_map(|a| nodes.iter().map(move |b| (a, b)));
             pairs.filter(|(a, b)| a.0 != b.0).flat_map(|(a, b)| questions_between(a, b)).collect()
         }
     };
+    if asked.is_empty() && args.neighbours {
+        let what = format!("nobody shares a network in lab `{lab}`");
+        return Err(CliError::usage(what, "leave out `--neighbours`, or `--from`"));
+    }
     if asked.is_empty() {
         let what = format!("lab `{lab}` has no two nodes");
         return Err(CliError::usage(what, "add some: `ovsns node add n2 --link s1`"));
@@ -152,12 +171,40 @@ fn questions_between(a: (&NodeName, &SeenNode), b: (&NodeName, &SeenNode)) -> Ve
     if found.is_empty() { vec![ask(None)] } else { found }
 }
 
+/// A question to each node on each network, from each other node on it. Nobody is
+/// compared with everybody: in a city that would be a million times.
+fn questions_of_neighbours(nodes: &BTreeMap<NodeName, SeenNode>) -> Vec<Asked> {
+    let mut networks: BTreeMap<IpNet, Vec<(&NodeName, IpAddr)>> = BTreeMap::new();
+    for (name, node) in nodes {
+        for net in addresses(node) {
+            networks.entry(net.trunc()).or_default().push((name, net.addr()));
+        }
+    }
+    let mut asked = Vec::new();
+    for hosts in networks.values() {
+        for (from, _) in hosts {
+            let others = hosts.iter().filter(|(to, _)| to != from);
+            let ask = |(to, address): &(&NodeName, IpAddr)| Asked {
+                from: (*from).clone(),
+                to: (*to).clone(),
+                address: Some(*address),
+            };
+            asked.extend(others.map(ask));
+        }
+    }
+    asked
+}
+
+fn addresses(node: &SeenNode) -> impl Iterator<Item = IpNet> {
+    let all = node.addresses.values().chain(node.foreign_addresses.values());
+    let dynamic = node.dynamic.values().flat_map(|addresses| addresses.keys());
+    all.flatten().chain(dynamic).copied()
+}
+
 /// The address at which `to` is asked by `from`.
 fn address_of(to: &SeenNode, from: &SeenNode, v4: bool) -> Option<IpAddr> {
     let of = |node: &SeenNode| -> Vec<IpNet> {
-        let all = node.addresses.values().chain(node.foreign_addresses.values());
-        let dynamic = node.dynamic.values().flat_map(|addresses| addresses.keys());
-        all.flatten().chain(dynamic).filter(|net| net.addr().is_ipv4() == v4).copied().collect()
+        addresses(node).filter(|net| net.addr().is_ipv4() == v4).collect()
     };
     let (to, from) = (of(to), of(from));
     // A node that has none of this family cannot ask.
@@ -239,7 +286,8 @@ fn matrix(asked: &[Asked], outcomes: &[Outcome]) -> String {
     if nodes.len() <= MATRIX_MAX {
         let head = std::iter::once(String::new()).chain(nodes.iter().map(ToString::to_string));
         let mut rows = vec![head.collect::<Vec<_>>()];
-        for from in &nodes {
+        let asking: BTreeSet<&NodeName> = asked.iter().map(|a| &a.from).collect();
+        for from in &asking {
             let cells = nodes.iter().map(|to| match cells.get(&(*from, *to)) {
                 Some(answers) => cell(answers),
                 None => "-".to_owned(),

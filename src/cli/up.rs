@@ -16,14 +16,14 @@ use crate::model::topology::Lab;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example: ovsns up examples/two-nodes.yaml\n         ovsns up --topo tree,2,3\n         \
-                  ovsns up --again"
+                  ovsns up examples/city-ulm.json --format graph\n         ovsns up --again"
 )]
 pub(super) struct Args {
     #[command(flatten)]
     source: Source,
     /// Mend a lab instead, as it is to be by now: its file, and all that commands
     /// have changed since
-    #[arg(long, conflicts_with_all = ["file", "topo"])]
+    #[arg(long, conflicts_with_all = ["file", "topo", "format"])]
     again: bool,
     /// Only say what would be done
     #[arg(long)]

@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::adopt::Adopt;
 use super::check;
+use super::graph_file;
 use super::holds::{Holds, Object, Of, definition};
 use super::impair::Impairments;
 use super::laid::{self, FileSpec, Sources, of_file};
@@ -48,27 +49,77 @@ pub fn read_with(
     fallback_name: Option<&str>,
     sources: Sources<'_>,
 ) -> Result<Lab, Problems> {
+    Ok(read_as(Some(Format::Lab), text, origin, fallback_name, sources)?.lab)
+}
+
+/// What a file is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A topology file.
+    Lab,
+    /// A graph of nodes and links, see `graph_file.rs`.
+    Graph,
+}
+
+/// What a file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// Its lab.
+    pub lab: Lab,
+    /// What of it was read otherwise than it stands there, a line each.
+    pub told: Vec<String>,
+}
+
+/// Reads a file of that format, or of the one that it has by its looks.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn read_as(
+    format: Option<Format>,
+    text: &[u8],
+    origin: &str,
+    fallback_name: Option<&str>,
+    sources: Sources<'_>,
+) -> Result<Read, Problems> {
     let mut found = Found::default();
-    let lab = read_lab(text, fallback_name, sources, &mut found);
+    let mut told = Vec::new();
+    let lab = yaml::parse(text, &mut found).and_then(|tree| {
+        let looks = if graph_file::is_graph(&tree) { Format::Graph } else { Format::Lab };
+        match format.unwrap_or(looks) {
+            Format::Lab => read_lab(&tree, fallback_name, sources, &mut found),
+            Format::Graph => read_graph(&tree, fallback_name, &mut told, &mut found),
+        }
+    });
     // What is shown of the text need not be more than is fit to be shown.
     let shown = yaml::text(text, &mut Found::default()).unwrap_or_default();
     found.into_result(origin, shown)?;
-    Ok(lab.expect("either a lab or a problem comes out"))
+    Ok(Read { lab: lab.expect("either a lab or a problem comes out"), told })
+}
+
+fn read_graph(
+    tree: &yaml::Tree,
+    fallback_name: Option<&str>,
+    told: &mut Vec<String>,
+    found: &mut Found,
+) -> Option<Lab> {
+    let (spec, oddities) = graph_file::spec(tree, found);
+    *told = oddities;
+    let name = lab_name(&spec, fallback_name, found);
+    check::lab(&spec, name.unwrap_or_else(LabName::default_lab), found)
 }
 
 fn read_lab(
-    text: &[u8],
+    tree: &yaml::Tree,
     fallback_name: Option<&str>,
     sources: Sources<'_>,
     found: &mut Found,
 ) -> Option<Lab> {
-    let tree = yaml::parse(text, found)?;
     if !matches!(tree.kind, yaml::Kind::Map(_)) {
         let message = format!("a lab is {}, not {}", Of::<LabSpec>::words(), tree.in_words());
         found.add(tree.at, message);
         return None;
     }
-    let mut spec = Of::<LabSpec>::read(&tree, LabSpec::NAME, found)?;
+    let mut spec = Of::<LabSpec>::read(tree, LabSpec::NAME, found)?;
     laid::read_sources(&mut spec, sources, found);
     spec.write_out_exits();
     let name = lab_name(&spec, fallback_name, found);

@@ -13,6 +13,7 @@ pub mod flow;
 pub mod frame;
 pub mod gateways;
 pub mod graph;
+mod graph_file;
 mod holds;
 pub mod hosts;
 pub mod icmp;

@@ -7,6 +7,7 @@ mod attach_modes;
 mod bonds;
 mod capture;
 mod change;
+mod city;
 mod contract;
 mod controllers;
 mod crash;
@@ -338,6 +339,7 @@ fn main() -> ExitCode {
             a_trace_says_which_way_a_packet_takes.vm(),
             a_linux_bridge_has_no_flows,
         ],
+        tests![city: a_city_comes_and_goes, larger_cities_come_and_go.long() @ 300],
         tests![doctor:
             it_tells_how_the_machines_open_vswitch_stands,
             it_knows_what_plans_are_refused_for,
