@@ -12,8 +12,8 @@ use crate::kernel::permissions::Capability;
 use crate::model::mark::{Mark, Thing};
 use crate::model::names::{IfName, NodeName};
 use crate::model::packet::{Carried, Spot};
-use crate::plan::why::facts::{Facts, Outcome, Refused, RouteAnswer};
-use crate::plan::why::{Death, Hop, NodeHop, Part, Stage, What};
+use crate::plan::why::facts::{Outcome, Refused, RouteAnswer};
+use crate::plan::why::{Death, NodeHop, Part, Stage, What};
 
 /// Say why one node does not hear another
 ///
@@ -119,12 +119,12 @@ fn in_words(ground: &Ground, (from, to): (&NodeName, &NodeName), told: &Told) ->
     let dies = told.verdict.dies.as_ref();
     let mut was_back = false;
     let lines: Vec<(String, String)> =
-        told.hops.iter().map(|hop| hop_in_words(ground, &told.facts, hop)).collect();
+        (0..told.hops.len()).map(|index| hop_in_words(ground, told, index)).collect();
     let width = lines.iter().map(|(place, _)| place.chars().count()).max().unwrap_or_default();
     for (index, (hop, (place, what))) in told.hops.iter().zip(&lines).enumerate() {
         let mark = match dies {
             Some(death) if death.hop == index => "✗",
-            Some(death) if death.hop < index => " ",
+            Some(death) if death.hop < index => "·",
             _ => "✓",
         };
         let is_turn = matches!(&hop.what, What::Node(node) if node.part == Part::Answers);
@@ -158,7 +158,7 @@ fn well(told: &Told) -> String {
 }
 
 fn death_in_words(ground: &Ground, told: &Told, death: &Death) -> String {
-    let (place, _) = hop_in_words(ground, &told.facts, &told.hops[death.hop]);
+    let (place, _) = hop_in_words(ground, told, death.hop);
     let is_back = told.hops[death.hop].is_back;
     let dying = &told.hops[death.hop].what;
     let is_turn = matches!(dying, What::Node(node) if node.part == Part::Answers);
@@ -170,7 +170,10 @@ fn death_in_words(ground: &Ground, told: &Told, death: &Death) -> String {
         Stage::Asking(ip) => format!("the question who has {ip}"),
         Stage::Telling(ip) => format!("the answer who has {ip}"),
     };
-    let mut text = format!("{what} dies at {place}\n");
+    let mut text = match is_refused(told) && is_turn {
+        true => format!("it arrives, and {place} refuses it\n"),
+        false => format!("{what} dies at {place}\n"),
+    };
     match death.findings.as_slice() {
         [] => {
             let outcome = told.facts.tried.as_ref().map(|tried| tried.outcome);
@@ -211,14 +214,20 @@ fn outcome_in_words(outcome: Option<Outcome>) -> String {
     }
 }
 
-/// Where it is, and what happens there.
-fn hop_in_words(ground: &Ground, facts: &Facts, hop: &Hop) -> (String, String) {
+/// Whether who was asked says no.
+fn is_refused(told: &Told) -> bool {
+    told.facts.tried.as_ref().is_some_and(|tried| tried.outcome == Outcome::Refused)
+}
+
+/// Where a hop is, and what happens there, or would if anything came to it.
+fn hop_in_words(ground: &Ground, told: &Told, index: usize) -> (String, String) {
+    let hop = &told.hops[index];
     let end = |(spot, device): &(Spot, String)| match spot {
         Spot::Node(node) => format!("{node}:{device}"),
         Spot::Home => port_of(ground, device),
     };
     match &hop.what {
-        What::Node(node) => (node.node.to_string(), node_in_words(facts, node)),
+        What::Node(node) => (node.node.to_string(), node_in_words(told, index, node)),
         What::Wire { from, to } => {
             let short = |end: String| end;
             match (&from.0, &to.0) {
@@ -254,7 +263,8 @@ fn port_of(ground: &Ground, device: &str) -> String {
     }
 }
 
-fn node_in_words(facts: &Facts, node: &NodeHop) -> String {
+fn node_in_words(told: &Told, index: usize, node: &NodeHop) -> String {
+    let facts = &told.facts;
     let route = node.route.as_ref().and_then(|route| facts.routes.get(route));
     let way = match route {
         None => None,
@@ -280,14 +290,30 @@ fn node_in_words(facts: &Facts, node: &NodeHop) -> String {
             Some(format!("{to}{via}dev {device}"))
         }
     };
-    match (node.part, way) {
-        (Part::Sends, Some(way)) => way,
-        (Part::Sends, None) => String::new(),
-        (Part::Forwards, way) => format!("forwards, {}", way.unwrap_or_default()),
-        (Part::Answers, Some(way)) => format!("answers, {way}"),
-        (Part::Answers, None) => "answers".to_owned(),
-        (Part::Hears, _) => "hears the answer".to_owned(),
+    let death = told.verdict.dies.as_ref().map(|death| death.hop);
+    let does = match node.part {
+        Part::Sends => return way.unwrap_or_default(),
+        Part::Answers if death == Some(index) && is_refused(told) => return "refuses".to_owned(),
+        Part::Forwards if !forwards(told, node) => ["is no router", "is no router"],
+        Part::Forwards => ["forwards", "would forward"],
+        Part::Answers => ["answers", "would answer"],
+        Part::Hears => ["hears the answer", "would hear the answer"],
+    };
+    let does = does[usize::from(death.is_some_and(|death| death < index))];
+    match way.filter(|_| node.part != Part::Hears) {
+        Some(way) => format!("{does}, {way}"),
+        None => does.to_owned(),
     }
+}
+
+/// Whether a node passes on what is not for it.
+fn forwards(told: &Told, node: &NodeHop) -> bool {
+    let key = match told.packet.to {
+        IpAddr::V4(_) => "ipv4.ip_forward",
+        IpAddr::V6(_) => "ipv6.conf.all.forwarding",
+    };
+    let there = told.facts.spot(&Spot::Node(node.node.clone()));
+    there.and_then(|there| there.sysctl(key)) != Some(0)
 }
 
 fn as_json(ground: &Ground, (from, to): (&NodeName, &NodeName), told: &Told) -> Json {
@@ -297,7 +323,7 @@ fn as_json(ground: &Ground, (from, to): (&NodeName, &NodeName), told: &Told) -> 
         .iter()
         .enumerate()
         .map(|(index, hop)| {
-            let (place, what) = hop_in_words(ground, &told.facts, hop);
+            let (place, what) = hop_in_words(ground, told, index);
             let passed = match dies {
                 None => Some(true),
                 Some(death) if index < death.hop => Some(true),
@@ -308,7 +334,7 @@ fn as_json(ground: &Ground, (from, to): (&NodeName, &NodeName), told: &Told) -> 
         })
         .collect();
     let death = dies.map(|death| {
-        let (place, _) = hop_in_words(ground, &told.facts, &told.hops[death.hop]);
+        let (place, _) = hop_in_words(ground, told, death.hop);
         let causes: Vec<Json> = death
             .findings
             .iter()

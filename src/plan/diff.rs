@@ -854,7 +854,8 @@ fn cut(node: &NodeName, want: &WantedNode, seen: Option<&SeenNode>, steps: &mut 
     let altered = seen.is_some_and(|seen| seen.altered);
     let before = seen.map(|seen| seen.deaf.clone());
     if before != want.deaf || altered {
-        steps.push(Step::Cut { node: node.clone(), before, after: want.deaf.clone() });
+        let (node, from) = (node.clone(), want.cut_from.clone());
+        steps.push(Step::Cut { node, before, after: want.deaf.clone(), from });
     }
 }
 

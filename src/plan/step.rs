@@ -1,5 +1,7 @@
 //! Steps: what is to be done, never how.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +145,9 @@ pub enum Step {
         before: Option<Deaf>,
         /// What it is not to hear.
         after: Option<Deaf>,
+        /// Whose that is, where it is known.
+        #[serde(default)]
+        from: BTreeSet<NodeName>,
     },
     /// Gives a link its full name too.
     AddAltname {

@@ -12,11 +12,9 @@ use crate::model::life::{Limits, Ready, Room};
 use crate::model::mark::netns;
 use crate::model::names::{IfName, LabName};
 use crate::model::topology::{Backend, Dynamic, OpenFlow, PortSettings, Sealed, Vlan};
-use crate::model::world::{
-    Deaf, KernelRoute, Leftover, MirrorSpec, PortKind, PortSpec, SwitchSpec,
-};
+use crate::model::world::{KernelRoute, Leftover, MirrorSpec, PortKind, PortSpec, SwitchSpec};
 
-/// How many addresses a line names that a node does not hear.
+/// How many a line names that a node does not hear.
 const SENDERS_SHOWN: usize = 12;
 
 impl Plan {
@@ -91,22 +89,24 @@ impl Step {
                     false => format!("~ what leaves by {at} is impaired: {after}{was}"),
                 }
             }
-            Self::Cut { node, before: _, after: None } => format!("~ {node} hears all again"),
-            Self::Cut { node, before, after: Some(deaf) } => {
-                let but = |deaf: &Deaf| {
-                    let macs = deaf.macs.iter().map(ToString::to_string);
-                    let addresses = deaf.addresses.iter().map(ToString::to_string);
-                    let all = macs.chain(addresses).collect::<Vec<_>>();
-                    let (shown, rest) = all.split_at(all.len().min(SENDERS_SHOWN));
-                    match rest.len() {
-                        0 => shown.join(" "),
-                        rest => format!("{} and {rest} more", shown.join(" ")),
-                    }
+            Self::Cut { node, after: None, .. } => format!("~ {node} hears all again"),
+            Self::Cut { node, before, after: Some(deaf), .. } if before.as_ref() == Some(deaf) => {
+                format!("~ {node} is cut again as it was")
+            }
+            Self::Cut { node, after: Some(deaf), from, .. } => {
+                let names = from.iter().map(ToString::to_string);
+                let macs = deaf.macs.iter().map(ToString::to_string);
+                let addresses = deaf.addresses.iter().map(ToString::to_string);
+                let all: Vec<String> = match from.is_empty() {
+                    true => macs.chain(addresses).collect(),
+                    false => names.collect(),
                 };
-                match before.as_ref() == Some(deaf) {
-                    true => format!("~ {node} is cut again as it was"),
-                    false => format!("~ {node} hears nothing from {}", but(deaf)),
-                }
+                let (shown, rest) = all.split_at(all.len().min(SENDERS_SHOWN));
+                let rest = match rest.len() {
+                    0 => String::new(),
+                    rest => format!(" and {rest} more"),
+                };
+                format!("~ {node} hears nothing from {}{rest}", shown.join(" "))
             }
             Self::AddAltname { at, device, altname } => {
                 format!("~ {} is also called {altname}", InPlace(at, device))

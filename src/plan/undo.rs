@@ -53,10 +53,11 @@ impl Step {
                 before: *after,
                 after: *before,
             }]),
-            Self::Cut { node, before, after } => Some(vec![Self::Cut {
+            Self::Cut { node, before, after, from: _ } => Some(vec![Self::Cut {
                 node: node.clone(),
                 before: after.clone(),
                 after: before.clone(),
+                from: BTreeSet::new(),
             }]),
             Self::AddAddress { node, device, address } => Some(vec![Self::DeleteAddress {
                 node: node.clone(),

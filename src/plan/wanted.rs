@@ -84,6 +84,8 @@ pub struct WantedNode {
     pub own_checksums: BTreeSet<IfName>,
     /// What it is not to hear.
     pub deaf: Option<Deaf>,
+    /// Whose that is.
+    pub cut_from: BTreeSet<NodeName>,
 }
 
 impl Wanted {
@@ -481,6 +483,7 @@ fn cut(lab: &Lab, nodes: &mut BTreeMap<NodeName, WantedNode>) {
                 deaf.devices.extend(node.addresses.keys().cloned());
                 deaf.macs.extend(macs.iter().copied());
                 deaf.addresses.extend(addresses.iter().copied());
+                node.cut_from.extend(there.iter().cloned());
             }
         }
     }
@@ -733,6 +736,7 @@ fn node(
         life: life(name, &node.life),
         own_checksums: BTreeSet::new(),
         deaf: None,
+        cut_from: BTreeSet::new(),
     }
 }
 

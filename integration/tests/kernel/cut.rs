@@ -91,7 +91,7 @@ pub(crate) fn a_node_of_many_interfaces_is_cut(world: &World) -> Verdict {
     let status = world.ovsns("status --json").ok().json();
     assert_eq!(status["state"], "up", "{}", status["drift"]);
     world.run("ip netns exec many.h1 nft flush ruleset");
-    world.ovsns("status").ok().says("~ h1 hears nothing from").says("and 738 more");
+    world.ovsns("status").ok().says("~ h1 hears nothing from hub");
     world.ovsns("heal").ok();
     assert_eq!(world.run("ip netns exec many.hub nft list ruleset").stdout, "");
     Ok(())

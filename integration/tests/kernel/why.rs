@@ -130,7 +130,12 @@ pub(crate) fn nodes_and_links_that_are_broken(world: &World) -> Verdict {
         broken("ip -n @h3 link set eth0 down", NEAR, "switch s1", &["`h3:eth0` is down"]),
         broken("ip link set %h3:eth0 down", NEAR, "switch s1", &["port `h3:eth0`", "is down"]),
         broken("ovsns link down h3 s1", NEAR, "switch s1", &["port `h3:eth0`", "is held down"]),
-        broken("ovsns cut h1 from h2", FAR, "h2", &["`h2`'s packet filter has a cut in it"]),
+        broken(
+            "ovsns cut h3 from r --name other; ovsns cut h1 from h2",
+            FAR,
+            "h2",
+            &["`h2`'s packet filter has a cut in it: `cut1`\n", "heal --lab w cut1\n"],
+        ),
         broken(
             "ip -n @h1 route del default via 10.0.1.254",
             FAR,
@@ -200,6 +205,37 @@ pub(crate) fn nodes_and_links_that_are_broken(world: &World) -> Verdict {
             "h3",
             &["its own network is 10.0.1.3/31", "`h1` has 10.0.1.1/24"],
         ),
+        broken(
+            "ip -n @h3 link set eth0 mtu 1400",
+            NEAR,
+            "link h3:eth0",
+            &["what is large dies", "those of 1500 bytes do not: `h3:eth0` has an MTU of 1400"],
+        ),
+        broken(
+            // Somebody else has had the address when it was tried for duplicates.
+            "ip -n @r addr add fd01::3/64 dev eth0 nodad
+             ip -n @h3 addr del fd01::3/64 dev eth0
+             ip -n @h3 addr add fd01::3/64 dev eth0
+             for n in $(seq 100); do
+                 ip -n @h3 addr show dadfailed | grep -q fd01::3 && break
+                 sleep 0.05
+             done
+             ip -n @r addr del fd01::3/64 dev eth0; ip -n @h1 neigh flush dev eth0",
+            "h1 h3 --ipv6",
+            "h3",
+            &["`h3:eth0` does not use fd01::3: somebody else has it (duplicate address)"],
+        ),
+        Broken {
+            by: "ip netns exec @r sysctl -qw net.ipv4.conf.all.rp_filter=1
+                 ip -n @r route add 10.0.1.1/32 dev eth1",
+            asked: FAR,
+            at: "r",
+            says: &["`r` drops it (`rp_filter`): it comes in by `eth0`"],
+            mended_by: Some(
+                "ip netns exec @r sysctl -qw net.ipv4.conf.all.rp_filter=0
+                 ip -n @r route del 10.0.1.1/32",
+            ),
+        },
         broken(
             "ip netns del @h3; ip -n @h1 neigh flush dev eth0",
             NEAR,
@@ -326,6 +362,13 @@ pub(crate) fn ports_that_do_not_answer(world: &World) -> Verdict {
     lab(world);
     let asked = "h1 h3 --ipv4 --port 80/tcp";
     why(world, asked).code(1).says("nobody in `h3` listens at TCP port 80");
+    // Also where h3 has to ask who it is that it refuses.
+    for _ in 0..3 {
+        world.ovsns("link down h3 s1").ok();
+        world.ovsns("link up h3 s1").ok();
+        let told = why(world, "h1 h3 --ipv4 --port 53/udp").code(1);
+        told.says("it arrives, and h3 refuses it").says("nobody in `h3` listens at UDP port 53");
+    }
     let listen = |at: &str| {
         let code = format!(
             "import socket,time; s=socket.socket(); s.setsockopt(1,2,1); s.bind(('{at}',80)); \

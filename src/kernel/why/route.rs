@@ -1,5 +1,6 @@
 //! Which way the kernel would send a packet: its own answer, rules and all.
 
+use std::fs;
 use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
@@ -57,6 +58,10 @@ fn ask(question: &RouteQuestion) -> Result<RouteAnswer, KernelError> {
     };
     let route = match get(RouteFlags::empty()) {
         Ok(route) => route,
+        // Since Linux 6.14 (seen on 6.18) it says so of whatever it would not take in.
+        Err(error) if error.errno == Errno::EINVAL && is_wrong_way(&netlink, question)? => {
+            return Ok(RouteAnswer::Refused(Refused::WrongWay));
+        }
         Err(error) => return Ok(RouteAnswer::Refused(refused(error.errno))),
     };
     match route.header.kind {
@@ -94,6 +99,23 @@ fn ask(question: &RouteQuestion) -> Result<RouteAnswer, KernelError> {
     // questions know only the latter.
     let matched = get(RouteFlags::FibMatch).ok().and_then(|route| rt::destination(&route));
     Ok(RouteAnswer::Leaves { device, via, from, to: matched, table })
+}
+
+/// Whether a packet comes in by another device than answers to it would leave by,
+/// where that matters (`ip-sysctl.rst`, `rp_filter` of 1).
+fn is_wrong_way(netlink: &Netlink, question: &RouteQuestion) -> Result<bool, KernelError> {
+    let (Some(IpAddr::V4(from)), Some(enters)) = (question.from, &question.enters) else {
+        return Ok(false);
+    };
+    let filter = |device: &str| {
+        let file = format!("/proc/sys/net/ipv4/conf/{device}/rp_filter");
+        fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<u8>().ok())
+    };
+    if filter("all").max(filter(enters)) != Some(1) {
+        return Ok(false);
+    }
+    let back = observe::way_to(netlink, from.into())?;
+    Ok(back != Some(netlink.index_of(enters)?))
 }
 
 fn refused(errno: Errno) -> Refused {

@@ -127,9 +127,10 @@ pub fn judge(case: &Case<'_>) -> Result<Verdict, Question> {
     {
         return Ok(well);
     }
-    let (mut first, stage) = dying(case, tried);
+    let (mut first, mut stage) = dying(case, tried);
     // A refusal is an answer: it is the last node that gave it.
     if tried.outcome == Outcome::Refused {
+        stage = Stage::Packet;
         let answers = |hop: &Hop| matches!(&hop.what, What::Node(it) if it.part == Part::Answers);
         first = case.hops.iter().position(answers).unwrap_or(first);
     }

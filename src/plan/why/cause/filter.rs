@@ -1,12 +1,16 @@
 //! Which packet filter drops a packet: what was traced is certain, what counted
 //! meanwhile may be it.
 
+use std::collections::BTreeSet;
+
 use super::run_in;
 use crate::model::mark::CUT_TABLE;
+use crate::model::names::NodeName;
 use crate::model::packet::Spot;
+use crate::model::topology::Cut;
 use crate::plan::why::facts::{ChainFacts, Dropped, SpotFacts, Tried};
 use crate::plan::why::judge::{Case, Finding, Stage};
-use crate::plan::why::walk::Hop;
+use crate::plan::why::walk::{Hop, What};
 
 /// Which hooks of a packet filter a packet passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,28 @@ impl Hook {
             Self::Bridge => matches!(name, "prerouting" | "forward" | "postrouting"),
         }
     }
+}
+
+/// The cuts that keep a node from hearing one of those on the way.
+fn cut(case: &Case<'_>, spot: &Spot) -> Finding {
+    let on_the_way = |nodes: &BTreeSet<NodeName>| {
+        case.hops.iter().any(|hop| matches!(&hop.what, What::Node(it) if nodes.contains(&it.node)))
+    };
+    let is_it = |cut: &Cut| {
+        let sides = [(&cut.nodes, &cut.from), (&cut.from, &cut.nodes)];
+        sides.into_iter().any(|(here, there)| {
+            matches!(spot, Spot::Node(node) if here.contains(node)) && on_the_way(there)
+        })
+    };
+    let cuts = case.wanted.iter().flat_map(|lab| &lab.cuts).filter(|(_, cut)| is_it(cut));
+    let names: Vec<String> = cuts.map(|(name, _)| name.to_string()).collect();
+    let heal = format!("ovsns heal --lab {}", case.lab);
+    if names.is_empty() {
+        let what = format!("{} packet filter has a cut in it (`ovsns cut`)", whose(spot));
+        return Finding::perhaps(what, heal);
+    }
+    let what = format!("{} packet filter has a cut in it: `{}`", whose(spot), names.join("`, `"));
+    Finding::perhaps(what, format!("{heal} {}", names.join(" ")))
 }
 
 /// What a trace told that a packet filter dropped.
@@ -112,8 +138,7 @@ pub(super) fn chains(
     for chain in there.chains.iter().filter(fits) {
         let ChainFacts { family, table, name, .. } = chain;
         if table == CUT_TABLE {
-            let what = format!("{} packet filter has a cut in it (`ovsns cut`)", whose(spot));
-            perhaps.push(Finding::perhaps(what, format!("ovsns heal --lab {}", case.lab)));
+            perhaps.push(cut(case, spot));
             continue;
         }
         for rule in &chain.rules {

@@ -305,6 +305,7 @@ fn does_not_tell(
 ) {
     let (name, device) = (&node.node, node.enters.as_deref().unwrap_or_default());
     filtered_any(case, tried, spot, found);
+    wrong_way_in(case, tried, spot, node, there, device, found);
     match there.address(asked) {
         None => {
             let what = format!("`{name}` has not the address {asked} any more");
