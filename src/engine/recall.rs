@@ -146,9 +146,14 @@ impl Engine {
             true => address.with_flags(address.asked_flags() & !staged),
             false => address.clone(),
         };
-        nic.addresses = local.addresses.iter().map(as_before).collect();
+        // One that the local device made of an Ethernet address of its own, before it
+        // got the NIC's, was never the NIC's.
+        let own = birth_mac(&switch.device).link_local();
+        let (own, lent): (Vec<_>, Vec<_>) =
+            local.addresses.iter().partition(|address| address.net.addr() == own);
+        nic.addresses = lent.into_iter().map(as_before).collect();
         let bare = Nic {
-            addresses: Vec::new(),
+            addresses: own.into_iter().cloned().collect(),
             routes: Vec::new(),
             hops: Vec::new(),
             rules: Vec::new(),

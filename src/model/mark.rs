@@ -11,6 +11,7 @@
 //!   under `/run/netns`. It says which lab and which thing.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -138,7 +139,7 @@ impl Mark {
                 let (node, interface) = parse_interface(here)?;
                 Thing::Interface(node, interface, across)
             }
-            ("port", port) => Thing::Port(port.to_owned()),
+            ("port", port) if is_port(port) => Thing::Port(port.to_owned()),
             _ => return None,
         };
         Some(Self { lab, thing })
@@ -230,6 +231,16 @@ impl Mark {
 const SEALED: &str = " sealed";
 const SEALED_RAW: &str = " sealed raw";
 
+impl Mac {
+    /// The address that an interface makes for itself of this one (RFC 4291,
+    /// appendix A).
+    pub fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+        Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+    }
+}
+
 /// The name of a node, or a mark that ends with it, and how it is sealed.
 fn split_seal(text: &str) -> (&str, Option<Sealed>) {
     if let Some(node) = text.strip_suffix(SEALED_RAW) {
@@ -239,6 +250,21 @@ fn split_seal(text: &str) -> (&str, Option<Sealed>) {
         Some(node) => (node, Some(Sealed { raw: false })),
         None => (text, None),
     }
+}
+
+/// Whether a text is what a port is called in its mark: `n1:eth0`, a trunk's
+/// `s1~s2#1` or a cable of it `s1~s2#1.2`, a tunnel's `s1@vx0`.
+fn is_port(text: &str) -> bool {
+    let is_switch = |name| SwitchName::new(name).is_ok();
+    if let Some((switch, tunnel)) = text.split_once('@') {
+        return is_switch(switch) && IfName::new(tunnel).is_ok();
+    }
+    let Some((here, across)) = text.split_once('~') else { return parse_interface(text).is_some() };
+    let is_number = |text: &str| text.parse::<u32>().is_ok();
+    across.split_once('#').is_some_and(|(across, parallel)| {
+        let (parallel, cable) = parallel.split_once('.').unwrap_or((parallel, "0"));
+        is_switch(here) && is_switch(across) && is_number(parallel) && is_number(cable)
+    })
 }
 
 fn parse_interface(text: &str) -> Option<(NodeName, InterfaceName)> {
@@ -340,6 +366,8 @@ mod tests {
             Thing::Interface(n1.clone(), eth0.clone(), Some((n1, eth0))),
             Thing::Port("n1:eth0".into()),
             Thing::Port("s1~s2#1".into()),
+            Thing::Port("s1~s2#1.2".into()),
+            Thing::Port("s1@vx0".into()),
         ] {
             let mark = mark(thing);
             assert_eq!(Mark::parse(&mark.to_string()), Some(mark));
@@ -375,9 +403,18 @@ mod tests {
 
     #[test]
     fn other_peoples_aliases_are_no_marks() {
-        for alias in
-            ["", "ovsns", "ovsns lab=x", "ovsns lab=a/b node=x", "uplink to ovsns lab=x node=y"]
-        {
+        for alias in [
+            "",
+            "ovsns",
+            "ovsns lab=x",
+            "ovsns lab=a/b node=x",
+            "uplink to ovsns lab=x node=y",
+            "ovsns lab=x port=",
+            "ovsns lab=x port=n1:eth0 (copy)",
+            "ovsns lab=x port=n1",
+            "ovsns lab=x port=s1~s2",
+            "ovsns lab=x port=s1@vx0 of mine",
+        ] {
             assert_eq!(Mark::parse(alias), None, "{alias:?}");
         }
     }
@@ -388,6 +425,12 @@ mod tests {
         assert_eq!(bridge.device().as_str(), "b.1.1.64rgczie");
         let long = mark(Thing::Port(format!("{}:eth0", "n".repeat(63))));
         assert_eq!(long.device().as_str().len(), 15);
+    }
+
+    #[test]
+    fn what_interfaces_make_of_mac_addresses() {
+        let mac: Mac = "12:d7:ec:6b:44:27".parse().expect("a good one");
+        assert_eq!(mac.link_local().to_string(), "fe80::10d7:ecff:fe6b:4427");
     }
 
     #[test]
