@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ovsns::model::adopt::NetnsId;
+use ovsns::model::exits::Outside;
 use ovsns::model::file::read;
 use ovsns::model::flow::Form;
 use ovsns::model::life::Standing;
@@ -82,6 +83,27 @@ async fn a_way_out() {
     let down = plan::down(&with.name, &world, &[able()]).expect("nothing in the way");
     lines.extend(down.lines());
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[tokio::test]
+async fn a_way_out_that_has_closed_hinders_no_other_change() {
+    let text = "{name: l, switches: {s1: {nat: ipv4}}, nodes: {h1: {}, h2: {}}, links: [{endpoints: \
+                [h1, s1]}, {endpoints: [h2, s1]}]}";
+    let lab_with = lab(text);
+    let shut = Outside { forwards: [Some(false); 2], ..Outside::default() };
+    let mut nothing = World::default();
+    nothing.host.exits.outside = Some(shut.clone());
+    let refusals = up(&lab_with, &nothing, able()).expect_err("no way out can be made");
+    let told = "switch `s1` has `nat`, and this machine does not forward IPv4";
+    assert_eq!(refusals.iter().map(|refusal| &*refusal.what).collect::<Vec<_>>(), [told]);
+    let mut world = made(&lab_with).await;
+    world.host.exits.outside = Some(shut);
+    let fewer = lab(&text.replace(", h2: {}", "").replace(", {endpoints: [h2, s1]}", ""));
+    let plan = up(&fewer, &world, able()).expect("nothing in the way");
+    assert!(plan.lines().contains(&"- node h2 (namespace l.h2)".to_owned()), "{plan:?}");
+    let warnings = plan::exits::warnings(&Wanted::new(&fewer, Backend::Linux), &world);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with(&format!("{told}; `sysctl -w net.ipv4.ip_forward=1`")));
 }
 
 #[test]
@@ -718,6 +740,19 @@ links: [{ endpoints: ['h[1-4]', s1] }]
     let made_cut = up(&cut, &made(&whole).await, able()).expect("nothing in the way");
     let again = up(&cut, &made(&cut).await, able()).expect("nothing in the way");
     assert_eq!(again, Plan::nothing(&cut.name));
+    // Somebody else has the table by which it would be done.
+    let mut taken = made(&whole).await;
+    let h3 = NodeName::new("h3").expect("a good name");
+    taken.host.nodes.get_mut(&h3).expect("it is there").cut_taken = true;
+    let refusals = up(&cut, &taken, able()).expect_err("it is somebody else's");
+    assert_eq!(
+        refusals.iter().map(|it| format!("{}; {}", it.what, it.hint)).collect::<Vec<_>>(),
+        [format!(
+            "node `h3` cannot be cut from others: it has a table `netdev ovsns-cut` that is not ours; \
+             if nobody needs it, `ip netns exec {}.h3 nft delete table netdev ovsns-cut`",
+            cut.name
+        )]
+    );
     let healed = up(&whole, &made(&cut).await, able()).expect("nothing in the way");
     let lines = [made_cut, healed].map(|plan| plan.lines().join("\n"));
     insta::assert_snapshot!(lines.join("\n\n"));

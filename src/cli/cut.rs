@@ -1,5 +1,7 @@
 //! `ovsns cut` and `ovsns heal`
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::running;
@@ -65,12 +67,13 @@ pub(super) async fn cut(args: &CutArgs) -> Result<Ending, CliError> {
 pub(super) async fn heal(args: &HealArgs) -> Result<Ending, CliError> {
     running::change("ovsns heal", args.lab.as_deref(), |file| {
         let cuts = cuts(file);
-        for name in &args.names {
+        // Whoever says a name twice means it once.
+        for name in args.names.iter().collect::<BTreeSet<_>>() {
             if cuts.remove(name).is_none() {
                 let there: Vec<_> = cuts.keys().map(|name| format!("`{name}`")).collect();
                 let hint = match there.as_slice() {
-                    [] => "there is none".to_owned(),
-                    some => format!("there is {}", some.join(", ")),
+                    [] => "no node of the lab is cut from others".to_owned(),
+                    some => format!("there is {}; without a name all are healed", some.join(", ")),
                 };
                 return Err(CliError::usage(format!("there is no cut `{name}`"), hint));
             }
@@ -119,7 +122,7 @@ pub(super) fn remove_node(file: &mut Json, node: &str) {
 pub(super) fn table(view: &LabView) -> Vec<Vec<String>> {
     let mut rows = vec![["CUT", "NODES", "FROM"].map(str::to_owned).to_vec()];
     for (name, cut) in &view.cuts {
-        let list = |nodes: &std::collections::BTreeSet<crate::model::names::NodeName>| {
+        let list = |nodes: &BTreeSet<crate::model::names::NodeName>| {
             nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
         rows.push(vec![name.to_string(), list(&cut.nodes), list(&cut.from)]);

@@ -171,6 +171,10 @@ fn in_words(problems: &Problems, file: &Json, removes: bool) -> CliError {
                     Some(format!("first: `ovsns flow del {switch} '{flow}'`")),
                 )
             }
+            ["switches", switch, "nat"] if removes => (
+                format!("switch `{switch}`: {}", problem.message),
+                Some(format!("first: `ovsns switch set {switch} nat=`")),
+            ),
             path => {
                 let (place, message) = (place(path, file), &problem.message);
                 let what =

@@ -85,6 +85,8 @@ pub(super) fn set(deaf: Option<&Deaf>) -> Result<(), KernelError> {
     match wire::owner(&netlink, NFPROTO_NETDEV, TABLE)? {
         Owner::Nobody => {}
         Owner::Us => batch.push(wire::delete_table(NFPROTO_NETDEV, TABLE)),
+        // In its place, where there is nothing of ours, is nobody's trouble.
+        Owner::Others if deaf.is_none() => {}
         Owner::Others => return Err(KernelError::new(asked(0), Errno::EEXIST)),
     }
     let loopback = IfName::new("lo").expect("a good name");
@@ -165,17 +167,18 @@ fn rule(sender: &Sender) -> Vec<DefaultNla> {
     expressions
 }
 
-/// What the node of the calling thread's namespace does not hear; `named` says
-/// whether its loopback has the name that says so.
+/// What the node of the calling thread's namespace does not hear, and whether a
+/// table of that name is somebody else's; `named` says whether its loopback has the
+/// name that says so.
 ///
 /// Like `nft list table netdev ovsns-cut`.
-pub(super) fn look(named: bool) -> Result<Option<SeenDeaf>, KernelError> {
-    let Some(netlink) = wire::open()? else { return Ok(None) };
-    let there = matches!(wire::owner(&netlink, NFPROTO_NETDEV, TABLE)?, Owner::Us);
-    if !there {
+pub(super) fn look(named: bool) -> Result<(Option<SeenDeaf>, bool), KernelError> {
+    let Some(netlink) = wire::open()? else { return Ok((None, false)) };
+    let owner = wire::owner(&netlink, NFPROTO_NETDEV, TABLE)?;
+    if !matches!(owner, Owner::Us) {
         // The name alone is what was cut off in the middle.
         let altered = SeenDeaf { altered: true, ..SeenDeaf::default() };
-        return Ok(named.then_some(altered));
+        return Ok((named.then_some(altered), matches!(owner, Owner::Others)));
     }
     let mut deaf = Deaf::default();
     let mut altered = !named;
@@ -199,7 +202,7 @@ pub(super) fn look(named: bool) -> Result<Option<SeenDeaf>, KernelError> {
         altered |= rules.iter().filter(|other| *other == chain).count() != SENDERS.len();
         deaf.devices.extend(IfName::new(chain).ok());
     }
-    Ok(Some(SeenDeaf { deaf, altered }))
+    Ok((Some(SeenDeaf { deaf, altered }), false))
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

@@ -205,7 +205,7 @@ pub(super) fn set(lab: &LabName, doors: Option<&Doors>) -> Result<(), KernelErro
 pub(super) fn look(lab: &LabName) -> Result<(Option<SeenDoors>, bool), KernelError> {
     let Some(netlink) = wire::open()? else { return Ok((None, false)) };
     let name = table(lab);
-    let (mut chains, mut rules, mut there, mut rests) = (Vec::new(), Vec::new(), 0, false);
+    let (mut chains, mut rules, mut there, mut more) = (Vec::new(), Vec::new(), 0, false);
     for family in FAMILIES {
         match is_ours(&netlink, family, lab)? {
             None => continue,
@@ -214,20 +214,24 @@ pub(super) fn look(lab: &LabName) -> Result<(Option<SeenDoors>, bool), KernelErr
         }
         chains.extend(all_of(&netlink, family, &name, wire::NFT_MSG_GETCHAIN)?);
         rules.extend(all_of(&netlink, family, &name, wire::NFT_MSG_GETRULE)?);
-        rests |= is_dormant(&netlink, family, &name)?;
+        more |= is_dormant(&netlink, family, &name)?;
+        // We have none of these there: sets and maps, counters, flow tables.
+        for kind in [wire::NFT_MSG_GETSET, wire::NFT_MSG_GETOBJ, wire::NFT_MSG_GETFLOWTABLE] {
+            more |= !all_of(&netlink, family, &name, kind)?.is_empty();
+        }
     }
     if there == 0 {
         return Ok((None, false));
     }
     let seen = Seen { chains, rules };
     let doors = seen.doors();
-    let altered = there != FAMILIES.len() || rests || !seen.is_as_made(&name, &doors);
+    let altered = there != FAMILIES.len() || more || !seen.is_as_made(&name, &doors);
     Ok((Some(SeenDoors { doors, altered }), false))
 }
 
-/// The chains, or the rules, of a table.
+/// The chains, the rules, or whatever else there is of a kind, of a table.
 fn all_of(netlink: &Netlink, family: u8, table: &str, kind: u16) -> Result<Vec<Raw>, KernelError> {
-    // The name of the table is the first of either.
+    // The name of the table is the first of each.
     let get = wire::request(family, kind, &[text(wire::NFTA_RULE_TABLE, table)]);
     let is_it = |raw: &Raw| {
         let body = wire::body(raw).map(|(_, body)| body).unwrap_or_default();

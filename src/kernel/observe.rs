@@ -517,7 +517,7 @@ fn look_at(
         return Ok(seen);
     }
     if deafened || questions.deaf.contains(node) {
-        seen.deaf = deaf::look(deafened)?;
+        (seen.deaf, seen.cut_taken) = deaf::look(deafened)?;
     }
     addresses(netlink, &names, &mut seen)?;
     // A route to the same place is in the way of ours, whatever it leaves by.

@@ -217,6 +217,9 @@ pub struct SeenNode {
     pub moved: BTreeMap<IfName, IfName>,
     /// What it does not hear, by us.
     pub deaf: Option<SeenDeaf>,
+    /// Whether somebody else has the table by which it would not, if that was asked
+    /// for.
+    pub cut_taken: bool,
 }
 
 /// Frames that a node does not hear, whatever brings them.

@@ -183,11 +183,26 @@ pub(super) fn refusals(lab: &LabName, wanted: &Wanted, world: &World, found: &mu
             );
         }
     }
-    let Some(outside) = &world.host.exits.outside else { return };
+    let new = |device: &IfName| !stands(world, device);
+    found.extend(closed(wanted, world, new));
+}
+
+/// Whether there is a way out by a device already. What has come into its way since
+/// is told, and is no reason not to change other things.
+fn stands(world: &World, device: &IfName) -> bool {
+    world.host.exits.doors.as_ref().is_some_and(|seen| seen.doors.doors.contains_key(device))
+}
+
+/// What of the machine is in the way of the ways out by some devices.
+fn closed(wanted: &Wanted, world: &World, of: impl Fn(&IfName) -> bool) -> Vec<Refusal> {
+    let Some(outside) = &world.host.exits.outside else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut refuse = |what: String, hint: String| found.push(Refusal { what, hint });
     let nets: BTreeMap<IpNet, &WantedGateway> = wanted
         .gateways
-        .values()
-        .flat_map(|gateway| gateway.state.nets().map(move |net| (net, gateway)))
+        .iter()
+        .filter(|(device, _)| of(device))
+        .flat_map(|(_, gateway)| gateway.state.nets().map(move |net| (net, gateway)))
         .collect();
     for is_v4 in [true, false] {
         let of_family = |(net, _): &(&IpNet, _)| net.addr().is_ipv4() == is_v4;
@@ -211,6 +226,7 @@ pub(super) fn refusals(lab: &LabName, wanted: &Wanted, world: &World, found: &mu
             );
         }
     }
+    found
 }
 
 /// What a machine lacks that does not forward, and how it would.
@@ -240,7 +256,9 @@ fn no_way(switch: &SwitchName, is_v4: bool, outside: &Outside) -> Option<(String
 /// What others do not let through, each a line.
 pub fn warnings(wanted: &Wanted, world: &World) -> Vec<String> {
     let Some(Outside { drops, .. }) = &world.host.exits.outside else { return Vec::new() };
-    let mut warnings = Vec::new();
+    let closed = closed(wanted, world, |device| stands(world, device)).into_iter();
+    let mut warnings: Vec<String> =
+        closed.map(|Refusal { what, hint }| format!("{what}; {hint}")).collect();
     for (device, gateway) in &wanted.gateways {
         let has = |is_v4: bool| gateway.state.nets().any(|net| net.addr().is_ipv4() == is_v4);
         for drops in drops.iter().filter(|drops| !drops.names.contains(device)) {

@@ -11,7 +11,7 @@ use super::step::Place;
 use super::wanted::Wanted;
 use crate::model::flow;
 use crate::model::impair::Impairments;
-use crate::model::mark::netns;
+use crate::model::mark::{CUT_TABLE, netns};
 use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::topology::{
     Backend, Datapath, Export, FailMode, OpenFlow, PortSettings, SwitchSettings, TunnelKind, Vlan,
@@ -470,6 +470,18 @@ fn impairments(lab: &LabName, wanted: &Wanted, world: &World, found: &mut Vec<Re
             what: format!("node `{node}` cannot be cut from others: {missing}"),
             hint: "load that module, or use a kernel that has it; or take links down".into(),
         });
+    }
+    for (node, _) in wanted.nodes.iter().filter(|(_, node)| node.deaf.is_some()) {
+        if world.host.nodes.get(node).is_some_and(|seen| seen.cut_taken) {
+            let place = format!("ip netns exec {}", netns(lab, node));
+            found.push(Refusal {
+                what: format!(
+                    "node `{node}` cannot be cut from others: it has a table `netdev {CUT_TABLE}` \
+                     that is not ours"
+                ),
+                hint: format!("if nobody needs it, `{place} nft delete table netdev {CUT_TABLE}`"),
+            });
+        }
     }
     for veth in wanted.links.values() {
         let mut said = BTreeSet::new();

@@ -160,6 +160,8 @@ pub(crate) fn what_others_do_to_it_is_mended(world: &World) -> Verdict {
         (format!("nft delete rule {rule} postrouting handle FIRST"), table),
         (format!("nft 'add chain {rule} forward {{ policy drop; }}'"), table),
         (format!("nft add chain {rule} more"), table),
+        (format!("nft 'add set {rule} more {{ type ipv4_addr; }}'"), table),
+        (format!("nft add counter {rule} more"), table),
         (format!("nft 'add table {rule} {{ flags dormant; }}'"), table),
         ("ip address del 10.0.255.254/16 dev br-lan".to_owned(), "gets 10.0.255.254/16"),
         ("ip -6 address flush dev br-lan scope global".to_owned(), "gets fd00:6f76::fffe/64"),
@@ -226,6 +228,23 @@ pub(crate) fn what_is_in_the_way_is_told(world: &World) -> Verdict {
     world.sh("ip route add 0.0.0.0/1 dev wan");
     world.ovsns("plan lan.yaml").ok();
     world.sh("ip route del 0.0.0.0/1 dev wan");
+
+    // What has come into the way since hinders no other change, and is told.
+    world.ovsns("up lan.yaml").ok();
+    world.ovsns("node add h2 --link s1").ok();
+    world.sh("sysctl -q -w net.ipv4.ip_forward=0");
+    let told = "this machine does not forward IPv4; `sysctl -w net.ipv4.ip_forward=1`";
+    status(world).says("trouble").says(told);
+    world.ovsns("link down h2 s1").ok().says(told);
+    world.ovsns("cut h1 from h2").ok();
+    world.ovsns("heal").ok();
+    world.ovsns("node rm h2").ok();
+    world.ovsns("up lan.yaml").ok().says("nothing to change");
+    world.sh("sysctl -q -w net.ipv4.ip_forward=1");
+    assert!(!status(world).stdout.contains("forward IPv4"));
+    world.ovsns("node rm h1").code(2).says("first: `ovsns switch set s1 nat=`");
+    world.ovsns("attach wan --switch s1").code(2).says("NIC `wan` is on `s1`");
+    world.ovsns("down lan").ok();
 
     world.sh("nft add table inet ovsns-nat.lan");
     world.ovsns("up lan.yaml").code(2).says("a table `inet ovsns-nat.lan` that is not ours");

@@ -47,7 +47,10 @@ pub(crate) const NFT_MSG_DELRULE: u16 = 8;
 const NFT_MSG_NEWSET: u16 = 9;
 pub(crate) const NFT_MSG_DELSET: u16 = 11;
 pub(crate) const NFT_MSG_NEWSETELEM: u16 = 12;
+pub(crate) const NFT_MSG_GETSET: u16 = 10;
 pub(crate) const NFT_MSG_GETSETELEM: u16 = 13;
+pub(crate) const NFT_MSG_GETOBJ: u16 = 19;
+pub(crate) const NFT_MSG_GETFLOWTABLE: u16 = 23;
 const NFT_MSG_TRACE: u16 = 17;
 
 pub(crate) const NFTA_TABLE_NAME: u16 = 1;
@@ -174,7 +177,7 @@ pub(crate) fn owner(netlink: &Netlink, family: u8, table: &str) -> Result<Owner,
     match netlink.raw(get, 0, asked) {
         Ok(found) => {
             let comment = found.iter().find_map(|raw| comment(body(raw)?.1));
-            let ours = comment.is_some_and(|comment| comment.starts_with(MARK));
+            let ours = comment == Some(MARK);
             Ok(if ours { Owner::Us } else { Owner::Others })
         }
         Err(error) if matches!(error.errno, Errno::ENOENT | Errno::EINVAL | Errno::EOPNOTSUPP) => {
