@@ -69,6 +69,9 @@ nodes:
           - ff02::1/64
           - 127.0.0.1/8
           - 0.0.0.0/0
+          - 10.0.0.1/3
+          - 10.0.0.1/4
+          - fd00::1/0
           - 10.0.0.1/33
           - 10.0.0/24
           - ten
@@ -449,9 +452,11 @@ nodes:
       - ready: { port: 80 }
   n2:
     hostname: web
+    limits:
     run:
       - { command: /bin/sleep 1 }
       - { command: sleep 2 }
+  n3: { limits: {} }
 ";
     insta::assert_snapshot!(error(text));
 }

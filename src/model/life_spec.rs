@@ -123,6 +123,7 @@ pub(super) struct LimitsSpec(pub(super) Limits);
 impl Object for LimitsSpec {
     const NAME: &'static str = "limits";
     const HELP: &'static str = "What all processes of a node may use together.";
+    const SAYS_SOMETHING: bool = true;
     const KEYS: &'static [Key<Self>] = &[
         key!("cpu": Text<Cpu>,
             "Processor time, in processors: 0.5 is half of one.",

@@ -132,6 +132,8 @@ pub(crate) fn changed_files_are_mended(world: &World) -> Verdict {
     mend("echo more >>/etc/motd", "~ file /etc/motd in n: other text");
     mend("echo more >>/etc/new", "~ file /etc/new in n: other text");
     mend("chmod 4755 /etc/deep/er/new", "~ file /etc/deep/er/new in n: mode 0644 (was 4755)");
+    mend("chown 65534 /etc/motd", "+ file /etc/motd in n");
+    mend("chgrp 65534 /etc/new", "+ file /etc/new in n");
     mend("umount /etc/motd", "~ file /etc/motd in n: other text");
     mend("umount /etc/linked", "~ file /etc/linked in n: other text");
     mend("umount /tmp/new && rm /tmp/new", "+ file /tmp/new in n");

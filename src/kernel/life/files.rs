@@ -342,18 +342,31 @@ fn is_seen(path: &str, id: (u64, u64)) -> bool {
 
 fn write(opened: OwnedFd, file: &NodeFile) -> io::Result<()> {
     let mut opened = fs::File::from(opened);
+    let seen = opened.metadata()?;
+    // Somebody may have given it away. To say what is so may be refused.
+    let (user, group) = own();
+    if (seen.uid(), seen.gid()) != (user, group) {
+        fchown(&opened, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
+    }
     opened.write_all(file.text.as_bytes())?;
     opened.set_len(file.text.len() as u64)?;
     Ok(fchmod(&opened, Mode::from_raw_mode(file.mode))?)
 }
 
-/// What is found at a path; `None` for what is no text that could be laid.
+/// To whom what is laid belongs: to the keeper's own user and group.
+fn own() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// What is found at a path; `None` for what is no text that could be laid, or is
+/// somebody else's.
 fn read(path: &str) -> io::Result<Option<NodeFile>> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
     let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
-    if !metadata.is_file() || BYTES_MAX as u64 <= metadata.len().saturating_sub(1) {
+    let is_own = (metadata.uid(), metadata.gid()) == own();
+    if !metadata.is_file() || !is_own || BYTES_MAX as u64 <= metadata.len().saturating_sub(1) {
         return Ok(None);
     }
     let mut bytes = Vec::new();

@@ -1,6 +1,6 @@
 //! Addresses, with a length or without, and where routes lead.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -71,6 +71,11 @@ impl Written for Address {
         if matches!(ip, IpAddr::V4(ip) if ip.is_broadcast()) {
             return Err(Wrong::new(format!("{shown} is the broadcast address, no host's")));
         }
+        if has_no_hosts(&net) {
+            let v = if ip.is_ipv4() { 24 } else { 64 };
+            return Err(Wrong::new(format!("{shown} is in a network of almost everything"))
+                .hint(format!("say how long the prefix of its own network is: `{ip}/{v}`")));
+        }
         // A network of two or of one has no address to spare (RFC 3021, RFC 6164).
         let roomy = net.prefix_len() + 2 <= net.max_prefix_len();
         if roomy && ip == net.network() {
@@ -140,6 +145,16 @@ fn with_length(text: &str, what: &str, v4: u8, v6: u8) -> Result<IpNet, Wrong> {
     })
 }
 
+/// Whether a network is so big that addresses in it are everybody's own, or nobody's:
+/// a neighbour would get `::1`, or `0.0.0.1`.
+fn has_no_hosts(net: &IpNet) -> bool {
+    let ends: [IpAddr; 2] = match net {
+        IpNet::V4(_) => [Ipv4Addr::new(0, 0, 0, 1).into(), Ipv4Addr::LOCALHOST.into()],
+        IpNet::V6(_) => [Ipv6Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into()],
+    };
+    net.prefix_len() < 4 || ends.iter().any(|end| net.contains(end))
+}
+
 /// A network out of which addresses are given.
 pub(in crate::model) struct Prefix(pub(in crate::model) IpNet);
 
@@ -158,7 +173,7 @@ impl Written for Prefix {
         if net.max_prefix_len() < net.prefix_len() + 2 {
             return Err(Wrong::new(format!("{shown} has no room for two hosts")));
         }
-        if net.addr().is_multicast() || net.addr().is_loopback() || net.prefix_len() < 4 {
+        if net.addr().is_multicast() || has_no_hosts(&net) {
             return Err(Wrong::new(format!("{shown} has addresses that are no host's"))
                 .hint("take a private network, such as `10.0.0.0/8` or `fd00:6f76::/48`"));
         }

@@ -62,6 +62,8 @@ pub(super) trait Object: Default + Sized + 'static {
     const HELP: &'static str;
     /// Its keys.
     const KEYS: &'static [Key<Self>];
+    /// Whether it is of no use without any of its keys.
+    const SAYS_SOMETHING: bool = false;
     /// Notes that not all of `key` could be read or, if it is `lost`, nothing
     /// of it; checks that would only repeat that are left out.
     fn flawed(&mut self, _key: &'static str, _lost: bool) {}
@@ -320,6 +322,13 @@ impl<S: Object> Holds for Of<S> {
     }
     fn read(tree: &Tree, key: &str, found: &mut Found) -> Option<S> {
         let entries = entries::<Self>(tree, key, found)?;
+        if S::SAYS_SOMETHING && entries.is_empty() {
+            let keys: Vec<_> = S::KEYS.iter().map(|key| format!("`{}`", key.name)).collect();
+            found
+                .add(tree.at, format!("`{key}` is empty"))
+                .hint(format!("say {}, or leave it out", listed(&keys, "or")));
+            return None;
+        }
         let mut object = S::default();
         for entry in entries {
             if let Some(key) = known_key::<S>(entry, entries, found) {
@@ -353,6 +362,10 @@ pub(super) fn definition<S: Object>() -> Json {
         "properties": S::KEYS.iter().map(property).collect::<serde_json::Map<_, _>>(),
         "additionalProperties": false,
     });
+    if S::SAYS_SOMETHING {
+        schema["type"] = "object".into();
+        schema["minProperties"] = 1.into();
+    }
     if !needed.is_empty() {
         schema["type"] = "object".into();
         schema["required"] = needed.into();
