@@ -24,12 +24,13 @@
 //! The pieces: `runner` starts every test in a process of its own and keeps
 //! its deadline, `private` makes that process's world, `witness` is what a test
 //! does there, `inventory` writes down all there is, `trace` reads system calls,
-//! `monitor` hears every change, `capture` every frame, `host` is a second
+//! `crowd` fills it with things of others, `monitor` hears every change, `capture` every frame, `host` is a second
 //! machine, `lan` makes the world a host with a NIC, `leases` has somebody there
 //! give addresses, `terminal` is a person at a
 //! keyboard, `tools` are small programs that run in nodes.
 
 mod capture;
+mod crowd;
 mod host;
 mod inventory;
 pub mod lan;
@@ -45,10 +46,11 @@ mod trace;
 mod witness;
 
 pub use capture::{Capture, Frame};
+pub use crowd::Crowd;
 pub use host::Host;
 pub use inventory::Inventory;
 pub use monitor::Monitor;
-pub use runner::{Skip, Test, Verdict, furnish, in_new_world, main, main_or, patience};
+pub use runner::{Skip, Test, Verdict, furnish, in_new_world, main, main_or, note, patience};
 pub use terminal::Terminal;
 pub use tools::Tool;
 pub use trace::{Trace, Write};

@@ -30,6 +30,17 @@ pub(crate) const VM: &str = "OVSNS_VM";
 /// What comes before the reason, on the last line such a test prints.
 const SKIP_LINE: &str = "cannot run here: ";
 
+/// What comes before what a test that passed wants to be known.
+const NOTE_LINE: &str = "to be known: ";
+
+/// What tests that passed want to be known, with their names.
+static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Has a line shown after the closing line, if the test passes.
+pub fn note(line: &str) {
+    println!("\n{NOTE_LINE}{line}");
+}
+
 /// Why a test cannot run on this machine: says what is missing.
 #[derive(Debug)]
 pub struct Skip(pub String);
@@ -52,6 +63,8 @@ pub struct Test {
     pub vm: bool,
     /// Whether it is run only for those who have time.
     pub long: bool,
+    /// Whether it has failed when it failed once.
+    pub once: bool,
     /// What switches are made of whose file does not say so.
     pub backend: &'static str,
 }
@@ -59,8 +72,8 @@ pub struct Test {
 impl Test {
     /// A test with two minutes to run in, beside others.
     pub const fn new(name: &'static str, run: fn(&World) -> Verdict) -> Self {
-        let (alone, vm, long) = (false, false, false);
-        Self { name, run, seconds_max: 120, alone, vm, long, backend: LINUX }
+        let (alone, vm, long, once) = (false, false, false, false);
+        Self { name, run, seconds_max: 120, alone, vm, long, once, backend: LINUX }
     }
 
     /// The same test with switches of another backend. Over `ovs` the machine has
@@ -78,6 +91,11 @@ impl Test {
     /// processors and the neighbour tables' limit, and a thousand nodes fill both.
     pub const fn alone(self) -> Self {
         Self { alone: true, ..self }
+    }
+
+    /// The same test without a second try: it does something else each time.
+    pub const fn once(self) -> Self {
+        Self { once: true, ..self }
     }
 
     /// The same test, of those that `integration/vm` runs unasked: it needs
@@ -164,6 +182,9 @@ fn run_all(groups: &[&[Test]]) -> ExitCode {
     for (name, said) in AGAIN.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         println!("---- at its second try, alone, passed {name}; at the first:\n{said}");
     }
+    for note in NOTES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        println!("{note}");
+    }
     let left = Machine::look().differences(&before);
     if left.is_empty() {
         return conclusion.exit_code();
@@ -214,6 +235,9 @@ fn in_turn(test: &Test) -> Result<Completion, Failed> {
             Err(failed) => failed,
             ended => return ended,
         };
+        if test.once {
+            return Err(failed);
+        }
         let mut again = AGAIN.lock().unwrap_or_else(PoisonError::into_inner);
         if std::env::var_os(VM).is_none() && again.len() == SECOND_TRIES_MAX {
             return Err(failed);
@@ -262,7 +286,12 @@ fn in_a_world(test: &Test) -> Result<Completion, Failed> {
         return Err(format!("{said}no end after {seconds_max} s: world ended").into());
     }
     match status.code() {
-        Some(0) => Ok(Completion::Completed),
+        Some(0) => {
+            let notes = said.lines().filter_map(|line| line.strip_prefix(NOTE_LINE));
+            let notes = notes.map(|note| format!("{}: {note}", test.name));
+            NOTES.lock().unwrap_or_else(PoisonError::into_inner).extend(notes);
+            Ok(Completion::Completed)
+        }
         Some(code) if code == i32::from(SKIPPED) => {
             let reason = said.lines().rev().find_map(|line| line.strip_prefix(SKIP_LINE));
             Ok(Completion::ignored_with(reason.unwrap_or("it does not say why")))

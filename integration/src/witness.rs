@@ -311,6 +311,11 @@ impl World {
             mkdir -p /run/others && echo keep >/run/others/file
         ");
         self.settled();
+        self.foreign_now()
+    }
+
+    /// Takes all that there is now for other people's.
+    pub(crate) fn foreign_now(&self) -> Foreign {
         Foreign { before: self.inventory() }
     }
 
@@ -321,9 +326,12 @@ impl World {
             let mut places = vec![String::new()];
             places.extend(self.namespaces().into_iter().map(|name| format!("-n {name} ")));
             places.iter().all(|place| {
-                let tentative = self.run(&format!("ip {place}-6 -o addr show tentative")).stdout;
-                let links = self.run(&format!("ip {place}-o link show up")).stdout;
-                tentative.trim().is_empty() && !links.contains("state DOWN")
+                let tentative = self.attempt(&format!("ip {place}-6 -o addr show tentative"));
+                let links = self.attempt(&format!("ip {place}-o link show up"));
+                // An entry that is no namespace has nothing in it.
+                let is_none = !place.is_empty() && !links.status.success();
+                let is_quiet = tentative.stdout.trim().is_empty();
+                is_none || (is_quiet && !links.ok().stdout.contains("state DOWN"))
             })
         });
     }

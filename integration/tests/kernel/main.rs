@@ -38,6 +38,7 @@ mod qos;
 mod refusals;
 mod sdn;
 mod seeing;
+mod sequences;
 mod settings;
 mod spanning;
 mod strangers;
@@ -393,6 +394,8 @@ fn main() -> ExitCode {
             up_is_killed_at_every_request,
         ],
         tests![nat over ovs: the_example, bridges_on_the_way_out],
+        tests![sequences: nothing_foreign_is_touched.once() @ 1300, a_script_as_printed],
+        tests![sequences over ovs: nothing_foreign_is_touched.once() @ 1300, a_script_as_printed],
         tests![down:
             links_go_down_and_come_up,
             a_file_holds_links_down,
