@@ -5,12 +5,15 @@
 //! lab that are there and plugged in nowhere. It leaves nothing behind.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::Switch;
-use crate::model::mark::{Mark, Thing, birth_mac, flow_cookie, group};
+use crate::model::mark::{Mac, Mark, Thing, birth_mac, flow_cookie, group};
 use crate::model::names::{IfName, LabName, SwitchName};
+use crate::model::packet::{Frame, Inside};
 use crate::model::topology::{Backend, FailMode, Policing, PortSettings, SwitchSettings, Vlan};
 use crate::model::world::{Fabric, FlowSpec, MirrorSpec, PortKind, PortSpec, SwitchSpec};
+use crate::plan::why::facts::Way;
 use crate::plan::{Abilities, FabricStep, Need, Place, Veth, VethEnd};
 
 /// A link with both ends in the machine's own namespace, plugged in nowhere:
@@ -117,6 +120,10 @@ impl Subject<'_> {
         self.switch.observe(&self.lab).await.expect("the switches can be read")
     }
 
+    async fn way(&mut self, spec: &SwitchSpec, enters: &IfName, frame: &Frame) -> Way {
+        self.switch.way(spec, enters, frame).await.expect("a way can be told")
+    }
+
     async fn commit(&mut self, steps: &[FabricStep]) {
         self.switch.commit(steps).await.expect("the batch can be committed");
     }
@@ -138,6 +145,7 @@ pub async fn all(subject: &mut Subject<'_>) {
     a_mirror_that_cannot_be_is_none(subject).await;
     a_port_that_is_pulled_keeps_nothing(subject).await;
     counters_name_every_port(subject).await;
+    a_frame_goes_the_way_that_is_told(subject).await;
     what_is_able_to_do_vlans_keeps_them_apart(subject).await;
     flows_are_known_again(subject).await;
 }
@@ -467,6 +475,52 @@ pub async fn counters_name_every_port(subject: &mut Subject<'_>) {
     let ports: Vec<_> = traffic.counters.keys().cloned().collect();
     assert_eq!(ports, std::slice::from_ref(&port.device));
     subject.commit(&[FabricStep::DeletePort(port), FabricStep::DeleteSwitch(spec)]).await;
+}
+
+/// What is for everybody leaves by all other ports, or it is said what keeps it: on
+/// a Linux bridge that a link is down, as these are. What comes in where there is no
+/// port goes nowhere.
+pub async fn a_frame_goes_the_way_that_is_told(subject: &mut Subject<'_>) {
+    let spec = subject.spec("sw").await;
+    let ports = [0, 1].map(|link| subject.port(&spec, link));
+    let [enters, other] = ports.each_ref().map(|port| port.device.clone());
+    let [from, to] = [1, 2].map(|host| IpAddr::from([192, 0, 2, host]));
+    let asks = Frame {
+        source: birth_mac(&enters),
+        destination: Mac([0xff; 6]),
+        inside: Inside::Ask { from, to },
+    };
+    subject
+        .commit(&[
+            FabricStep::AddSwitch(spec.clone()),
+            FabricStep::AddPort(ports[0].clone()),
+            FabricStep::AddPort(ports[1].clone()),
+            FabricStep::RaiseSwitch(spec.clone()),
+        ])
+        .await;
+    let way = subject.way(&spec, &enters, &asks).await;
+    assert!(!way.leaves.contains(&enters), "{way:?}");
+    assert!(way.leaves.contains(&other) == way.kept.is_empty(), "{way:?}");
+
+    let nowhere = IfName::new("nowhere0").expect("a good name");
+    let way = subject.way(&spec, &nowhere, &asks).await;
+    assert!(way.leaves.is_empty() && way.kept.contains_key(&nowhere), "{way:?}");
+
+    let mut last = ports.clone();
+    if subject.can(Need::Isolation).await {
+        last.iter_mut().for_each(|port| port.settings.isolated = true);
+        let set = |(before, after): (&PortSpec, &PortSpec)| FabricStep::SetPort {
+            before: before.clone(),
+            after: after.clone(),
+        };
+        let both: Vec<_> = ports.iter().zip(&last).map(set).collect();
+        subject.commit(&both).await;
+        let way = subject.way(&spec, &enters, &asks).await;
+        let is_said = !way.kept.is_empty() || !way.words.is_empty();
+        assert!(!way.leaves.contains(&other) && is_said, "{way:?}");
+    }
+    let [first, second] = last.map(FabricStep::DeletePort);
+    subject.commit(&[first, second, FabricStep::DeleteSwitch(spec)]).await;
 }
 
 /// VLANs read back as they were set. A switch that cannot do them says so in
