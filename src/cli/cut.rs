@@ -16,15 +16,18 @@ use super::{CliError, Ending};
 /// of what the lab is to be; undo it with `ovsns heal`, or `ovsns up` with a file
 /// that does not have it.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "ovsns cut [OPTIONS] <NODES> from <NODES>")]
 #[command(after_help = "Example: ovsns cut h1,h2 from h3\n         \
                   ovsns cut 'h[1-3]' from 'h[4-5]' --name split")]
 pub(super) struct CutArgs {
     /// The nodes of the one set, with commas between
+    #[arg(value_name = "NODES")]
     nodes: String,
-    /// The word `from`
-    #[arg(value_parser = ["from"], hide_possible_values = true)]
+    /// The word itself
+    #[arg(value_name = "from", value_parser = ["from"], hide = true)]
     word: String,
     /// The nodes of the other
+    #[arg(value_name = "NODES")]
     from: String,
     /// What it is called [default: the first free of `cut1`, `cut2`...]
     #[arg(long, value_name = "NAME")]

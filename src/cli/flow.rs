@@ -20,6 +20,9 @@ use crate::switch::{Flow, OpenFlow};
 
 /// Add, delete or show OpenFlow flows of a switch
 #[derive(Debug, clap::Subcommand)]
+#[command(
+    after_help = "Example: ovsns flow add s1 'priority=100,icmp,in_port=n1,actions=drop'\n         ovsns flow dump s1"
+)]
 pub(super) enum Command {
     Add(AddArgs),
     Del(DelArgs),

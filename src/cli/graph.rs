@@ -9,7 +9,7 @@ use super::view::{KindView, LabView, LinkView, NodeView};
 use super::{CliError, Ending, input, show};
 use crate::model::graph::{self, EdgeEnd, Graph, Kind, State, impaired};
 use crate::model::names::LabName;
-use crate::model::topology::Link;
+use crate::model::topology::{Backend, Link};
 
 /// Draw a lab
 ///
@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// What has a dot or a slash in it is a file, and `-` is standard input.
     #[arg(value_name = "LAB|FILE", conflicts_with = "topo")]
     what: Option<String>,
+    /// A lab that runs, as other commands name it
+    #[arg(long, value_name = "LAB", conflicts_with_all = ["what", "topo"])]
+    lab: Option<String>,
     /// A classic shape instead: single,N linear,N tree,D,F ring,N
     #[arg(long, value_name = "SHAPE")]
     topo: Option<String>,
@@ -108,7 +111,7 @@ async fn graph(args: &Args) -> Result<Graph, CliError> {
         return Ok(Graph::wanted(&lab));
     }
     let mut engine = input::engine("ovsns graph").await?;
-    let lab = input::one_lab(&mut engine, args.what.as_deref()).await?;
+    let lab = input::one_lab(&mut engine, args.what.as_deref().or(args.lab.as_deref())).await?;
     let known = engine.labs().await?;
     if !known.contains(&lab) {
         let hint = if Path::new(lab.as_str()).exists() {
@@ -134,13 +137,18 @@ fn is_file(what: &str) -> bool {
     what == "-" || LabName::new(what).is_err()
 }
 
-/// What a node is besides a node is known of the file alone.
+/// What nodes and switches are besides being there is known of the file alone; what
+/// a switch is made of was seen.
 fn with_parts(mut graph: Graph, wanted: &Graph) -> Graph {
     let parts: BTreeMap<&str, &Vec<String>> =
         wanted.nodes.iter().map(|it| (it.id.as_str(), &it.details)).collect();
-    for vertex in graph.nodes.iter_mut().filter(|it| it.kind == Kind::Node) {
+    let is_backend = |word: &str| {
+        [Backend::Ovs, Backend::Linux].map(|it| it.to_string()).contains(&word.to_owned())
+    };
+    for vertex in graph.nodes.iter_mut().filter(|it| matches!(it.kind, Kind::Node | Kind::Switch)) {
         let more = parts.get(vertex.id.as_str()).into_iter().flat_map(|it| it.iter());
-        let more: Vec<String> = more.filter(|it| !vertex.details.contains(it)).cloned().collect();
+        let more = more.filter(|it| !is_backend(it) && !vertex.details.contains(it));
+        let more: Vec<String> = more.cloned().collect();
         vertex.details.extend(more);
     }
     graph

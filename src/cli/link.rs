@@ -10,6 +10,9 @@ use crate::model::impair;
 
 /// Add, remove, change or list links of a running lab
 #[derive(Debug, clap::Subcommand)]
+#[command(
+    after_help = "Example: ovsns link set n1 s1 --rate 10mbit\n         ovsns link down n1 n2"
+)]
 pub(super) enum Command {
     Add(AddArgs),
     Rm(RmArgs),

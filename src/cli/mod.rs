@@ -230,14 +230,11 @@ mod tests {
             let about = command.get_about().map(ToString::to_string).unwrap_or_default();
             assert!(!about.is_empty() && about.len() < 60, "{path}: {about:?}");
             assert!(!about.ends_with('.'), "{path}: {about:?}");
-            if command.has_subcommands() {
-                command.get_subcommands().for_each(|sub| {
-                    check(sub, &format!("{path} {}", sub.get_name()));
-                });
-            } else {
-                let example = command.get_after_help().map(ToString::to_string);
-                assert!(example.is_some_and(|e| e.contains("Example: ovsns ")), "{path}");
-            }
+            let example = command.get_after_help().map(ToString::to_string);
+            assert!(example.is_some_and(|e| e.contains("Example: ovsns ")), "{path}");
+            command.get_subcommands().for_each(|sub| {
+                check(sub, &format!("{path} {}", sub.get_name()));
+            });
         }
         check(&Cli::command(), "ovsns");
     }

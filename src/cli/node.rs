@@ -12,6 +12,7 @@ use crate::model::names::{LabName, NodeName, ProcessName};
 
 /// Add, remove or list nodes of a running lab
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = "Example: ovsns node add n3 --link s1\n         ovsns node list")]
 pub(super) enum Command {
     Add(AddArgs),
     Rm(RmArgs),

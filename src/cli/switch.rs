@@ -10,6 +10,7 @@ use crate::model::names::SwitchName;
 
 /// Add, remove, change or list switches of a running lab
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = "Example: ovsns switch add s2\n         ovsns switch set s2 mtu=9000")]
 pub(super) enum Command {
     Add(AddArgs),
     Rm(RmArgs),

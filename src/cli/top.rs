@@ -36,6 +36,9 @@ pub(super) struct Args {
     /// The lab [default: the only one]
     #[arg(value_name = "LAB")]
     lab: Option<String>,
+    /// The same, as other commands have it
+    #[arg(long = "lab", value_name = "LAB", conflicts_with = "lab")]
+    named: Option<String>,
     /// Seconds between two readings
     #[arg(short, long, value_name = "SECS", default_value = "1", value_parser = secs)]
     interval: Duration,
@@ -112,7 +115,7 @@ struct Reading<'r> {
 
 pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let mut engine = input::engine("ovsns top").await?;
-    let lab = input::one_lab(&mut engine, args.lab.as_deref()).await?;
+    let lab = input::one_lab(&mut engine, args.lab.as_deref().or(args.named.as_deref())).await?;
     let mut ends = Ends::new().map_err(CliError::Runtime)?;
     let watch = Watch::new(engine, lab).await?;
     let mut ticks = interval(args.interval);

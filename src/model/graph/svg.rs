@@ -31,7 +31,7 @@ const STYLE: &str = "\
   .tag { fill: #ffffff }
   .note { font-size: 11px; fill: #0f766e }
   .down .box, .wire.down { stroke: #dc2626; stroke-dasharray: 5 4 }
-  .held .box, .wire.held { stroke: #a16207; stroke-dasharray: 1 5 }
+  .held .box, .wire.held { stroke: #a16207; stroke-width: 2.6; stroke-dasharray: 1 4.5 }
   .missing .box, .wire.missing { stroke: #dc2626; stroke-dasharray: 2 4 }
   .missing .box { fill: none }
   .extra .box, .wire.extra { stroke: #c026d3 }

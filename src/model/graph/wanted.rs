@@ -1,7 +1,10 @@
 //! The graph of a lab as a file has it.
 
 use super::{EdgeEnd, Graph, Kind, State, impaired};
-use crate::model::topology::{End, Lab, Link, Node, PortSettings, Share, Vlan};
+use crate::model::names::IfName;
+use crate::model::topology::{
+    End, Lab, Link, Mirror, Nat, Node, PortSettings, Share, Switch, Vlan,
+};
 
 impl Graph {
     /// A lab as a file has it.
@@ -9,7 +12,7 @@ impl Graph {
         let mut graph = Self::new(&lab.name);
         for (name, switch) in &lab.switches {
             let backend = switch.backend.map(|backend| backend.to_string());
-            let details = backend.into_iter().collect();
+            let details = backend.into_iter().chain(part_of_switch(switch)).collect();
             graph.add(name.as_str(), Kind::Switch, details, State::Wanted);
         }
         for (name, node) in &lab.nodes {
@@ -59,6 +62,23 @@ pub(super) fn part(node: &Node) -> Vec<String> {
     words.extend(routes.then(|| "router".to_owned()));
     words.extend(node.sealed.map(|_| "sealed".to_owned()));
     words.extend(node.adopt.as_ref().map(|from| format!("adopted from {from}")));
+    let run: Vec<&str> = node.life.run.iter().map(|process| process.name.as_str()).collect();
+    words.extend((!run.is_empty()).then(|| format!("runs {}", run.join(", "))));
+    words
+}
+
+/// What a switch does besides switching.
+fn part_of_switch(switch: &Switch) -> Vec<String> {
+    let mut words = Vec::new();
+    words.extend(switch.nat.map(|nat| match nat {
+        Nat::Both => "way out".to_owned(),
+        Nat::Ipv4 => "way out of IPv4".to_owned(),
+        Nat::Ipv6 => "way out of IPv6".to_owned(),
+    }));
+    let controllers = &switch.settings.openflow.controllers;
+    words.extend(controllers.iter().map(|target| format!("controller {target}")));
+    let mirror = |(name, mirror): (&IfName, &Mirror)| format!("mirror {name} to {}", mirror.output);
+    words.extend(switch.mirrors.iter().map(mirror));
     words
 }
 
