@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use super::{CliError, Ending, input, keep_ovs, show};
-use crate::engine::Engine;
-use crate::kernel::doctor::{self, Finding, Verdict};
+use crate::kernel::doctor::{self, Finding, Part, Verdict};
 use crate::kernel::permissions::{self, Capability};
 use crate::switch::ovs::report::Report;
 
@@ -18,10 +17,28 @@ pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Make a user namespace and end, which only a process of its own can try
+    #[arg(long, hide = true)]
+    try_user_namespace: bool,
+}
+
+/// The one thing that is tried by a process with a single thread; `None` if all
+/// else is asked for.
+pub(super) fn try_alone(args: &Args) -> Option<Result<Ending, CliError>> {
+    args.try_user_namespace.then(|| {
+        Ok(match doctor::try_user_namespace() {
+            Ok(()) => Ending::Well,
+            Err(error) => {
+                show::talk(&error.to_string());
+                Ending::No
+            }
+        })
+    })
 }
 
 #[derive(Serialize)]
 struct Row {
+    part: &'static str,
     what: String,
     verdict: &'static str,
     needed_for: String,
@@ -32,17 +49,24 @@ struct Row {
 pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let mut findings = allowed();
     if findings.iter().all(|finding| finding.verdict != Verdict::Bad) {
-        findings.extend(doctor::examine().await?);
+        findings.extend(doctor::examine().await);
         findings.push(machines_ovs().await);
         findings.push(own_ovs().await);
-        findings.extend(leftovers(&mut input::engine("ovsns doctor").await?).await?);
+        findings.extend(leftovers().await);
     }
+    findings.sort_by_key(|finding| finding.part);
     let bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
     let rows: Vec<Row> = findings.into_iter().map(row).collect();
     if args.json {
         show::json(&rows);
     } else {
+        let mut part = "";
         for row in &rows {
+            if part != row.part {
+                let gap = if part.is_empty() { "" } else { "\n" };
+                part = row.part;
+                show::line(&format!("{gap}{part}:"));
+            }
             show::line(&format!("{:<5} {}: {}", row.verdict, row.what, row.said));
             if let Some(mend) = &row.mend {
                 show::line(&format!("      needed for {}; mend: {mend}", row.needed_for));
@@ -54,6 +78,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
 
 fn row(finding: Finding) -> Row {
     Row {
+        part: finding.part.words(),
         what: finding.what,
         verdict: match finding.verdict {
             Verdict::Good => "ok",
@@ -76,6 +101,7 @@ fn allowed() -> Vec<Finding> {
     let finding = |(capability, needed_for): (Capability, &str)| {
         let missing = !permissions::missing(&[capability]).is_empty();
         Finding {
+            part: Part::Process,
             what: capability.name().to_owned(),
             verdict: if missing { Verdict::Bad } else { Verdict::Good },
             needed_for: needed_for.to_owned(),
@@ -91,6 +117,7 @@ async fn machines_ovs() -> Finding {
     let report = Report::look().await;
     let mend = report.mend();
     Finding {
+        part: Part::OpenVswitch,
         what: "Open vSwitch of this machine".to_owned(),
         verdict: if mend.is_some() { Verdict::Warning } else { Verdict::Good },
         needed_for: "switches of the ovs backend".to_owned(),
@@ -116,6 +143,7 @@ async fn own_ovs() -> Finding {
         (None, false) => (Verdict::Good, None),
     };
     Finding {
+        part: Part::OpenVswitch,
         what: "Open vSwitch of our own".to_owned(),
         verdict,
         needed_for: "switches of the ovs backend where no other Open vSwitch runs".to_owned(),
@@ -124,11 +152,42 @@ async fn own_ovs() -> Finding {
     }
 }
 
-/// Labs that no file remembers, and changes that were cut off.
-async fn leftovers(engine: &mut Engine) -> Result<Vec<Finding>, CliError> {
+/// What crashes left, and what is not where it belongs. What cannot be seen is a
+/// finding, too.
+async fn leftovers() -> Vec<Finding> {
+    match look_for_leftovers().await {
+        Ok(found) if found.is_empty() => {
+            vec![left("leftovers", Verdict::Good, "nothing was left", None)]
+        }
+        Ok(found) => found,
+        Err(error) => {
+            let mut said = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(deeper) = cause {
+                said += &format!(": {deeper}");
+                cause = deeper.source();
+            }
+            let mend = "`ovsns list` says more".to_owned();
+            vec![left("leftovers", Verdict::Warning, &said, Some(mend))]
+        }
+    }
+}
+
+async fn look_for_leftovers() -> Result<Vec<Finding>, CliError> {
+    let mut engine = input::engine("ovsns doctor").await?;
     let mut found = Vec::new();
     for lab in engine.labs().await? {
-        let status = engine.state().read(&lab).map_err(crate::engine::EngineError::from)?;
+        let fail = crate::engine::EngineError::from;
+        // What is under way was not left.
+        if engine.state().is_at_work(&lab) {
+            continue;
+        }
+        for nic in engine.attachments(&lab)?.all() {
+            let said = format!("it is shared into lab {lab}");
+            let mend = format!("`ovsns detach {nic}` brings it home");
+            found.push(left(&format!("NIC {nic}"), Verdict::Good, &said, Some(mend)));
+        }
+        let status = engine.state().read(&lab).map_err(fail)?;
         let (said, mend) = match (status.cut_off, status.lab) {
             (Some(command), _) => (
                 format!("{command} was cut off in the middle of a change"),
@@ -137,13 +196,23 @@ async fn leftovers(engine: &mut Engine) -> Result<Vec<Finding>, CliError> {
             (None, None) => ("no file remembers it".to_owned(), "`ovsns gc` removes it".to_owned()),
             (None, Some(_)) => continue,
         };
-        found.push(Finding {
-            what: format!("lab {lab}"),
-            verdict: Verdict::Warning,
-            needed_for: "a clean machine".to_owned(),
-            said,
-            mend: Some(mend),
-        });
+        found.push(left(&format!("lab {lab}"), Verdict::Warning, &said, Some(mend)));
+    }
+    for device in engine.orphans().await? {
+        let said = "it was cut off at its birth, and is of no lab";
+        let mend = "`ovsns gc` removes it".to_owned();
+        found.push(left(&format!("device {device}"), Verdict::Warning, said, Some(mend)));
     }
     Ok(found)
+}
+
+fn left(what: &str, verdict: Verdict, said: &str, mend: Option<String>) -> Finding {
+    Finding {
+        part: Part::Left,
+        what: what.to_owned(),
+        verdict,
+        needed_for: "a clean machine".to_owned(),
+        said: said.to_owned(),
+        mend,
+    }
 }

@@ -158,6 +158,9 @@ pub fn run() -> ExitCode {
         Command::Exec(args) => exec::run(args),
         Command::Shell(args) => exec::shell(args),
         Command::Schema(args) => schema::run(args),
+        Command::Doctor(args) => {
+            doctor::try_alone(args).unwrap_or_else(|| in_runtime(&cli.command))
+        }
         Command::KeepNode(args) => keep_node::keep(args),
         Command::Become(args) => keep_node::become_command(args),
         other => in_runtime(other),

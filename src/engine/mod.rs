@@ -621,6 +621,17 @@ impl Engine {
         Ok(removed)
     }
 
+    /// Links that were cut off at birth. While a command is at work one may only be
+    /// on its way.
+    pub async fn orphans(&mut self) -> Result<Vec<String>, EngineError> {
+        for lab in self.labs().await? {
+            if self.state.is_at_work(&lab) {
+                return Ok(Vec::new());
+            }
+        }
+        Ok(self.host.orphans().await?)
+    }
+
     /// What is there of one lab.
     pub async fn observe(&mut self, questions: &Questions) -> Result<World, EngineError> {
         let host = self.host.observe(questions).await?;

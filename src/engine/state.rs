@@ -144,6 +144,11 @@ impl State {
         })
     }
 
+    /// Whether a command is at work on `lab`.
+    pub fn is_at_work(&self, lab: &LabName) -> bool {
+        is_held(&self.of(lab))
+    }
+
     /// What is remembered of the NICs of `lab`; nothing of an earlier life of
     /// the machine.
     pub fn attachments(&self, lab: &LabName) -> Result<Attachments, StateError> {

@@ -266,6 +266,13 @@ fn routes(
 /// what no rule lets through. `iptables-nft` has its chains there, too; what an
 /// old `iptables-legacy` has cannot be seen so.
 fn drops(lab: &LabName, ours: &[IfName]) -> Result<BTreeSet<Drops>, KernelError> {
+    let mut drops = chains_that_drop(ours)?;
+    drops.retain(|drops| drops.table != table(lab));
+    Ok(drops)
+}
+
+/// The same of all labs, with which of `ours` they have rules for.
+pub(super) fn chains_that_drop(ours: &[IfName]) -> Result<BTreeSet<Drops>, KernelError> {
     let Some(netlink) = wire::open()? else { return Ok(BTreeSet::new()) };
     let all = |kind| wire::request(wire::NFPROTO_UNSPEC, kind, &[]);
     let chains = doors::dump(&netlink, &all(wire::NFT_MSG_GETCHAIN))?;
@@ -288,7 +295,7 @@ fn drops(lab: &LabName, ours: &[IfName]) -> Result<BTreeSet<Drops>, KernelError>
             docker.insert((family, of.clone()));
         }
         let drops = number(&[wire::NFTA_CHAIN_POLICY]) == Some(wire::NF_DROP);
-        if hook == Some(wire::NF_INET_FORWARD) && drops && of != table(lab) {
+        if hook == Some(wire::NF_INET_FORWARD) && drops {
             found.push((family, of, chain));
         }
     }

@@ -386,6 +386,10 @@ impl Host for FakeMachine {
         Ok(marks.map(|mark| mark.lab).collect())
     }
 
+    async fn orphans(&mut self) -> Result<Vec<String>, KernelError> {
+        Ok(Vec::new())
+    }
+
     async fn delete_orphans(&mut self) -> Result<Vec<String>, KernelError> {
         Ok(Vec::new())
     }

@@ -410,17 +410,21 @@ impl Host for LinuxHost {
         observe::labs(self).await
     }
 
-    async fn delete_orphans(&mut self) -> Result<Vec<String>, KernelError> {
+    async fn orphans(&mut self) -> Result<Vec<String>, KernelError> {
         let orphans = observe::links(&self.here)?.into_iter().filter(observe::Link::is_orphan);
+        Ok(orphans.map(|link| link.name).collect())
+    }
+
+    async fn delete_orphans(&mut self) -> Result<Vec<String>, KernelError> {
         let mut deleted = Vec::new();
-        for link in orphans {
-            let device = IfName::new(&link.name).expect("an orphan's name is one of ours");
+        for name in self.orphans().await? {
+            let device = IfName::new(&name).expect("an orphan's name is one of ours");
             match self.here.delete_link(&device) {
                 // Its other end was deleted before it.
                 Err(error) if error.errno == Errno::ENODEV => {}
                 other => other?,
             }
-            deleted.push(link.name);
+            deleted.push(name);
         }
         Ok(deleted)
     }

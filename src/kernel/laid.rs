@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 
-use super::error::{KernelError, words_of};
+use super::error::{KernelError, Tried, words_of};
 use crate::model::hosts;
 use crate::model::laid::{NO_FILES, OWN_PLACES, place_of};
 
@@ -200,10 +200,8 @@ pub(super) fn place(path: &str) -> Result<String, String> {
         if directory == Path::new("/") {
             return Err("it is not there, and nothing can be added to `/` itself".to_owned());
         }
-        if !has_overlay() {
-            return Err(format!(
-                "it is not there, and to add it to `{shown}` takes the kernel's module `overlay`"
-            ));
+        if let Err(missing) = can_layer() {
+            return Err(format!("it is not there, and cannot be added to `{shown}`: {missing}"));
         }
     }
     let below = missing.iter().map(String::as_str).chain([name.as_str()]);
@@ -212,8 +210,13 @@ pub(super) fn place(path: &str) -> Result<String, String> {
 }
 
 /// Whether this kernel has overlayfs, or a module that brings it.
-fn has_overlay() -> bool {
+pub(super) fn can_layer() -> Tried {
     // Mounts nothing.
-    let opened = rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC);
-    !matches!(opened, Err(rustix::io::Errno::NODEV))
+    match rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC) {
+        Err(rustix::io::Errno::NODEV) => {
+            let what = "layers over directories (module overlay, CONFIG_OVERLAY_FS)";
+            Err(format!("this kernel has not {what}"))
+        }
+        _ => Ok(()),
+    }
 }

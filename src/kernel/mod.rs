@@ -67,8 +67,11 @@ pub trait Host: Send {
     /// Every lab of which this machine shows a mark. Changes nothing.
     async fn labs(&mut self) -> Result<BTreeSet<LabName>, KernelError>;
 
-    /// Deletes links that were cut off at birth, before they said which lab
-    /// they are of, and returns their names. No command may be at work.
+    /// The links that were cut off at birth, before they said which lab they are
+    /// of, if no command is at work.
+    async fn orphans(&mut self) -> Result<Vec<String>, KernelError>;
+
+    /// Deletes them, and returns their names. No command may be at work.
     async fn delete_orphans(&mut self) -> Result<Vec<String>, KernelError>;
 
     /// Performs one step, or nothing of it.

@@ -12,7 +12,7 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, Prop};
 use netlink_sys::Socket;
-use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -65,6 +65,11 @@ impl Netlink {
     /// The same for the packet filter, to which only raw messages can be sent.
     pub fn netfilter() -> Result<Self, KernelError> {
         Self::open(NETLINK_NETFILTER)
+    }
+
+    /// The same for IPsec, to which only raw messages can be sent.
+    pub fn ipsec() -> Result<Self, KernelError> {
+        Self::open(NETLINK_XFRM)
     }
 
     fn open(protocol: isize) -> Result<Self, KernelError> {

@@ -68,8 +68,15 @@ pub struct SeenDoors {
 /// The packet filter's table of a lab, in the families `inet` and `arp`.
 /// (`ovsns.NAME` is that of a NIC.)
 pub fn table(lab: &LabName) -> String {
-    format!("ovsns-nat.{lab}")
+    format!("{TABLES}{lab}")
 }
+
+/// Whether a table is called like that of a lab.
+pub fn is_of_a_lab(table: &str) -> bool {
+    table.starts_with(TABLES)
+}
+
+const TABLES: &str = "ovsns-nat.";
 
 /// The mark of that table: its comment.
 pub fn table_mark(lab: &LabName) -> String {

@@ -112,6 +112,19 @@ pub fn restart(world: &World, node: &NodeName, only: Option<&ProcessName>) -> Ve
     stopped.chain(run).collect()
 }
 
+/// That a controller of control groups is missing.
+pub fn no_groups(controller: &str) -> String {
+    format!("no control groups for `{controller}` are mounted")
+}
+
+/// What to do about it.
+pub fn mount_groups(controller: &str) -> String {
+    format!(
+        "mount them, such as with `mount -t cgroup2 none /sys/fs/cgroup` or `mount -t cgroup -o \
+         {controller} none /sys/fs/cgroup/{controller}`"
+    )
+}
+
 /// What a node is to have and this machine cannot give.
 pub(super) fn refusals(wanted: &Wanted, world: &World) -> Vec<Refusal> {
     let mut found = Vec::new();
@@ -132,11 +145,8 @@ pub(super) fn refusals(wanted: &Wanted, world: &World) -> Vec<Refusal> {
             if is_limited && !world.host.controllers.contains(&controller) {
                 let name = controller.name();
                 found.push(Refusal {
-                    what: format!("node `{node}` limits `{key}`, and no control groups for `{name}` are mounted"),
-                    hint: format!(
-                        "mount them, such as with `mount -t cgroup2 none /sys/fs/cgroup` or `mount -t \
-                         cgroup -o {name} none /sys/fs/cgroup/{name}`, or leave the limit out"
-                    ),
+                    what: format!("node `{node}` limits `{key}`, and {}", no_groups(name)),
+                    hint: format!("{}, or leave the limit out", mount_groups(name)),
                 });
             }
         }

@@ -344,6 +344,10 @@ fn main() -> ExitCode {
         tests![doctor:
             it_tells_how_the_machines_open_vswitch_stands,
             it_knows_what_plans_are_refused_for,
+            its_tries_agree_with_others.vm(),
+            it_bears_every_answer,
+            it_tells_what_this_machine_lacks,
+            it_tells_what_was_left,
         ],
         tests![mirrors:
             a_bridge_copies_what_it_is_to.vm(),

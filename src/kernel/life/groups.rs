@@ -62,7 +62,13 @@ impl Groups {
         let base = std::env::var(BASE).unwrap_or_default();
         let base = base.trim_matches('/');
         let base = if base.is_empty() { "ovsns" } else { base };
-        Self::read(&mounts, base, |path| fs::read_to_string(path).unwrap_or_default())
+        // One that another file system was mounted over is still in the list.
+        let is_there = |line: &&str| {
+            let at = line.split(' ').nth(4).unwrap_or_default();
+            Path::new(at).join("cgroup.procs").exists()
+        };
+        let mounts: Vec<&str> = mounts.lines().filter(is_there).collect();
+        Self::read(&mounts.join("\n"), base, |path| fs::read_to_string(path).unwrap_or_default())
     }
 
     fn read(mounts: &str, base: &str, read: impl Fn(&Path) -> String) -> Self {
@@ -104,6 +110,15 @@ impl Groups {
     /// What can be limited.
     pub(super) fn controllers(&self) -> BTreeSet<Controller> {
         self.controllers.keys().copied().collect()
+    }
+
+    /// By which version each can be limited.
+    pub(super) fn versions(&self) -> BTreeMap<Controller, u8> {
+        let version = |hierarchy: &Hierarchy| match hierarchy {
+            Hierarchy::V1(_) => 1,
+            Hierarchy::V2(_) => 2,
+        };
+        self.controllers.iter().map(|(controller, it)| (*controller, version(it))).collect()
     }
 
     fn in_hierarchy(&self, hierarchy: &Hierarchy, lab: &LabName, node: &NodeName) -> PathBuf {

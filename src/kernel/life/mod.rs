@@ -85,6 +85,11 @@ pub(super) fn controllers() -> BTreeSet<Controller> {
     Groups::find().controllers()
 }
 
+/// By which version of control groups each can be.
+pub(super) fn versions() -> BTreeMap<Controller, u8> {
+    Groups::find().versions()
+}
+
 /// The nodes whose name as a keeper somebody has taken.
 ///
 /// Like `ss -xl`.

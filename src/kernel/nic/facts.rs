@@ -89,7 +89,8 @@ fn root(netlink: &Netlink, index: u32) -> Result<Option<String>, KernelError> {
     Ok(None)
 }
 
-fn managers(nic: &IfName, index: u32) -> Vec<Manager> {
+/// The programs that see to a NIC.
+pub(in crate::kernel) fn managers(nic: &IfName, index: u32) -> Vec<Manager> {
     let mut found = Vec::new();
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     found.extend(owners::of(nic, index, None).into_iter().map(|owner| {

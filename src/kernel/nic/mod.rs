@@ -19,4 +19,5 @@ mod read;
 mod routers;
 mod wire;
 
+pub(super) use facts::managers;
 pub use hands::NicHands;

@@ -47,6 +47,13 @@ pub enum Manager {
     Dhcp(String, u32),
 }
 
+impl Manager {
+    /// Whether it sees to a NIC and cannot be told to look away.
+    pub fn is_deaf(&self) -> bool {
+        matches!(self, Self::Owner { listens: false, .. })
+    }
+}
+
 /// What is to become of the NIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
@@ -217,6 +224,27 @@ fn is_free(nic: &Nic, facts: &Facts, wish: &Wish, found: &mut Preflight) {
 }
 
 /// What goes with a NIC that a program has no more to do with.
+/// What becomes of a NIC and a program that sees to it.
+pub fn manager_words(name: &IfName, manager: &Manager) -> String {
+    match manager {
+        Manager::Owner { program, listens: true } => format!(
+            "{program} sees to `{name}`: it is told to look away until the NIC is detached{}",
+            forgets(program)
+        ),
+        Manager::Owner { program, listens: false } => format!(
+            "{program} sees to `{name}`, and may give it its addresses again; nobody tells it to \
+             look away"
+        ),
+        Manager::Ifupdown => format!(
+            "ifupdown has raised `{name}`: until it is detached, do not run `ifdown {name}`"
+        ),
+        Manager::Dhcp(program, process) => format!(
+            "{program} (process {process}) keeps the lease of `{name}`: it is held until the NIC \
+             is detached, and its lease renewed in its place"
+        ),
+    }
+}
+
 fn forgets(program: &Program) -> &'static str {
     match program {
         Program::NetworkManager => {
@@ -255,23 +283,7 @@ fn warnings(nic: &Nic, facts: &Facts, wish: &Wish, found: &mut Preflight) {
         ));
     }
     for manager in &facts.managers {
-        found.warn(match manager {
-            Manager::Owner { program, listens: true } => format!(
-                "{program} sees to `{name}`: it is told to look away until the NIC is detached{}",
-                forgets(program)
-            ),
-            Manager::Owner { program, listens: false } => format!(
-                "{program} sees to `{name}`, and may give it its addresses again; nobody tells it to \
-                 look away"
-            ),
-            Manager::Ifupdown => format!(
-                "ifupdown has raised `{name}`: until it is detached, do not run `ifdown {name}`"
-            ),
-            Manager::Dhcp(program, process) => format!(
-                "{program} (process {process}) keeps the lease of `{name}`: it is held until the NIC \
-                 is detached, and its lease renewed in its place"
-            ),
-        });
+        found.warn(manager_words(name, manager));
     }
     if let Some((driver, whose)) = hypervisor(facts) {
         found.warn(format!(

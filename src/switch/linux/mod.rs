@@ -28,7 +28,7 @@ use super::{Counters, Learned, Switch, SwitchError, Traffic};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::observe::{self, Link};
 use crate::kernel::worker::{Where, Worker};
-use crate::kernel::{KernelError, LinuxHost, tc};
+use crate::kernel::{KernelError, LinuxHost, doctor, tc};
 use crate::model::mark::{Mark, Thing};
 use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::packet::Frame;
@@ -606,7 +606,7 @@ impl LinuxBridge {
             return Ok(reason.clone());
         }
         let tried = match need {
-            Need::Vlans => try_vlan_filtering(&self.worker).await?,
+            Need::Vlans => doctor::can_filter_vlans(&self.worker).await?,
             Need::Mirrors => tc::can_mirror(&self.worker).await?,
             Need::Policing(_) => tc::can_police(&self.worker).await?,
             // Every kernel can, or `only_open_vswitch`.
@@ -630,24 +630,6 @@ impl LinuxBridge {
         };
         self.tried.insert(need.clone(), tried.clone().err());
         Ok(tried.err())
-    }
-}
-
-/// Tries VLAN filtering on a bridge in a namespace that ends with the try.
-async fn try_vlan_filtering(worker: &Worker) -> Result<Result<(), String>, KernelError> {
-    let netlink = worker.netlink(Where::Fresh).await?;
-    let mut message = LinkMessage::default();
-    message.attributes = vec![
-        LinkAttribute::IfName("try".into()),
-        bridge_info(vec![InfoBridge::VlanFiltering(true)]),
-    ];
-    let asked = || "try a bridge".to_owned();
-    match netlink.create(RouteNetlinkMessage::NewLink(message), asked) {
-        Ok(()) => Ok(Ok(())),
-        Err(error) if error.errno == Errno::EOPNOTSUPP => Ok(Err(
-            "this kernel's bridge has no VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)".into(),
-        )),
-        Err(error) => Err(error),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Facts {
     pub socket: PathBuf,
     /// The version of the switch that started last.
     pub version: Option<String>,
+    /// The version of its schema.
+    pub schema: Option<String>,
     /// Whether `ovs-vswitchd` runs.
     pub alive: bool,
     /// Whether the database has been set up.
@@ -124,8 +126,9 @@ async fn read(socket: &Path, place: &Path) -> Result<Facts, String> {
         .map_err(|error| chain(&error))?;
     let alive = seek::is_heard(&seek::control(place));
     let facts = client.read(|replica| facts(replica, socket, alive));
+    let schema = client.ready().map(|ready| ready.schema.version.clone());
     client.close();
-    facts.map_err(|error| chain(&error))
+    facts.map(|facts| Facts { schema, ..facts }).map_err(|error| chain(&error))
 }
 
 fn facts(replica: &Replica, socket: &Path, alive: bool) -> Result<Facts, ReadError> {
@@ -145,6 +148,7 @@ fn facts(replica: &Replica, socket: &Path, alive: bool) -> Result<Facts, ReadErr
     }
     Ok(Facts {
         socket: socket.to_owned(),
+        schema: None,
         alive,
         initialised: root.is_some(),
         version: root.as_ref().and_then(|root| root.ovs_version.clone()),
@@ -177,7 +181,11 @@ impl fmt::Display for Report {
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let version = self.version.as_deref().unwrap_or("of unknown version");
-        write!(f, "{version}, database at `{}`, ", self.socket.display())?;
+        write!(f, "{version}, database at `{}`", self.socket.display())?;
+        if let Some(schema) = &self.schema {
+            write!(f, " with schema {schema}")?;
+        }
+        f.write_str(", ")?;
         match (self.alive, self.initialised, self.caught_up) {
             (false, ..) => f.write_str("`ovs-vswitchd` does not run")?,
             (true, false, _) => f.write_str("which has not been set up")?,
