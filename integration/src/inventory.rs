@@ -2,20 +2,24 @@
 //!
 //! Own file because "nothing was touched" is the promise most tests end with,
 //! and it is only worth what this looks at: links with every setting, their
-//! addresses, routes of all tables and rules in every named namespace, the
-//! namespaces' identities, filters of traffic control in the world's own, mounts,
-//! kernel parameters, the files below `/run`, and the rows of the machine's own
-//! Open vSwitch. Neighbours, timers and what
-//! a switch counts are left out: they change by themselves.
+//! addresses, routes of all tables, rules, queueing disciplines and packet filters
+//! in every named namespace, the namespaces' identities, filters of traffic control
+//! in the world's own, mounts, kernel parameters, the files below `/run` and the
+//! machine's names, control groups of this world, the rows of the machine's own
+//! Open vSwitch, and processes of ours. Neighbours, timers and what a switch counts
+//! are left out: they change by themselves. So are processes of others, which tests
+//! start and end between two looks.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+use crate::groups;
 use crate::private::SCRATCH;
 use crate::witness::{finish, until_within};
 
@@ -26,7 +30,7 @@ pub struct Inventory {
 }
 
 /// What the kernel changes without being asked to.
-const VOLATILE: [&str; 15] = [
+const VOLATILE: [&str; 19] = [
     "expires",
     "hello_timer",
     "tcn_timer",
@@ -42,6 +46,10 @@ const VOLATILE: [&str; 15] = [
     "valid_life_time",
     "preferred_life_time",
     "multicast_router",
+    "refcnt",
+    "handle",
+    "packets",
+    "bytes",
 ];
 
 /// Directories that stay when they are empty, like `ip netns add`'s. The last
@@ -63,6 +71,9 @@ impl Inventory {
         filters(&mut lines);
         mounts(&mut lines);
         files(&mut lines, Path::new("/run"));
+        file(&mut lines, Path::new("/etc/hosts"));
+        groups::list(&mut lines);
+        processes(&mut lines);
         rows(&mut lines);
         for place in ["ipv4/conf/all", "ipv4/conf/default", "ipv6/conf/all", "ipv6/conf/default"] {
             parameters(&mut lines, &Path::new("/proc/sys/net").join(place));
@@ -172,7 +183,43 @@ fn network(lines: &mut Vec<String>, namespace: &str) {
             lines.push(format!("{} in {namespace:?}: {thing}", what[what.len() - 2]));
         }
     }
+    let mut queues = Command::new("tc");
+    if !namespace.is_empty() {
+        queues.args(["-n", namespace]);
+    }
+    let queues = finish(queues.args(["-j", "qdisc", "show"])).stdout;
+    for mut queue in serde_json::from_str::<Vec<Value>>(&queues).unwrap_or_default() {
+        forget_the_volatile(&mut queue);
+        lines.push(format!("qdisc in {namespace:?}: {queue}"));
+    }
+    packet_filter(lines, namespace);
 }
+
+/// What `nft` shows, where it is installed, less the numbers that the kernel gives
+/// and what is counted.
+fn packet_filter(lines: &mut Vec<String>, namespace: &str) {
+    if !*HAS_NFT {
+        return;
+    }
+    let mut command = match namespace {
+        "" => Command::new("nft"),
+        _ => Command::new("ip"),
+    };
+    if !namespace.is_empty() {
+        command.args(["netns", "exec", namespace, "nft"]);
+    }
+    let answer = finish(command.args(["-j", "list", "ruleset"]));
+    let rules: Value = serde_json::from_str(&answer.stdout).unwrap_or_default();
+    for mut rule in rules["nftables"].as_array().cloned().unwrap_or_default() {
+        forget_the_volatile(&mut rule);
+        if rule.get("metainfo").is_none() {
+            lines.push(format!("nft in {namespace:?}: {rule}"));
+        }
+    }
+}
+
+static HAS_NFT: LazyLock<bool> =
+    LazyLock::new(|| Command::new("nft").arg("--version").output().is_ok());
 
 /// What `tc` shows at devices that have hooks for frames, less the numbers that
 /// it gives to things as they are made.
@@ -225,22 +272,48 @@ fn files(lines: &mut Vec<String>, directory: &Path) {
         if path == Path::new(SCRATCH) || path.starts_with("/run/openvswitch") {
             continue;
         }
-        let (mode, owner) = (metadata.permissions().mode(), metadata.uid());
         if metadata.is_dir() {
+            let (mode, owner) = (metadata.permissions().mode(), metadata.uid());
             if !MAY_STAY_EMPTY.contains(&&*path.to_string_lossy()) {
                 lines.push(format!("directory {} {mode:o} {owner}", path.display()));
             }
             files(lines, &path);
         } else {
-            // Reading a namespace's file fails; its identity is noted apart.
-            // A lock says who had it last.
-            let is_lock = path.ends_with("lock") && path.starts_with("/run/ovsns");
-            let content = match is_lock {
-                true => Vec::new(),
-                false => std::fs::read(&path).unwrap_or_default(),
-            };
-            let text = String::from_utf8_lossy(&content);
-            lines.push(format!("file {} {mode:o} {owner} {text:?}", path.display()));
+            file(lines, &path);
+        }
+    }
+}
+
+fn file(lines: &mut Vec<String>, path: &Path) {
+    let Ok(metadata) = path.symlink_metadata() else { return };
+    // Reading a namespace's file fails; its identity is noted apart.
+    // A lock says who had it last, and a switch of ours writes what it likes.
+    let is_lock = path.ends_with("lock") && path.starts_with("/run/ovsns");
+    let content = match is_lock || path.starts_with("/run/ovsns/ovs") {
+        true => Vec::new(),
+        false => std::fs::read(path).unwrap_or_default(),
+    };
+    let (mode, owner) = (metadata.permissions().mode(), metadata.uid());
+    let text = String::from_utf8_lossy(&content);
+    lines.push(format!("file {} {mode:o} {owner} {text:?}", path.display()));
+}
+
+/// What our own processes that stay are started as.
+const KEEPERS: [&str; 4] = ["keep-node", "keep-ovs --", "keep-nic", "keep-leases"];
+
+/// Those, what runs in nodes because of them, and the daemons of an Open vSwitch of
+/// our own.
+fn processes(lines: &mut Vec<String>) {
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+        let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+        let is_keeper = KEEPERS.iter().any(|keeper| command.contains(keeper));
+        let is_daemon = command.starts_with("ovs") && command.contains("/run/ovsns/");
+        let environment = read("environ");
+        let mut variables = environment.split(|byte| *byte == 0);
+        let is_in_node = variables.any(|variable| variable.starts_with(b"OVSNS_NODE="));
+        if is_keeper || is_daemon || (is_in_node && !command.is_empty()) {
+            lines.push(format!("process {}", command.trim_end()));
         }
     }
 }

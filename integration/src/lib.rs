@@ -24,13 +24,15 @@
 //! The pieces: `runner` starts every test in a process of its own and keeps
 //! its deadline, `private` makes that process's world, `witness` is what a test
 //! does there, `inventory` writes down all there is, `trace` reads system calls,
-//! `crowd` fills it with things of others, `monitor` hears every change, `capture` every frame, `host` is a second
+//! `crowd` fills it with things of others, `monitor` hears every change, `capture`
+//! every frame, `groups` are control groups, `host` is a second
 //! machine, `lan` makes the world a host with a NIC, `leases` has somebody there
 //! give addresses, `terminal` is a person at a
 //! keyboard, `tools` are small programs that run in nodes.
 
 mod capture;
 mod crowd;
+mod groups;
 mod host;
 mod inventory;
 pub mod lan;
@@ -47,6 +49,7 @@ mod witness;
 
 pub use capture::{Capture, Frame};
 pub use crowd::Crowd;
+pub use groups::ControlGroups;
 pub use host::Host;
 pub use inventory::Inventory;
 pub use monitor::Monitor;

@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
+use crate::groups;
 use crate::runner::{INSIDE, Skip, exit_with_skip};
 
 /// Where a test keeps its own files. Below `/run`, which is private.
@@ -42,6 +43,7 @@ pub(crate) fn leave_the_machine(test: &str) -> ExitCode {
     let program = std::env::current_exe().expect("the path of this program");
     let status = Command::new(program)
         .args([INSIDE, test])
+        .env(groups::BASE, groups::base_for_new())
         .status()
         .expect("could not start PID 1 of the world");
     match status.code() {

@@ -201,6 +201,7 @@ fn myself() -> Command {
 }
 
 fn an_inventory_sees_every_kind_of_change(world: &World) -> Verdict {
+    world.needs("nft")?;
     world.foreign().is_untouched(world);
     let before = world.inventory();
     world.run("ip link set br0 mtu 1450");
@@ -229,6 +230,9 @@ fn an_inventory_sees_every_kind_of_change(world: &World) -> Verdict {
         "chmod 777 /run/others",
         "sysctl -q -w net.ipv4.ip_forward=1",
         "sysctl -q -w net.ipv6.conf.default.accept_dad=0",
+        "tc qdisc add dev v0 root tbf rate 1mbit burst 10k latency 10ms",
+        "nft add table inet theirs",
+        "ip netns exec others nft add table inet theirs",
         "mkdir -p /run/ovsns/labs",
         "mkdir /run/ovsns/labs/left",
     ] {
@@ -238,6 +242,16 @@ fn an_inventory_sees_every_kind_of_change(world: &World) -> Verdict {
         // An empty directory of ours is the one thing that may stay.
         assert_eq!(seen, change != "mkdir -p /run/ovsns/labs", "{change}");
     }
+    let _groups = world.control_groups()?;
+    let before = world.inventory();
+    world.sh("for at in /sys/fs/cgroup/*; do mkdir $at/$OVSNS_CGROUP $at/$OVSNS_CGROUP/l.n; done");
+    assert!(world.inventory().differences(&before).contains("now:    control group"));
+    let before = world.inventory();
+    let ours = world.start_command(Command::new("sleep").arg("1000").env("OVSNS_NODE", "n"));
+    let seen = || world.inventory().differences(&before) == "  now:    process sleep 1000\n";
+    until("what runs in a node is seen", seen);
+    drop(ours);
+    until("its end is seen", || world.inventory().differences(&before).is_empty());
     Ok(())
 }
 

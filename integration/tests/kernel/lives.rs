@@ -4,7 +4,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use world::{Skip, Verdict, World, until};
+use world::{Verdict, World, until};
 
 /// own -- s -- plain
 const OWN: &str = "
@@ -152,52 +152,13 @@ pub(crate) fn a_killed_keeper_is_mended(world: &World) -> Verdict {
     Ok(())
 }
 
-/// Mounts control groups of whatever version there is. Returns the environment
-/// in which ours are in a part of their own: the hierarchies are the machine's.
-fn control_groups(world: &World) -> Result<String, Skip> {
-    let own = std::fs::read_link("/proc/self/ns/pid").expect("a namespace");
-    let own: String = own.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
-    let base = format!("ovsns-test-{own}");
-    let found = world.sh("
-        at=/sys/fs/cgroup
-        mount -t tmpfs none $at
-        mkdir $at/unified && mount -t cgroup2 none $at/unified
-        for one in cpu memory pids; do
-            grep -qw $one $at/unified/cgroup.controllers && continue
-            mkdir $at/$one && mount -t cgroup -o $one none $at/$one || echo missing $one
-        done
-    ");
-    if found.stdout.contains("missing") {
-        return Err(Skip(format!("control groups: {}", found.stdout.trim())));
-    }
-    Ok(format!("OVSNS_CGROUP={base}"))
-}
-
-/// Takes what a test that failed has left out of the machine's hierarchies.
-struct NoGroups;
-
-impl Drop for NoGroups {
-    fn drop(&mut self) {
-        let own = "own=$(readlink /proc/self/ns/pid | tr -dc 0-9)
-        for d in $(find /sys/fs/cgroup -depth -type d -path \"*/ovsns-test-$own*\"); do
-            for p in $(cat $d/cgroup.procs); do kill -KILL $p; done
-            for i in 1 2 3 4 5 6 7 8 9 10; do rmdir $d 2>/dev/null && break; sleep 0.05; done
-        done";
-        let _ = std::process::Command::new("sh").args(["-c", own]).status();
-    }
-}
-
 /// Limits hold, for what runs and for what is executed, and can be changed; and
 /// a killed keeper without processes of its own leaves nothing that is not found.
 ///
 /// n -- s -- m
 pub(crate) fn limits_hold(world: &World) -> Verdict {
-    let _gone_in_the_end = NoGroups;
-    let environment = control_groups(world)?;
-    let ovsns = |words: &str| {
-        let line = format!("{environment} {} {words}", world.binary().display());
-        world.shell(&line)
-    };
+    let _groups = world.control_groups()?;
+    let ovsns = |words: &str| world.shell(&format!("{} {words}", world.binary().display()));
     let lab = "
 name: l
 switches: { s: {} }
