@@ -373,7 +373,9 @@ pub fn refusals(
     replaced(wanted, world, &mut found);
     in_ports(wanted, world, &mut found);
     switches(wanted, world, abilities, &mut found);
-    taken_names(lab, wanted, world, &mut found);
+    // What is in a namespace that is left is in nobody's way.
+    let without = adopt::without(world, &adopt::left(wanted, world));
+    taken_names(lab, wanted, &without, &mut found);
     for (node, wanted) in &wanted.nodes {
         for key in wanted.sysctls.keys().filter(|key| world.host.unknown_sysctls.contains(*key)) {
             found.push(Refusal {
@@ -383,7 +385,7 @@ pub fn refusals(
         }
     }
     found.extend(lives::refusals(wanted, world));
-    routes_of_others(wanted, world, &mut found);
+    routes_of_others(wanted, &without, &mut found);
     adopt::refusals(wanted, world, &mut found);
     impairments(lab, wanted, world, &mut found);
     exits::refusals(lab, wanted, world, &mut found);
