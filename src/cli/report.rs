@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -215,8 +215,17 @@ impl CliError {
             Self::Engine(EngineError::State(StateError::Damaged { path, .. })) => {
                 vec![format!("delete `{}`; the lab itself is not touched", path.display())]
             }
-            Self::Engine(EngineError::State(StateError::File { .. })) => {
-                vec!["give another directory with `OVSNS_STATE_DIR=...`".into()]
+            Self::Engine(EngineError::State(StateError::File { path, source, .. })) => {
+                // In another directory no lab that runs is remembered.
+                vec![match source.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                        let place = path.parent().unwrap_or(path).display();
+                        format!("make room there; `df {place}` shows how much there is")
+                    }
+                    _ => "as long as no lab runs, another directory will do: \
+                          `OVSNS_STATE_DIR=...`"
+                        .to_owned(),
+                }]
             }
             Self::Untold { changed: true, .. } => {
                 vec!["what was to be done is done: `ovsns status` shows the lab".into()]

@@ -120,7 +120,7 @@ pub(crate) fn under_our_own_database(world: &World) -> Verdict {
     let before = world.inventory();
     // No room for anything.
     fill();
-    world.ovsns(UP).code(1).says("no space left on device");
+    world.ovsns(UP).code(1).says("no space left on device").says("hint: make room there; `df");
     world.inventory().must_equal(&before);
     // Room for what is about to be done, and none for a database.
     let hog = File::options().write(true).open(HOG).expect("our own file");
