@@ -6,8 +6,8 @@ use super::{CliError, Ending, input};
 /// Remove what a crash left
 ///
 /// Removes labs that carry our mark and that no file remembers: those whose
-/// `up` was cut off, or whose state directory is lost. Labs that are
-/// remembered stay as they are.
+/// `up` was cut off, or whose state directory is lost; and those whose `down`
+/// was cut off or failed. Labs that are remembered stay as they are.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns gc")]
 pub(super) struct Args {}

@@ -472,7 +472,7 @@ impl Engine {
         }
         // A teardown needs no journal to be gone on with: the marks tell what is
         // left. It must work where nothing can be written any more.
-        let _ = held.begin(&plan);
+        let _ = held.begin_to_remove(&plan);
         // Teardown goes on past failures: one thing that cannot be deleted is
         // no reason to keep the others.
         let mut cause = None;
@@ -548,7 +548,7 @@ impl Engine {
 
     /// Looks at one lab.
     pub async fn status(&mut self, lab: &LabName) -> Result<Status, EngineError> {
-        let LabState { lab: wanted, cut_off, begun: _ } = self.state.read(lab)?;
+        let LabState { lab: wanted, cut_off, leaving: _, begun: _ } = self.state.read(lab)?;
         let mut shut = Vec::new();
         let (world, drift) = match &wanted {
             None => (self.observe(&Questions::about(lab)).await?, Vec::new()),
@@ -575,8 +575,8 @@ impl Engine {
         Ok(Status { world, lab: wanted, drift, troubles, cut_off })
     }
 
-    /// Removes what crashes left: labs that no file remembers, and links that
-    /// were cut off at birth. Returns their names.
+    /// Removes what crashes left: labs that no file remembers or that were to be
+    /// removed already, and links that were cut off at birth. Returns their names.
     pub async fn gc(&mut self, progress: Progress<'_>) -> Result<Vec<String>, EngineError> {
         let removed = self.gc_held(progress).await;
         self.leave(removed).await
@@ -592,7 +592,8 @@ impl Engine {
                 is_anybody_at_work = true;
                 continue;
             };
-            if self.state.read(&lab)?.lab.is_some() {
+            let state = self.state.read(&lab)?;
+            if state.lab.is_some() && !state.leaving {
                 continue;
             }
             match self.down_held(&held, &lab, progress).await {

@@ -72,6 +72,8 @@ pub struct LabState {
     pub lab: Option<Lab>,
     /// The command that was cut off in the middle of a change.
     pub cut_off: Option<String>,
+    /// Whether that, or one that failed, was to remove it.
+    pub leaving: bool,
     /// What the switches are made of that a change was to make, of which
     /// nobody knows how far it came.
     pub begun: BTreeSet<Backend>,
@@ -91,6 +93,9 @@ struct Journal {
     /// `/proc/sys/kernel/random/boot_id`: after a reboot nothing is in flight.
     boot: String,
     plan: Plan,
+    /// Whether there is to be nothing of the lab in the end.
+    #[serde(default)]
+    removes: bool,
 }
 
 impl State {
@@ -136,10 +141,12 @@ impl State {
         let journal: Option<Journal> = read_json(&directory.join("journal.json"))?;
         // A database may outlive a reboot, and keep what the change wrote.
         let begun = journal.iter().flat_map(|journal| journal.plan.backends()).collect();
+        let leaving = journal.as_ref().is_some_and(|journal| journal.removes);
         let cut_off = journal.filter(|journal| journal.boot == boot_id() && !is_held(&directory));
         Ok(LabState {
             lab: read_json(&directory.join("lab.json"))?,
             cut_off: cut_off.map(|journal| journal.command),
+            leaving,
             begun,
         })
     }
@@ -259,11 +266,21 @@ impl Held {
 
     /// Writes down what is about to be done.
     pub fn begin(&self, plan: &Plan) -> Result<(), StateError> {
+        self.note(plan, false)
+    }
+
+    /// The same of what ends with nothing left of the lab.
+    pub fn begin_to_remove(&self, plan: &Plan) -> Result<(), StateError> {
+        self.note(plan, true)
+    }
+
+    fn note(&self, plan: &Plan, removes: bool) -> Result<(), StateError> {
         let journal = Journal {
             command: self.command.clone(),
             pid: std::process::id(),
             boot: boot_id(),
             plan: plan.clone(),
+            removes,
         };
         write_json(&self.directory.join("journal.json"), &journal)
     }
