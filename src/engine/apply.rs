@@ -2,10 +2,11 @@
 
 use super::state::StateError;
 use super::{Engine, EngineError, Progress, total};
-use crate::kernel::{KernelError, StepError};
+use crate::kernel::{KernelError, StepError, cut_short};
+use crate::model::names::LabName;
 use crate::model::topology::Backend;
 use crate::plan::undo::Done;
-use crate::plan::{FabricStep, Plan, Stage};
+use crate::plan::{FabricStep, Plan, Stage, Step};
 use crate::switch::SwitchError;
 use crate::switch::ovs::OvsError;
 
@@ -85,7 +86,7 @@ impl Engine {
             match stage {
                 Stage::Host(steps) => {
                     for step in steps {
-                        self.host.perform(&plan.lab, step).await?;
+                        self.perform(&plan.lab, step).await?;
                         done.push(Done::Host(step.clone()));
                         counted += 1;
                         progress(counted, total);
@@ -112,7 +113,7 @@ impl Engine {
             match stage {
                 Stage::Host(steps) => {
                     for step in steps {
-                        if let Err(error) = self.host.perform(&plan.lab, step).await {
+                        if let Err(error) = self.perform(&plan.lab, step).await {
                             first.get_or_insert(Cause::from(error));
                         }
                         tried += 1;
@@ -138,7 +139,7 @@ impl Engine {
             match stage {
                 Stage::Host(steps) => {
                     for step in steps {
-                        if let Err(error) = self.host.perform(&plan.lab, step).await {
+                        if let Err(error) = self.perform(&plan.lab, step).await {
                             failed.push(format!("{} ({})", step.line(&plan.lab), error.cause));
                         }
                     }
@@ -161,11 +162,17 @@ impl Engine {
         failed
     }
 
+    pub(super) async fn perform(&mut self, lab: &LabName, step: &Step) -> Result<(), StepError> {
+        cut_short::before(|| step.line(lab));
+        self.host.perform(lab, step).await
+    }
+
     pub(super) async fn commit(
         &mut self,
         backend: Backend,
         steps: &[FabricStep],
     ) -> Result<(), Cause> {
+        cut_short::before(|| steps.first().map_or_else(String::new, FabricStep::line));
         match self.switches.get_mut(&backend) {
             None => Err(Cause::NoBackend(backend.to_string())),
             Some(switch) => Ok(switch.commit(steps).await?),

@@ -17,8 +17,8 @@ use super::attachments::{Attachments, Change, Why};
 use super::state::Held;
 use super::watchdog::Watchdog;
 use super::{Done, Engine, EngineError, Progress, questions};
-use crate::kernel::KernelError;
 use crate::kernel::nic::NicHands;
+use crate::kernel::{KernelError, cut_short};
 use crate::model::mark::Mark;
 use crate::model::names::{IfName, LabName};
 use crate::model::nic::{LentMark, Nic, NicAddress, NicLink, Owner};
@@ -325,6 +325,7 @@ impl Engine {
         };
         let id = change.id.clone();
         attached.change = Some(change);
+        cut_short::before(|| "watchdog".into());
         // It watches before there is anything to watch: who dies in between leaves
         // nothing that nobody sees to.
         let mut watchdog =
@@ -389,7 +390,7 @@ impl Engine {
             held.write_attachments(attached)?;
             for stage in attach::attach(&this) {
                 moved.lines.extend(stage.lines());
-                self.perform(&stage)
+                self.perform_stage(&stage)
                     .await
                     .map_err(|source| EngineError::NotAttached { nic: nic.clone(), source })?;
             }
@@ -423,7 +424,7 @@ impl Engine {
             let nics = self.nics()?;
             let before = (nics.read(local)?, nics.rules()?);
             lines.extend(away.lines());
-            self.perform(&away).await.map_err(failed)?;
+            self.perform_stage(&away).await.map_err(failed)?;
             let nics = self.nics()?;
             let now = (nics.read(local)?, nics.rules()?);
             let gone = attach::gone(&before, &now);
@@ -433,7 +434,7 @@ impl Engine {
             }
             for stage in attach::regain(&before, &now) {
                 lines.extend(stage.lines());
-                self.perform(&stage).await.map_err(failed)?;
+                self.perform_stage(&stage).await.map_err(failed)?;
             }
         }
         Ok(lines)
@@ -466,10 +467,11 @@ impl Engine {
         Ok(attachment(&lab.name, (nic, owners), local, spec, copes(&abilities)))
     }
 
-    async fn perform(&mut self, stage: &NicStage) -> Result<(), Cause> {
+    async fn perform_stage(&mut self, stage: &NicStage) -> Result<(), Cause> {
         match stage {
             NicStage::Nic(step) => {
                 let nics = self.nics.as_mut().ok_or(Cause::NoBackend("NIC".into()))?;
+                cut_short::before(|| step.to_string());
                 Ok(nics.perform(step).await?)
             }
             NicStage::Fabric(backend, steps) => self.commit(*backend, steps).await,
@@ -649,7 +651,7 @@ impl Engine {
         let mut failed = None;
         for stage in stages {
             lines.extend(stage.lines());
-            if let Err(cause) = self.perform(&stage).await {
+            if let Err(cause) = self.perform_stage(&stage).await {
                 failed.get_or_insert(cause);
             }
         }

@@ -17,7 +17,7 @@ pub mod why;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kernel::nic::NicHands;
-use crate::kernel::{Host, KernelError, LinuxHost, observe};
+use crate::kernel::{Host, KernelError, LinuxHost, cut_short, observe};
 use crate::model::hosts::Names;
 use crate::model::names::{IfName, LabName, NodeName, ProcessName};
 use crate::model::topology::{Backend, Datapath, Lab};
@@ -346,6 +346,7 @@ impl Engine {
     /// Leaves the switches, whatever came of the work.
     async fn leave<T>(&mut self, done: Result<T, EngineError>) -> Result<T, EngineError> {
         let mut failed = None;
+        cut_short::before(|| "leave".into());
         for switch in self.switches.values_mut() {
             failed = switch.leave().await.err().or(failed);
         }

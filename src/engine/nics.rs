@@ -13,7 +13,7 @@ use super::apply::Cause;
 use super::attachments::Attachments;
 use super::state::Held;
 use super::{Engine, EngineError};
-use crate::kernel::netns;
+use crate::kernel::{cut_short, netns};
 use crate::model::mark::netns as netns_name;
 use crate::model::names::{IfName, LabName, NodeName};
 use crate::model::nic::{Nic, NicLink};
@@ -198,7 +198,7 @@ impl Engine {
             Whereabouts::Node(node, device) => {
                 let step = Step::ReturnNic(Loan { node, device, ..away.loan.clone() });
                 lines.push(step.line(lab));
-                let done = self.host.perform(lab, &step).await;
+                let done = self.perform(lab, &step).await;
                 let failed = |source| EngineError::NotDetached {
                     nic: name.clone(),
                     source: Cause::Host(source),
@@ -223,6 +223,7 @@ impl Engine {
     }
 
     async fn put_back(&mut self, nic: &IfName, step: &NicStep) -> Result<(), EngineError> {
+        cut_short::before(|| step.to_string());
         let done = self.nics()?.perform(step).await;
         let failed =
             |source| EngineError::NotDetached { nic: nic.clone(), source: Cause::Host(source) };

@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::attachments::Attachments;
-use crate::kernel::laid;
+use crate::kernel::{cut_short, laid};
 use crate::model::hosts::Names;
 use crate::model::names::LabName;
 use crate::model::topology::{Backend, Lab};
@@ -191,6 +191,7 @@ impl State {
     pub fn lock(&self, lab: &LabName, command: &str) -> Result<Held, StateError> {
         let directory = self.of(lab);
         let was_there = directory.exists();
+        cut_short::before(|| format!("lock {lab}"));
         let locked = self.lock_in(&directory, lab, command);
         if locked.is_err() && !was_there {
             prune(&directory);
@@ -296,6 +297,7 @@ impl Held {
 
     /// Writes down what the nodes are called, for all who enter one.
     pub fn write_names(&self, names: &Names) -> Result<(), StateError> {
+        cut_short::before(|| "write the names".into());
         let written = laid::write_names(&self.directory, &names.inside());
         written.map_err(|source| file("write", &laid::names(&self.directory), source))
     }
@@ -331,6 +333,7 @@ impl Held {
         remove(&self.directory.join("journal.json"))?;
         // What the processes of its nodes said.
         let logs = self.directory.join(LOGS);
+        cut_short::before(|| "delete the logs".into());
         match fs::remove_dir_all(&logs) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(file("delete", &logs, error))
@@ -351,10 +354,12 @@ impl Drop for Held {
             }
             // What a lab that was taken back has said was told with the reason.
             let _ = fs::remove_dir_all(self.directory.join(LOGS));
+            cut_short::before(|| "delete the lock".into());
             // The lock file is deleted while it is held: who waits for it sees
             // that it has no name any more, and looks again. If it cannot be
             // deleted, an empty directory is left, which hurts nobody.
             let _ = fs::remove_file(self.directory.join("lock"));
+            cut_short::before(|| "delete the directory".into());
             prune(&self.directory);
         }
     }
@@ -382,6 +387,7 @@ fn make_directory(path: &Path) -> Result<(), StateError> {
 }
 
 fn remove(path: &Path) -> Result<(), StateError> {
+    cut_short::before(|| format!("delete {}", path.display()));
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(|source| file("delete", path, source)),
@@ -400,6 +406,7 @@ fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, State
 /// Written beside, synced and renamed: a reader finds the old or the new.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
     let beside = path.with_extension("new");
+    cut_short::before(|| format!("write {}", beside.display()));
     let fail = |source| file("write", path, source);
     let text = serde_json::to_vec(value).expect("our own types have no maps with odd keys");
     let mut new = OpenOptions::new()
@@ -409,8 +416,10 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateError> {
         .mode(0o600)
         .open(&beside)
         .map_err(fail)?;
-    let written =
-        new.write_all(&text).and_then(|()| new.sync_all()).and_then(|()| fs::rename(&beside, path));
+    let written = new.write_all(&text).and_then(|()| new.sync_all()).and_then(|()| {
+        cut_short::before(|| format!("name it {}", path.display()));
+        fs::rename(&beside, path)
+    });
     written.map_err(|source| {
         let _ = fs::remove_file(&beside);
         fail(source)

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::state::{Held, State, StateError};
 use super::{Engine, EngineError};
+use crate::kernel::cut_short;
 use crate::model::names::LabName;
 
 /// How long it may take to be there.
@@ -58,6 +59,7 @@ impl Watchdog {
         command.env("OVSNS_STATE_DIR", std::path::absolute(state.directory())?);
         command.stdin(OwnedFd::from(its)).stdout(Stdio::null()).stderr(Stdio::null());
         command.current_dir("/");
+        cut_short::spare(&mut command);
         let child = command.spawn()?;
         // Its own end must not stay open here, or its death would not be heard.
         drop(command);

@@ -7,6 +7,7 @@
 mod adopt;
 mod containers;
 pub mod counters;
+pub mod cut_short;
 mod deaf;
 pub mod doctor;
 mod doors;

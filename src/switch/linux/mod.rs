@@ -28,7 +28,7 @@ use super::{Counters, Learned, Switch, SwitchError, Traffic};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::observe::{self, Link};
 use crate::kernel::worker::{Where, Worker};
-use crate::kernel::{KernelError, LinuxHost, doctor, tc};
+use crate::kernel::{KernelError, LinuxHost, cut_short, doctor, tc};
 use crate::model::mark::{Mark, Thing};
 use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::packet::Frame;
@@ -536,6 +536,9 @@ impl Switch for LinuxBridge {
 
     async fn commit(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError> {
         for (done, step) in steps.iter().enumerate() {
+            if 0 < done {
+                cut_short::before(|| step.line());
+            }
             let Err(source) = self.perform(step) else { continue };
             let step = step.line();
             let left = self.take_back(&steps[..done]);

@@ -37,7 +37,7 @@ use super::{OpenFlow, Switch, SwitchError, Traffic};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::observe::{self, Link};
 use crate::kernel::worker::Worker;
-use crate::kernel::{KernelError, LinuxHost, tc};
+use crate::kernel::{KernelError, LinuxHost, cut_short, tc};
 use crate::model::names::{IfName, LabName};
 use crate::model::packet::Frame;
 use crate::model::topology::{Backend, Datapath};
@@ -175,9 +175,11 @@ impl OpenVswitch {
         // port, and stays bound to a link that is no more.
         vswitch.caught_up(within).await?;
         vswitch.apply(steps, &by_name(&links), within).await?;
+        cut_short::before(|| "what goes with the rows".into());
         vswitch.decide_anew(steps).await.map_err(Failed::Changed)?;
         local_devices(&netlink, steps).map_err(kernel).map_err(Failed::Changed)?;
         vswitch.flood_again(steps).await.map_err(Failed::Changed)?;
+        cut_short::before(|| "flows".into());
         vswitch.change_flows(steps).await.map_err(Failed::Changed)?;
         let links = observe::links(&netlink).map_err(kernel).map_err(Failed::Changed)?;
         vswitch.forwarding(steps, &by_name(&links)).await.map_err(Failed::Changed)
