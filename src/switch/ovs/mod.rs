@@ -38,6 +38,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::observe::{self, Link};
 use crate::kernel::worker::Worker;
 use crate::kernel::{KernelError, LinuxHost, cut_short, tc};
+use crate::model::mark::Mark;
 use crate::model::names::{IfName, LabName};
 use crate::model::packet::Frame;
 use crate::model::topology::{Backend, Datapath};
@@ -50,6 +51,9 @@ pub use error::OvsError;
 /// How long `ovs-vswitchd` may take to carry out a change: a thousand ports
 /// take a second or two on a busy machine. `OVSNS_APPLY_SECS` says otherwise.
 const APPLIED_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long it may take to take away what cannot be swept.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The greatest port number of OpenFlow 1.0, less the reserved ones.
 const PORTS_MAX: usize = 0xfeff;
@@ -165,7 +169,12 @@ impl OpenVswitch {
         let vswitch = self.needed().await.map_err(Failed::Nothing)?;
         let asleep = vswitch.asleep().await;
         if is_teardown(steps, asleep.is_none()) {
-            return vswitch.commit(steps, &by_name(&links)).await;
+            vswitch.commit(steps, &by_name(&links)).await?;
+            if asleep.is_none() && !are_swept(steps, &by_name(&links)) {
+                // One that is late keeps nobody.
+                let _ = vswitch.caught_up(GONE_WITHIN).await;
+            }
+            return Ok(());
         }
         if let Some(error) = asleep {
             return Err(Failed::Nothing(error));
@@ -267,6 +276,29 @@ fn is_teardown(steps: &[FabricStep], alive: bool) -> bool {
         | FabricStep::DeleteMirror(_)
         | FabricStep::AddFlow(_)
         | FabricStep::DeleteFlow(_) => false,
+    })
+}
+
+/// Whether the local devices of all bridges that go are marked, and can be swept. One
+/// whose birth was cut off is not, and until the daemon takes it away the next
+/// command would think that it is somebody else's.
+fn are_swept(steps: &[FabricStep], links: &HashMap<&str, &Link>) -> bool {
+    steps.iter().all(|step| match step {
+        FabricStep::DeleteSwitch(spec) => links
+            .get(spec.device.as_str())
+            .is_some_and(|link| Mark::parse(&link.seen.alias).is_some()),
+        FabricStep::DeleteLeftover(_)
+        | FabricStep::AddSwitch(_)
+        | FabricStep::SetSwitch { .. }
+        | FabricStep::RaiseSwitch(_)
+        | FabricStep::SettleSwitch(_)
+        | FabricStep::AddPort(_)
+        | FabricStep::SetPort { .. }
+        | FabricStep::DeletePort(_)
+        | FabricStep::AddMirror(_)
+        | FabricStep::DeleteMirror(_)
+        | FabricStep::AddFlow(_)
+        | FabricStep::DeleteFlow(_) => true,
     })
 }
 
