@@ -91,7 +91,7 @@ impl World {
     /// The machine's own Open vSwitch with a bridge of somebody else's, on the
     /// datapath that labs get as well: its devices are there before them, and
     /// stay.
-    pub(crate) fn somebodys_open_vswitch(&self) -> Result<OpenVswitch, Skip> {
+    pub fn somebodys_open_vswitch(&self) -> Result<OpenVswitch, Skip> {
         let ovs = self.open_vswitch(&[])?;
         let kernels = self.attempt("ovs-dpctl add-dp probe").status.success();
         let datapath = if kernels { "system" } else { "netdev" };

@@ -52,13 +52,13 @@ links:
 
 /// How the world is made whole again after a crash.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+pub(crate) enum Way {
     Up,
     Down,
     Gc,
 }
 
-const WAYS: [Way; 3] = [Way::Up, Way::Down, Way::Gc];
+pub(crate) const WAYS: [Way; 3] = [Way::Up, Way::Down, Way::Gc];
 
 /// Which Open vSwitch.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -139,6 +139,12 @@ pub(crate) fn changed_files_are_mended(world: &World) -> Verdict {
     mend("umount /tmp/new && rm /tmp/new", "+ file /tmp/new in n");
     mend("mount --bind /etc/passwd /etc/new", "~ file /etc/new in n: other text, mode 0600");
     mend("head -c 300000 /dev/zero >/etc/motd", "+ file /etc/motd in n");
+    // All at once: the layer that has them, and what is beneath it.
+    world.sh(&format!("nsenter -t {pid} -m umount -l /etc"));
+    world.ovsns("status").ok().says("+ file /etc/new in n").says("~ file /etc/motd in n");
+    world.ovsns("up lab.yaml").ok().says("4 steps");
+    all_are_laid(world);
+    world.ovsns("up lab.yaml").ok().says("nothing to change");
     // On the machine, a file that is replaced takes what was laid over it away.
     fs::write("/etc/motd.new", "the machine's\n").expect("our own /etc");
     fs::rename("/etc/motd.new", "/etc/motd").expect("our own /etc");

@@ -22,6 +22,7 @@ mod files;
 mod full_disk;
 mod impair;
 mod joined;
+mod killed;
 mod labs;
 mod laid;
 mod leases;
@@ -396,6 +397,7 @@ fn main() -> ExitCode {
             labs_with_ways_out_side_by_side,
             it_comes_and_goes_with_its_key,
             up_is_killed_at_every_request,
+            down_is_killed_at_every_request,
         ],
         tests![nat over ovs: the_example, bridges_on_the_way_out],
         tests![sequences: nothing_foreign_is_touched.once() @ 1300, a_script_as_printed],
@@ -557,6 +559,12 @@ fn main() -> ExitCode {
             killed_at_every_request_on_our_own @ 300,
             killed_and_whole_in_every_way.long() @ 900,
             killed_and_whole_in_every_way_on_our_own.long() @ 900,
+        ],
+        tests![killed:
+            at_every_step_on_bridges @ 900,
+            at_every_step_on_open_vswitch @ 900,
+            at_every_step_on_our_own @ 900,
+            gc_goes_on_with_a_down,
         ],
         tests![lives:
             a_node_has_what_is_its_own,

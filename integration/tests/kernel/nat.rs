@@ -16,7 +16,7 @@ use crate::crash::kill_at_every;
 const FAR: [&str; 2] = ["198.18.50.9", "2001:db8:50::9"];
 
 /// Lays the cable to `far`, and has the world forward.
-fn outside(world: &World) {
+pub(crate) fn outside(world: &World) {
     world.sh("ip netns add far
         ip -n far link set lo up
         ip link add wan type veth peer name eth0 netns far
@@ -390,6 +390,36 @@ pub(crate) fn up_is_killed_at_every_request(world: &World) -> Verdict {
     });
     assert!(20 < steps, "only {steps} steps");
     until("the lab goes", || world.ovsns("down lan").status.success());
+    foreign.is_untouched(world);
+    Ok(())
+}
+
+/// h1 -- s1 (nat)
+pub(crate) fn down_is_killed_at_every_request(world: &World) -> Verdict {
+    world.needs("strace")?;
+    outside(world);
+    world.file("lan.yaml", LAN);
+    let foreign = world.foreign();
+    world.ovsns("up lan.yaml").ok();
+    let steps = kill_at_every(world, "down lan", |step| {
+        match step % 3 {
+            0 => {
+                world.ovsns("up lan.yaml").ok();
+                world.pings("lan.h1", FAR[0]);
+                world.ovsns("up lan.yaml").ok().says("nothing to change");
+                return;
+            }
+            1 => drop(world.ovsns("down --all").ok()),
+            _ => {
+                world.sh("rm -rf /run/ovsns");
+                world.ovsns("gc").ok();
+            }
+        }
+        foreign.is_untouched(world);
+        world.ovsns("up lan.yaml").ok();
+    });
+    println!("killed before each of {steps} steps");
+    assert!(5 < steps, "only {steps} steps");
     foreign.is_untouched(world);
     Ok(())
 }
