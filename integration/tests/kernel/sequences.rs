@@ -285,7 +285,7 @@ const MAY_CHANGE: [&str; 12] = [
     "fd00:60",
     "203.0.113.0",
     "row of Open_vSwitch ",
-    "mount /etc/hosts",
+    " /etc/hosts",
     "br-int@",
     "fe80::",
     "route in \"\"",
