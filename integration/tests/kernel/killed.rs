@@ -394,7 +394,7 @@ pub(crate) fn gc_goes_on_with_a_down(world: &World) -> Verdict {
         let Some(what) = case.kill_before(step) else { break };
         println!("killed before step {step}, `{what}`");
         let said = world.ovsns("gc").ok();
-        if said.stdout.contains("nothing was left") && 0 < world.namespaces().len() {
+        if said.stdout.contains("nothing was left") && !world.namespaces().is_empty() {
             // It had not begun.
             world.ovsns("up first.yaml").ok().says("nothing to change");
             assert_eq!(gone, 0, "it had begun, and is there");
