@@ -208,7 +208,7 @@ fn forgotten(world: &World, backend: &str) -> Verdict {
         let lines =
             ["addr show dev eth0", "route show table all", "rule", "neigh show nud permanent"];
         let show = |line| {
-            let left = "s/_lft [0-9]*sec/_lft some/g";
+            let left = "s/_lft [0-9]*sec/_lft some/g; s/expires [0-9]*sec/expires some/g";
             let family = |v| world.sh(&format!("ip {v} -o {line} | sed '{left}'")).stdout;
             (family("-4") + &family("-6")).replace(" nodad", "")
         };
