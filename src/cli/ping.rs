@@ -213,8 +213,10 @@ fn address_of(to: &SeenNode, from: &SeenNode, v4: bool) -> Option<IpAddr> {
 }
 
 async fn ask(lab: &LabName, asked: &[Asked], args: &Args) -> Result<Vec<Outcome>, CliError> {
-    let probe =
-        |asked: &Asked| asked.address.map(|to| Probe { netns: netns(lab, &asked.from), to });
+    let probe = |asked: &Asked| {
+        let [netns, answers_in] = [&asked.from, &asked.to].map(|node| netns(lab, node));
+        asked.address.map(|to| Probe { netns, answers_in, to })
+    };
     let probes: Vec<Probe> = asked.iter().filter_map(probe).collect();
     let worker = Worker::start()?;
     let patience = Patience { count: args.count, timeout: args.timeout };

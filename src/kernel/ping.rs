@@ -2,9 +2,13 @@
 //!
 //! Each node gets a raw socket for each family it needs, made inside it. The
 //! sockets hear all ICMP of their node; what is not a reply to a probe of
-//! ours is passed over.
+//! ours is passed over. More pairs than the machine can know neighbours ask in
+//! rounds, after each of which their nodes forget again whom they have asked.
 
-use std::collections::{BTreeMap, VecDeque};
+mod neighbours;
+mod rounds;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -34,7 +38,9 @@ const BUFFER_BYTES: usize = 4 << 20;
 pub struct Probe {
     /// The namespace that asks.
     pub netns: String,
-    /// The address that should answer.
+    /// The namespace that should answer.
+    pub answers_in: String,
+    /// At which address.
     pub to: IpAddr,
 }
 
@@ -81,9 +87,33 @@ pub async fn ping(
     probes: &[Probe],
     patience: Patience,
 ) -> Result<Vec<Outcome>, KernelError> {
+    let rounds = rounds::rounds(probes, rounds::room());
+    let mut outcomes = vec![Outcome::default(); probes.len()];
+    let several = 1 < rounds.len();
+    for round in rounds {
+        let asked: Vec<_> = round.iter().map(|place| (*place, &probes[*place])).collect();
+        let mut before = BTreeMap::new();
+        if several {
+            let ends = asked.iter().flat_map(|(_, it)| [&*it.netns, &*it.answers_in]);
+            before = neighbours::known(worker, &ends.collect::<BTreeSet<_>>()).await?;
+        }
+        for (place, outcome) in ask(worker, &asked, patience).await? {
+            outcomes[place] = outcome;
+        }
+        neighbours::know_only(worker, before).await?;
+    }
+    Ok(outcomes)
+}
+
+/// Sends probes at once, each with its place, and returns what became of them.
+async fn ask(
+    worker: &Worker,
+    asked: &[(usize, &Probe)],
+    patience: Patience,
+) -> Result<BTreeMap<usize, Outcome>, KernelError> {
     let mut by_node: BTreeMap<&str, Vec<(usize, IpAddr)>> = BTreeMap::new();
-    for (index, probe) in probes.iter().enumerate() {
-        by_node.entry(&probe.netns).or_default().push((index, probe.to));
+    for (place, probe) in asked {
+        by_node.entry(&probe.netns).or_default().push((*place, probe.to));
     }
     let permits = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
     let mut pingers = JoinSet::new();
@@ -104,12 +134,10 @@ pub async fn ping(
         };
         pingers.spawn(pinger.run());
     }
-    let mut outcomes = vec![Outcome::default(); probes.len()];
+    let mut outcomes = BTreeMap::new();
     while let Some(done) = pingers.join_next().await {
         let done = done.map_err(|_| KernelError::new("ping", Errno::ECANCELED))?;
-        for (index, outcome) in done? {
-            outcomes[index] = outcome;
-        }
+        outcomes.extend(done?);
     }
     Ok(outcomes)
 }

@@ -341,7 +341,11 @@ fn main() -> ExitCode {
             a_trace_says_which_way_a_packet_takes.vm(),
             a_linux_bridge_has_no_flows,
         ],
-        tests![city: a_city_comes_and_goes, larger_cities_come_and_go.long() @ 300],
+        tests![
+            city: a_city_comes_and_goes,
+            more_neighbours_than_a_table_holds.alone(),
+            larger_cities_come_and_go.long() @ 300,
+        ],
         tests![doctor:
             it_tells_how_the_machines_open_vswitch_stands,
             it_knows_what_plans_are_refused_for,
