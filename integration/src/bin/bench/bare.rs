@@ -3,10 +3,14 @@
 //!
 //! It knows no plan, reads nothing back, and takes nothing back: it sends the
 //! requests in the cheapest order that is known, and waits for the answers.
-//! What it makes is what `ovsns up --topo single,N` makes, to the last alias.
+//! What it makes is what `ovsns up --topo single,N` makes, to the last alias; in
+//! `cables`, what `ovsns up` makes of a graph.
+
+pub(crate) mod cables;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -26,10 +30,7 @@ const BRIDGE: &str = "s1.bare";
 
 /// Makes a bridge and `count` nodes on it.
 pub(crate) fn up(count: u32) {
-    let none: Option<&str> = None;
-    fs::create_dir_all(NETNS).expect("a directory for names");
-    mount(Some(NETNS), NETNS, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).expect("a mount");
-    mount(none, NETNS, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).expect("shared");
+    prepare();
     // A socket stays in the namespace it was made in; this thread moves on.
     let home = Netlink::new();
     home.ask(&[
@@ -50,10 +51,23 @@ pub(crate) fn up(count: u32) {
 pub(crate) fn down() {
     let home = Netlink::new();
     home.ask(&[Message::link(DELLINK, 0, None).u32(IFLA_GROUP, GROUP)]);
+    delete_names();
+}
+
+/// Takes the names of all namespaces away, which end by that.
+fn delete_names() {
     for entry in fs::read_dir(NETNS).expect("names").flatten() {
         umount2(&entry.path(), MntFlags::MNT_DETACH).expect("a mounted namespace");
         fs::remove_file(entry.path()).expect("a name");
     }
+}
+
+/// Makes the directory of names ready.
+fn prepare() {
+    let none: Option<&str> = None;
+    fs::create_dir_all(NETNS).expect("a directory for names");
+    mount(Some(NETNS), NETNS, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).expect("a mount");
+    mount(none, NETNS, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).expect("shared");
 }
 
 /// Makes `count` bridges and raises them; returns how they all go at once.
@@ -72,13 +86,7 @@ fn node(home: &Netlink, master: u32, number: u32) {
     let outside = format!("h{number}.bare");
     let [_, b1, b2, b3] = number.to_be_bytes();
 
-    unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
-    fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").expect("a parameter");
-    fs::write("/proc/sys/net/ipv4/conf/all/promote_secondaries", "1").expect("a parameter");
-    let inside = Netlink::new();
-    let mark = format!("ovsns lab=bare node=h{number}");
-    inside.ask(&[Message::link(SETLINK, 0, Some(true)).name("lo").text(IFLA_IFALIAS, &mark)]);
-    let namespace = name(&format!("bare.h{number}"), &mark);
+    let (inside, namespace) = namespace(&format!("h{number}"));
 
     let mut peer = Message::body_of_link(INSIDE_INDEX, None).name("eth0");
     peer = peer.bytes(IFLA_ADDRESS, &[2, 1, 0, b1, b2, b3]).u32(IFLA_MTU, 1500);
@@ -102,16 +110,41 @@ fn node(home: &Netlink, master: u32, number: u32) {
     inside.ask(&[
         Message::link(SETLINK, INSIDE_INDEX, Some(true))
             .text(IFLA_IFALIAS, &format!("ovsns lab=bare interface=h{number}:eth0")),
-        Message::address(AF_INET, 16)
-            .bytes(IFA_LOCAL, &[10, 0, b2, b3])
-            .bytes(IFA_ADDRESS, &[10, 0, b2, b3])
-            .bytes(IFA_BROADCAST, &[10, 0, 255, 255])
-            .bytes(IFA_PROTO, &[111]),
-        Message::address(AF_INET6, 64)
-            .bytes(IFA_ADDRESS, &[0xfd, 0, 0x6f, 0x76, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b2, b3])
-            .u32(IFA_FLAGS, NODAD)
-            .bytes(IFA_PROTO, &[111]),
+        address_v4(INSIDE_INDEX, [10, 0, b2, b3].into(), 16),
+        address_v6(
+            INSIDE_INDEX,
+            [0xfd00, 0x6f76, 0, 0, 0, 0, 0, u16::from_be_bytes([b2, b3])].into(),
+            64,
+        ),
     ]);
+}
+
+/// Makes the namespace of a node and moves into it; returns a socket there, and
+/// the namespace opened.
+fn namespace(node: &str) -> (Netlink, File) {
+    unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
+    fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").expect("a parameter");
+    fs::write("/proc/sys/net/ipv4/conf/all/promote_secondaries", "1").expect("a parameter");
+    let inside = Netlink::new();
+    let mark = format!("ovsns lab=bare node={node}");
+    inside.ask(&[Message::link(SETLINK, 0, Some(true)).name("lo").text(IFLA_IFALIAS, &mark)]);
+    (inside, name(&format!("bare.{node}"), &mark))
+}
+
+fn address_v4(index: u32, address: Ipv4Addr, prefix: u8) -> Message {
+    let broadcast = u32::from(address) | u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+    Message::address(AF_INET, prefix, index)
+        .bytes(IFA_LOCAL, &address.octets())
+        .bytes(IFA_ADDRESS, &address.octets())
+        .bytes(IFA_BROADCAST, &broadcast.to_be_bytes())
+        .bytes(IFA_PROTO, &[111])
+}
+
+fn address_v6(index: u32, address: Ipv6Addr, prefix: u8) -> Message {
+    Message::address(AF_INET6, prefix, index)
+        .bytes(IFA_ADDRESS, &address.octets())
+        .u32(IFA_FLAGS, NODAD)
+        .bytes(IFA_PROTO, &[111])
 }
 
 /// Names this thread's namespace, with a mark beneath, and returns it opened.
@@ -240,10 +273,10 @@ impl Message {
         Self { bytes }
     }
 
-    fn address(family: u8, prefix: u8) -> Self {
+    fn address(family: u8, prefix: u8, index: u32) -> Self {
         let mut message = Self::new(NEWADDR | CREATE);
         message.bytes.extend([family, prefix, 0, 0]);
-        message.bytes.extend(INSIDE_INDEX.to_ne_bytes());
+        message.bytes.extend(index.to_ne_bytes());
         message
     }
 

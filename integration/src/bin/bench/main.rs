@@ -1,17 +1,18 @@
-//! How fast: nodes on one bridge, whole fabrics, and what passes between two
-//! nodes. `integration/bench --help` says what can be asked for.
+//! How fast: nodes on one bridge, cities, whole fabrics, and what passes between
+//! two nodes. `integration/bench --help` says what can be asked for.
 //!
 //! No figure stands alone. The ways take turns within a round, each in a fresh
 //! private world, and a table has the ratio of what ran on the same machine in
 //! the same minutes. Every way is a program that is started anew, so that all
 //! pay for their start.
 //!
-//! `nodes`, `shapes`, `traffic` and `attach` are the tables, `measure` is how they
+//! `nodes`, `city`, `shapes`, `traffic` and `attach` are the tables, `measure` is how they
 //! take figures; `bare` and `open_vswitch` are floors, `shell` and `mininet`
 //! rivals.
 
 mod attach;
 mod bare;
+mod city;
 mod measure;
 mod mininet;
 mod nodes;
@@ -41,6 +42,7 @@ struct Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Nodes,
+    City,
     Shapes,
     Throughput,
     Attach,
@@ -50,6 +52,14 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).take(2).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [flag @ (traffic::PING | traffic::PONG), address] => return traffic::end(flag, address),
+        ["--bare-cables", plan] => {
+            bare::cables::up(plan);
+            return ExitCode::SUCCESS;
+        }
+        ["--bare-uncabled"] => {
+            bare::cables::down();
+            return ExitCode::SUCCESS;
+        }
         [first, ..] if first.starts_with("--bare-") => {
             match first["--bare-".len()..].parse() {
                 Ok(count) => bare::up(count),
@@ -84,6 +94,7 @@ fn outside() -> ExitCode {
                     false
                 }
             },
+            Part::City => city::compare_all(asked.rounds, asked.all),
             Part::Shapes => shapes::compare_all(&asked),
             Part::Throughput => traffic::compare(asked.rounds),
             Part::Attach => attach::compare(asked.rounds, asked.ordinary),
@@ -108,6 +119,7 @@ impl Asked {
             };
             match word.as_str() {
                 "nodes" => asked.parts.push(Part::Nodes),
+                "city" => asked.parts.push(Part::City),
                 "shapes" => asked.parts.push(Part::Shapes),
                 "throughput" => asked.parts.push(Part::Throughput),
                 "attach" => asked.parts.push(Part::Attach),
@@ -127,7 +139,7 @@ impl Asked {
             asked.parts.insert(0, Part::Nodes);
         }
         if asked.parts.is_empty() {
-            asked.parts = vec![Part::Nodes, Part::Shapes, Part::Throughput];
+            asked.parts = vec![Part::Nodes, Part::City, Part::Shapes, Part::Throughput];
         }
         if asked.counts.is_empty() {
             asked.counts = vec![100, 300, 1000];
@@ -148,6 +160,7 @@ fn inside(word: &str) -> ExitCode {
     let world = world::furnish();
     match word.split(' ').collect::<Vec<_>>()[..] {
         ["nodes", ref words @ ..] => tell(Ok(nodes::run(&world, words))),
+        ["city", ref words @ ..] => tell(Ok(city::run(&world, words))),
         ["shape", ref words @ ..] => tell(shapes::run(&world, words)),
         ["attach", ref words @ ..] => tell(attach::run(&world, words)),
         ["traffic", ref words @ ..] => tell(traffic::run(&world, words)),
