@@ -15,8 +15,8 @@ use nix::errno::Errno;
 
 use super::error::{self, KernelError, Tried};
 use super::netlink::Netlink;
-use super::nft;
 use super::nft::wire::{self, Message, NFPROTO_NETDEV, Owner, Set};
+use super::nft::{self, seen};
 use super::raw::{Raw, attribute, attributes, find, nest, text, text_of};
 use super::worker::{Where, Worker};
 use crate::model::mark::{CUT_TABLE, Mac};
@@ -181,7 +181,6 @@ pub(super) fn look(named: bool) -> Result<(Option<SeenDeaf>, bool), KernelError>
         return Ok((named.then_some(altered), matches!(owner, Owner::Others)));
     }
     let mut deaf = Deaf::default();
-    let mut altered = !named;
     for sender in &SENDERS {
         for key in keys(&netlink, sender)? {
             match <[u8; 6]>::try_from(key.as_slice()) {
@@ -190,19 +189,47 @@ pub(super) fn look(named: bool) -> Result<(Option<SeenDeaf>, bool), KernelError>
             }
         }
     }
-    let mut rules: Vec<String> = Vec::new();
-    let of_it = [text(wire::NFTA_RULE_TABLE, TABLE)];
-    for message in dump(&netlink, wire::NFT_MSG_GETRULE, &of_it)? {
-        let body = message.bytes.get(4..).unwrap_or_default();
-        if find(body, &[wire::NFTA_RULE_TABLE]).and_then(text_of) == Some(TABLE) {
-            rules.extend(find(body, &[wire::NFTA_RULE_CHAIN]).and_then(text_of).map(str::to_owned));
-        }
-    }
-    for chain in rules.iter().collect::<BTreeSet<_>>() {
-        altered |= rules.iter().filter(|other| *other == chain).count() != SENDERS.len();
-        deaf.devices.extend(IfName::new(chain).ok());
-    }
-    Ok((Some(SeenDeaf { deaf, altered }), false))
+    let of = |kind| seen::all_of(&netlink, NFPROTO_NETDEV, TABLE, kind);
+    let (chains, rules) = (of(wire::NFT_MSG_GETCHAIN)?, of(wire::NFT_MSG_GETRULE)?);
+    deaf.devices = chains.iter().filter_map(chain_of).collect();
+    let more = of(wire::NFT_MSG_GETOBJ)?.len() + of(wire::NFT_MSG_GETFLOWTABLE)?.len();
+    let as_made = named
+        && !seen::is_dormant(&netlink, NFPROTO_NETDEV, TABLE)?
+        && more == 0
+        && of(wire::NFT_MSG_GETSET)?.len() == SENDERS.len()
+        && chains.len() == deaf.devices.len()
+        && rules.len() == SENDERS.len() * deaf.devices.len()
+        && deaf.devices.iter().all(|device| has_rules(&rules, device));
+    Ok((Some(SeenDeaf { deaf, altered: !as_made }), false))
+}
+
+/// The device of a chain, if it is one of ours as it was made.
+fn chain_of(chain: &Raw) -> Option<IfName> {
+    let (_, body) = wire::body(chain)?;
+    let named = |path: &[u16]| find(body, path).and_then(text_of);
+    let number = |path: &[u16]| find(body, path).and_then(wire::big_of);
+    let device = IfName::new(named(&[wire::NFTA_CHAIN_NAME])?).ok()?;
+    // A device of that name may be another by now; without one nothing comes in.
+    let comes_in = named(&[wire::NFTA_CHAIN_HOOK, wire::NFTA_HOOK_DEV]) == Some(device.as_str())
+        && number(&[wire::NFTA_CHAIN_HOOK, wire::NFTA_HOOK_HOOKNUM])
+            == Some(wire::NF_NETDEV_INGRESS)
+        && number(&[wire::NFTA_CHAIN_POLICY]) == Some(wire::NF_ACCEPT);
+    comes_in.then_some(device)
+}
+
+/// Whether the chain of a device has the rules that it was made with, in their order.
+fn has_rules(rules: &[Raw], device: &IfName) -> bool {
+    let bodies = rules.iter().filter_map(wire::body).map(|(_, body)| body);
+    let here: Vec<_> = bodies
+        .filter(|body| {
+            find(body, &[wire::NFTA_RULE_CHAIN]).and_then(text_of) == Some(device.as_str())
+        })
+        .collect();
+    here.len() == SENDERS.len()
+        && SENDERS.iter().zip(here).all(|(sender, there)| {
+            let (made, _) = wire::new_rule(NFPROTO_NETDEV, TABLE, device.as_str(), &rule(sender));
+            seen::same_rule(made.bytes.get(4..).and_then(seen::steps), seen::steps(there))
+        })
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

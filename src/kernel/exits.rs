@@ -21,7 +21,7 @@ use super::doors;
 use super::error::KernelError;
 use super::host::{LinuxHost, PROTOCOL, address_message, route_message};
 use super::netlink::Netlink;
-use super::nft::wire;
+use super::nft::{seen, wire};
 use super::observe::Link;
 use super::raw::{attributes, find, text_of};
 use super::rt;
@@ -275,7 +275,7 @@ fn drops(lab: &LabName, ours: &[IfName]) -> Result<BTreeSet<Drops>, KernelError>
 pub(super) fn chains_that_drop(ours: &[IfName]) -> Result<BTreeSet<Drops>, KernelError> {
     let Some(netlink) = wire::open()? else { return Ok(BTreeSet::new()) };
     let all = |kind| wire::request(wire::NFPROTO_UNSPEC, kind, &[]);
-    let chains = doors::dump(&netlink, &all(wire::NFT_MSG_GETCHAIN))?;
+    let chains = seen::dump(&netlink, &all(wire::NFT_MSG_GETCHAIN))?;
     let family = |number: u8| match number {
         wire::NFPROTO_INET => Some("inet"),
         wire::NFPROTO_IPV4 => Some("ip"),
@@ -302,7 +302,7 @@ pub(super) fn chains_that_drop(ours: &[IfName]) -> Result<BTreeSet<Drops>, Kerne
     if found.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let rules = doors::dump(&netlink, &all(wire::NFT_MSG_GETRULE))?;
+    let rules = seen::dump(&netlink, &all(wire::NFT_MSG_GETRULE))?;
     let names = |family_name: &str, of: &str| -> BTreeSet<IfName> {
         let here = rules.iter().filter_map(wire::body).filter(|(number, body)| {
             let is_in = find(body, &[wire::NFTA_RULE_TABLE]).and_then(text_of) == Some(of);

@@ -14,6 +14,7 @@
 //! is first is not certain: the packet socket is served before the filter, and
 //! now and then the switch is quicker on another processor.
 
+pub(super) mod seen;
 pub(super) mod wire;
 
 use netlink_packet_core::DefaultNla;
