@@ -451,7 +451,7 @@ fn keeper_view(keeper: &SeenKeeper) -> KeeperView {
     KeeperView {
         pid: keeper.pid,
         isolation: keeper.room.kinds.iter().map(ToString::to_string).collect(),
-        hostname: keeper.room.hostname.clone(),
+        hostname: keeper.renamed.as_ref().or(keeper.room.hostname.as_ref()).cloned(),
         limits: LimitsView { cpu_permille, memory_bytes, processes, words },
         lost: keeper.lost.clone(),
     }

@@ -292,6 +292,11 @@ impl Memory {
                 self.host.left.remove(node);
             }
             Step::SetLimits { node, before: _, after } => self.keeper(node)?.limits = *after,
+            Step::RenameNode { node, before: _, after } => {
+                let keeper = self.keeper(node)?;
+                let said = keeper.room.hostname.as_ref();
+                keeper.renamed = said.filter(|said| *said != after).map(|_| after.clone());
+            }
             Step::LayFile { node, path, before: _, after } => {
                 self.keeper(node)?.files.insert(path.clone(), Some(after.clone()));
             }

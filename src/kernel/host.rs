@@ -192,6 +192,7 @@ impl LinuxHost {
                 Ok(())
             }
             Step::SetLimits { node, before: _, after } => life::limit(lab, node, after),
+            Step::RenameNode { node, before: _, after } => life::rename(lab, node, after).await,
             Step::LayFile { node, path, before: _, after } => {
                 life::lay(lab, node, path, after).await
             }

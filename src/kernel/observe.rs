@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol,
 };
@@ -18,6 +17,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use nix::unistd::User;
 
@@ -454,6 +454,7 @@ fn look_inside(
     let lo = links.iter().find(|link| link.name == "lo" && Mark::parse(&link.seen.alias) == mark);
     if let Some(lo) = lo {
         seen.sealed = Mark::sealed(&lo.seen.alias);
+        seen.loopback = Some(lo.seen.clone());
     } else {
         seen.adopted = adopt::seen(name);
         if seen.adopted.is_none() {
@@ -568,9 +569,13 @@ fn addresses(
     seen: &mut SeenNode,
 ) -> Result<(), KernelError> {
     let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let mut with_ipv6 = BTreeSet::new();
     for message in netlink.dump(&all, "list addresses")? {
         let RouteNetlinkMessage::NewAddress(message) = message else { continue };
         let Some(device) = names.get(&message.header.index) else { continue };
+        if message.header.family == AddressFamily::Inet6 {
+            with_ipv6.insert(device);
+        }
         let (mut ours, mut tentative, mut valid_s, mut by_router) = (false, false, u32::MAX, true);
         for attribute in &message.attributes {
             match attribute {
@@ -611,6 +616,15 @@ fn addresses(
         let set = if ours { &mut seen.addresses } else { &mut seen.foreign_addresses };
         set.entry(device.clone()).or_default().insert(net);
     }
+    // One that has no address of it is asked why: as a rule that is because of its
+    // carrier.
+    let bare = names.values().filter(|device| !with_ipv6.contains(device));
+    let is_off = |device: &&IfName| {
+        let off = fs::read_to_string(sysctl_path(&format!("net.ipv6.conf.{device}.disable_ipv6")));
+        let up = seen.devices.get(*device).is_some_and(|link| link.up);
+        up && !device.as_str().contains('.') && off.is_ok_and(|off| off.trim() == "1")
+    };
+    seen.without_ipv6 = bare.filter(is_off).cloned().collect();
     Ok(())
 }
 

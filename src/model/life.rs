@@ -264,6 +264,10 @@ pub struct SeenKeeper {
     /// The files that were laid over the machine's, as whoever is in the node
     /// finds them; `None` for what is not there, or no text.
     pub files: BTreeMap<String, Option<NodeFile>>,
+    /// What the node is called by those in it, where that is not what it was called:
+    /// somebody there has changed it.
+    #[serde(default)]
+    pub renamed: Option<String>,
     /// Its number on the machine.
     pub pid: u32,
     /// Why it is of no use any more, if it is not: its node was made anew, or it

@@ -191,6 +191,8 @@ pub struct SeenNode {
     pub sealed: Option<Sealed>,
     /// That somebody else has made it, and where it was found.
     pub adopted: Option<SeenAdoption>,
+    /// Its loopback, if it was looked at; not that of a node that is adopted.
+    pub loopback: Option<SeenDevice>,
     /// The interfaces of ours in it.
     pub devices: BTreeMap<IfName, SeenDevice>,
     /// Names of other devices in it, made by whoever works there.
@@ -201,6 +203,8 @@ pub struct SeenNode {
     pub unsettled: bool,
     /// Addresses of others on our devices.
     pub foreign_addresses: BTreeMap<IfName, BTreeSet<IpNet>>,
+    /// Our devices that are up and on which somebody has switched IPv6 off.
+    pub without_ipv6: BTreeSet<IfName>,
     /// Addresses that our devices have for a time, by what gave them.
     pub dynamic: BTreeMap<IfName, BTreeMap<IpNet, SeenDynamic>>,
     /// Routes with our mark, less those that came with a lease and go with it.

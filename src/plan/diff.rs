@@ -45,6 +45,8 @@ pub fn up(
     world: &World,
     abilities: &[Abilities],
 ) -> Result<Plan, Vec<Refusal>> {
+    let known = known_by_device(wanted, world);
+    let world = known.as_ref().unwrap_or(world);
     // What is asked for is refused as it was asked for.
     let refused = refusals(lab, wanted, world, abilities);
     let wanted = &wanted.settled(world, abilities);
@@ -80,6 +82,37 @@ pub fn up(
     stages.insert(stages.len() - 1, Stage::Host(names(lab, wanted, world)));
     stages.retain(|stage| !stage.is_empty());
     Ok(Plan { lab: lab.clone(), stages })
+}
+
+/// The world with each switch under its name that lost its mark, and is known by its
+/// device alone; `None` if there is none.
+fn known_by_device(wanted: &Wanted, world: &World) -> Option<World> {
+    let lost = |seen: &&SeenSwitch| Mark::parse(&seen.spec.alias).is_none();
+    let name_of = |seen: &SeenSwitch| {
+        let is_it = |spec: &&SwitchSpec| {
+            spec.device == seen.spec.device && spec.backend == seen.spec.backend
+        };
+        let name = wanted.switches.values().find(is_it).map(|spec| spec.name.clone())?;
+        let free = !world.fabric.switches.contains_key(&name);
+        free.then(|| (seen.spec.name.clone(), name))
+    };
+    let names: Vec<_> = world.fabric.switches.values().filter(lost).filter_map(name_of).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let mut world = world.clone();
+    for (called, name) in names {
+        let mut seen = world.fabric.switches.remove(&called)?;
+        seen.spec.name = name.clone();
+        for mirror in seen.mirrors.values_mut() {
+            mirror.switch = name.clone();
+            if mirror.mark == seen.spec.alias {
+                mirror.mark = wanted.switches[&name].alias.clone();
+            }
+        }
+        world.fabric.switches.insert(name, seen);
+    }
+    Some(world)
 }
 
 /// The names of the nodes in the machine's own file, as far as their addresses are
@@ -643,6 +676,7 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
                 });
             }
         }
+        raise_loopback(node, seen, &mut steps);
         let before = seen.and_then(|seen| seen.sealed);
         if before != want.sealed {
             let (node, after) = (node.clone(), want.sealed);
@@ -687,6 +721,15 @@ fn build(wanted: &Wanted, world: &World, links: &LinkDiff) -> Vec<Step> {
         cut(node, want, seen, &mut steps);
     }
     steps
+}
+
+/// Every node is born with its loopback up.
+fn raise_loopback(node: &NodeName, seen: Option<&SeenNode>, steps: &mut Vec<Step>) {
+    let Some(lo) = seen.and_then(|seen| seen.loopback.as_ref()).filter(|lo| !lo.up) else { return };
+    let before = LinkState { up: false, mtu: lo.mtu, mac: lo.mac, alias: lo.alias.clone() };
+    let after = LinkState { up: true, ..before.clone() };
+    let device = IfName::new("lo").expect("a good name");
+    steps.push(Step::SetLink { at: Place::Node(node.clone()), device, before, after });
 }
 
 fn seen_at<'a>(world: &'a World, end: &VethEnd) -> Option<&'a SeenDevice> {
@@ -788,7 +831,17 @@ fn addresses(
         let has = |set: Option<&BTreeSet<IpNet>>, address: &IpNet| {
             set.is_some_and(|s| s.contains(address))
         };
-        for address in wanted.iter().filter(|a| !has(ours, a) && !has(theirs, a)) {
+        let new: Vec<_> = wanted.iter().filter(|a| !has(ours, a) && !has(theirs, a)).collect();
+        let is_off = seen.is_some_and(|seen| seen.without_ipv6.contains(device));
+        if is_off && new.iter().any(|net| net.addr().is_ipv6()) {
+            steps.push(Step::SetSysctl {
+                node: node.clone(),
+                key: format!("net.ipv6.conf.{device}.disable_ipv6"),
+                before: Some("1".to_owned()),
+                after: "0".to_owned(),
+            });
+        }
+        for address in new {
             steps.push(Step::AddAddress {
                 node: node.clone(),
                 device: device.clone(),

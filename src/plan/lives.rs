@@ -59,6 +59,12 @@ pub(super) fn begin(wanted: &Wanted, world: &World) -> Vec<Step> {
             }),
             Some(_) => {}
         }
+        let called =
+            seen.and_then(|seen| Some((seen.renamed.clone()?, seen.room.hostname.clone()?)));
+        steps.extend(called.map(|(before, after)| {
+            let node = node.clone();
+            Step::RenameNode { node, before, after }
+        }));
         // What runs there may read them when it starts.
         for (path, after) in &want.life.files {
             let before = seen.and_then(|seen| seen.files.get(path)).cloned().flatten();

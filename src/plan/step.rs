@@ -240,6 +240,15 @@ pub enum Step {
         /// What it may.
         after: Limits,
     },
+    /// Has a node with a host name of its own be called so.
+    RenameNode {
+        /// The node.
+        node: NodeName,
+        /// What it is called.
+        before: String,
+        /// What it is to be called.
+        after: String,
+    },
     /// Lays a file over the machine's in a node.
     LayFile {
         /// The node.

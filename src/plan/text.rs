@@ -144,6 +144,9 @@ impl Step {
             Self::SetLimits { node, before, after } => {
                 format!("~ {node} limits: {after} (were {before})")
             }
+            Self::RenameNode { node, before, after } => {
+                format!("~ {node} is called {after} (was {before})")
+            }
             Self::LayFile { node, path, before: None, after } => {
                 let bytes = after.text.len();
                 let bytes = format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" });

@@ -124,6 +124,11 @@ impl Step {
                 before: *after,
                 after: *before,
             }]),
+            Self::RenameNode { node, before, after } => Some(vec![Self::RenameNode {
+                node: node.clone(),
+                before: after.clone(),
+                after: before.clone(),
+            }]),
             Self::WriteNames { before, after } => {
                 Some(vec![Self::WriteNames { before: after.clone(), after: before.clone() }])
             }
@@ -262,6 +267,7 @@ fn goes_with_a_node(step: &Step, added: &BTreeSet<&NodeName>) -> bool {
         | Step::StartKeeper { .. }
         | Step::EndKeeper { .. }
         | Step::SetLimits { .. }
+        | Step::RenameNode { .. }
         | Step::LayFile { .. }
         | Step::LiftFile { .. }
         | Step::WriteNames { .. }

@@ -26,7 +26,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, pipe2, sethostname, setsid};
+use nix::unistd::{Pid, gethostname, pipe2, sethostname, setsid};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
@@ -427,6 +427,10 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>) {
             Ask::Look => Tell::Keeps(keeps(&shared)),
             Ask::Lay(path, file) => told(shared.laid().lay(&path, &file)),
             Ask::Lift(path) => told(shared.laid().lift(&path)),
+            Ask::Rename(name) => match sethostname(&name) {
+                Ok(()) => Tell::Renamed,
+                Err(errno) => Tell::NotRenamed(errno as i32),
+            },
             Ask::Run(process) => get_ready(&shared, process).await,
             Ask::Stop(name) => {
                 stop(&shared, &name).await;
@@ -456,7 +460,10 @@ fn keeps(shared: &Shared) -> Keeps {
     // Whoever looks may want to read them.
     shared.logs.mend();
     let files = shared.laid().seen();
-    Keeps { room: shared.room.clone(), netns, processes, files }
+    let room = shared.room.clone();
+    let name = gethostname().map(|name| name.to_string_lossy().into_owned()).ok();
+    let renamed = name.filter(|name| room.hostname.as_ref().is_some_and(|it| it != name));
+    Keeps { room, renamed, netns, processes, files }
 }
 
 /// Stops all processes, the last one first, and what they have left behind.

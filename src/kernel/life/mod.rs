@@ -130,8 +130,9 @@ async fn look_at(
         ..SeenKeeper::default()
     };
     match line.ask(&Ask::Look, ANSWER_WITHIN).await {
-        Ok(Tell::Keeps(Keeps { room, netns, processes, files })) => {
+        Ok(Tell::Keeps(Keeps { room, renamed, netns, processes, files })) => {
             (seen.room, seen.processes, seen.files) = (room, processes, files);
+            seen.renamed = renamed;
             let named = fs::metadata(netns::path(&netns_name(lab, node)));
             if named.map_or(0, |named| named.ino()) != netns {
                 seen.lost = Some("it is in another namespace than the node".into());
@@ -315,6 +316,20 @@ async fn laid(mut line: Line, asked: String, ask: &Ask) -> Result<(), KernelErro
         Ok(Tell::NotLaid(why)) => Err(KernelError::of_process(asked, why, Vec::new())),
         Ok(_) => Err(KernelError::new(asked, Errno::EBADMSG)),
         Err(errno) => Err(KernelError::new(asked, errno)),
+    }
+}
+
+/// Has a node be called so by whoever is in it.
+///
+/// Like `hostname NAME` in the node.
+pub(super) async fn rename(lab: &LabName, node: &NodeName, name: &str) -> Result<(), KernelError> {
+    let fail = |errno| KernelError::new(format!("have node `{node}` be called `{name}`"), errno);
+    let Some(mut line) = wire::connect(lab, node)? else { return Err(fail(Errno::EHOSTDOWN)) };
+    match line.ask(&Ask::Rename(name.to_owned()), ANSWER_WITHIN).await {
+        Ok(Tell::Renamed) => Ok(()),
+        Ok(Tell::NotRenamed(errno)) => Err(fail(Errno::from_raw(errno))),
+        Ok(_) => Err(fail(Errno::EBADMSG)),
+        Err(errno) => Err(fail(errno)),
     }
 }
 

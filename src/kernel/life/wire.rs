@@ -42,6 +42,8 @@ pub(super) enum Ask {
     Lay(String, NodeFile),
     /// To take it away.
     Lift(String),
+    /// To have the node called so.
+    Rename(String),
     /// To stop all of them, the last one first, and to end.
     End,
 }
@@ -68,6 +70,10 @@ pub(super) enum Tell {
     Laid,
     /// To `Lay` and `Lift`: it could not, and why, as a clause.
     NotLaid(String),
+    /// To `Rename`.
+    Renamed,
+    /// To `Rename`: it could not, with the kernel's number.
+    NotRenamed(i32),
     /// To `End`.
     Ends,
 }
@@ -76,6 +82,9 @@ pub(super) enum Tell {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Keeps {
     pub(super) room: Room,
+    /// What the node is called, if it is not what its room says.
+    #[serde(default)]
+    pub(super) renamed: Option<String>,
     /// The number of the network namespace that it is in.
     pub(super) netns: u64,
     /// In the order in which they were started.

@@ -243,9 +243,16 @@ pub(super) fn put_together(
             }
         }
     }
-    for port in apart.iter().filter(|port| !mirrors.values().any(|m| m.output == **port)) {
-        if let Some(port) = ports.get_mut(port) {
-            port.broken = Some("it is set apart for copies, and no mirror shows any".to_owned());
+    for (device, port) in ports {
+        let is_output = mirrors.values().any(|mirror| mirror.output == *device);
+        match (apart.contains(device), is_output) {
+            (true, false) => {
+                let why = "it is set apart for copies, and no mirror shows any";
+                port.broken = Some(why.to_owned());
+            }
+            // As it is to be, or made so with its mirror.
+            (true | false, true) => port.broken = None,
+            (false, false) => {}
         }
     }
 }

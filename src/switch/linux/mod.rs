@@ -525,7 +525,8 @@ impl Switch for LinuxBridge {
             }
             // The link itself carries the mark.
             let (kind, mark) = (PortKind::Link, String::new());
-            let port = SeenPort { kind, settings, number: None, mark, lent: None, broken: None };
+            let broken = keeps_back(link).filter(|_| link.is_of(lab));
+            let port = SeenPort { kind, settings, number: None, mark, lent: None, broken };
             seen.ports.insert(device, port);
         }
         for (name, seen) in &mut fabric.switches {
@@ -688,10 +689,13 @@ fn seen_switch(link: &Link) -> Option<SeenSwitch> {
         // whoever wants the switch wants it under the same device.
         _ => SwitchName::new(&link.name).ok()?,
     };
-    let altname = mark
-        .map(|mark| mark.full_name())
-        .filter(|full| link.seen.altnames.contains(full))
-        .unwrap_or_default();
+    let altnames = &link.seen.altnames;
+    let altname = match mark.map(|mark| mark.full_name()) {
+        Some(full) => altnames.get(&full),
+        // One whose mark somebody took has its name of the kind `LAB:SWITCH` still.
+        None => altnames.iter().find(|name| name.contains(':')),
+    };
+    let altname = altname.cloned().unwrap_or_default();
     let spec = SwitchSpec {
         name,
         backend: Backend::Linux,
@@ -738,6 +742,28 @@ fn port_state(link: &Link) -> Option<BridgePortState> {
         InfoBridgePort::State(state) => Some(*state),
         _ => None,
     })
+}
+
+/// By what a port keeps frames back, or sends them where they come from, that was born
+/// like any other: somebody has set it so. Pulled and plugged in again it is as born.
+fn keeps_back(link: &Link) -> Option<String> {
+    let words: Vec<_> = port_infos(link)
+        .filter_map(|info| match info {
+            InfoBridgePort::Learning(false) => Some("it does not learn addresses"),
+            InfoBridgePort::UnicastFlood(false) => Some("it gets no frames to unknown addresses"),
+            InfoBridgePort::MulticastFlood(false) => Some("it gets no unknown multicast"),
+            InfoBridgePort::BroadcastFlood(false) => Some("it gets no broadcasts"),
+            InfoBridgePort::HairpinMode(true) => {
+                Some("it sends frames back to where they came from")
+            }
+            InfoBridgePort::Guard(true) => Some("it stops at the first frame of a spanning tree"),
+            InfoBridgePort::Locked(true) => {
+                Some("it is locked for addresses that it does not know")
+            }
+            _ => None,
+        })
+        .collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 fn is_isolated(link: &Link) -> bool {
