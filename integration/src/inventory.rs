@@ -10,7 +10,7 @@
 //! are left out: they change by themselves. So are processes of others, which tests
 //! start and end between two looks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -20,6 +20,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value};
 
 use crate::groups;
+use crate::likeness::{OF_THE_ROW, follows_from_address, less_numbers, name_rows};
 use crate::private::SCRATCH;
 use crate::witness::{finish, until_within};
 
@@ -80,6 +81,21 @@ impl Inventory {
         }
         parameters(&mut lines, Path::new("/proc/sys/net/ipv4"));
         parameters(&mut lines, Path::new("/proc/sys/net/bridge"));
+        lines.sort();
+        Self { lines }
+    }
+
+    /// The same less the numbers that things were given as they were made: what was
+    /// deleted and made again is as it was. Here an Open vSwitch of our own is
+    /// looked at, too.
+    pub(crate) fn take_likeness() -> Self {
+        let Self { lines } = Self::take();
+        let is_alike = |line: &&String| !line.starts_with("row of ") && !follows_from_address(line);
+        let mut lines: Vec<_> =
+            lines.iter().filter(is_alike).map(|line| less_numbers(line)).collect();
+        for socket in [MACHINES_DATABASE, "/run/ovsns/ovs/db.sock"] {
+            alike_rows(&mut lines, socket);
+        }
         lines.sort();
         Self { lines }
     }
@@ -318,6 +334,9 @@ fn processes(lines: &mut Vec<String>) {
     }
 }
 
+/// Where the machine's own Open vSwitch is asked.
+const MACHINES_DATABASE: &str = "/run/openvswitch/db.sock";
+
 /// The tables that people write to.
 const TABLES: [&str; 12] = [
     "Open_vSwitch",
@@ -376,23 +395,59 @@ fn carried_out() -> Option<()> {
 
 /// The rows of the machine's own Open vSwitch, if it runs.
 fn rows(lines: &mut Vec<String>) {
-    if std::os::unix::net::UnixStream::connect("/run/openvswitch/db.sock").is_err() {
-        return;
+    for (table, cells) in rows_of(MACHINES_DATABASE) {
+        lines.push(row(table, &cells));
+    }
+}
+
+/// The rows of an Open vSwitch, each known by what it is and not by its number.
+fn alike_rows(lines: &mut Vec<String>, socket: &str) {
+    let rows = rows_of(socket);
+    let text = |cells: &Cells, name: &str| {
+        let cell = cells.iter().find(|(of, _)| of == name).map(|(_, cell)| cell);
+        cell.and_then(|cell| cell.as_str().or_else(|| cell[1].as_str()).map(str::to_owned))
+    };
+    let mut names = BTreeMap::new();
+    for (table, cells) in &rows {
+        let name = text(cells, "name").or_else(|| text(cells, "target")).unwrap_or_default();
+        names.extend(text(cells, "_uuid").map(|uuid| (uuid, format!("{table} {name}"))));
+    }
+    for (table, mut cells) in rows {
+        cells.retain(|(name, _)| !OF_THE_ROW.contains(&name.as_str()));
+        cells.iter_mut().for_each(|(_, cell)| name_rows(cell, &names));
+        lines.push(row(table, &cells));
+    }
+}
+
+type Cells = Vec<(String, Value)>;
+
+fn row(table: &str, cells: &Cells) -> String {
+    let cells: Vec<_> = cells.iter().map(|(name, cell)| format!("{name:?}={cell}")).collect();
+    format!("row of {table} {}", cells.join(" "))
+}
+
+/// The rows in a database by their tables, if that answers.
+fn rows_of(socket: &str) -> Vec<(&'static str, Cells)> {
+    let mut rows = Vec::new();
+    if std::os::unix::net::UnixStream::connect(socket).is_err() {
+        return rows;
     }
     for table in TABLES {
         let mut command = Command::new("ovs-vsctl");
+        command.arg(format!("--db=unix:{socket}"));
         command.args(["--timeout=10", "--no-wait", "--format=json", "list", table]);
         let found = finish(&mut command).ok().json();
         let headings = found["headings"].as_array().expect("names of columns");
         for row in found["data"].as_array().expect("rows") {
             let cells = headings.iter().zip(row.as_array().expect("cells"));
-            let cells = cells.filter(|(name, _)| {
-                name.as_str().is_none_or(|name| !OF_THE_SWITCH.contains(&name))
+            let cells = cells.map(|(name, cell)| {
+                (name.as_str().expect("the name of a column").to_owned(), cell.clone())
             });
-            let cells: Vec<_> = cells.map(|(name, cell)| format!("{name}={cell}")).collect();
-            lines.push(format!("row of {table} {}", cells.join(" ")));
+            let cells = cells.filter(|(name, _)| !OF_THE_SWITCH.contains(&name.as_str()));
+            rows.push((table, cells.collect()));
         }
     }
+    rows
 }
 
 fn parameters(lines: &mut Vec<String>, directory: &Path) {

@@ -27,7 +27,7 @@
 //! `crowd` fills it with things of others, `monitor` hears every change, `capture`
 //! every frame, `groups` are control groups, `host` is a second
 //! machine, `lan` makes the world a host with a NIC, `leases` has somebody there
-//! give addresses, `terminal` is a person at a
+//! give addresses, `likeness` is an inventory less its numbers, `terminal` is a person at a
 //! keyboard, `tools` are small programs that run in nodes.
 
 mod capture;
@@ -37,6 +37,7 @@ mod host;
 mod inventory;
 pub mod lan;
 mod leases;
+mod likeness;
 mod monitor;
 pub mod ovs;
 mod owners;

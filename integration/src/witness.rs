@@ -266,6 +266,11 @@ impl World {
         Inventory::take()
     }
 
+    /// The same, in which what was made again is as it was, whatever numbers it has.
+    pub fn likeness(&self) -> Inventory {
+        Inventory::take_likeness()
+    }
+
     /// The ids and command lines of all processes of this world but this one
     /// and the dead.
     pub fn processes(&self) -> Vec<(u32, String)> {

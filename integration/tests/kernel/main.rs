@@ -15,6 +15,7 @@ mod crash_ovs;
 mod cut;
 mod doctor;
 mod down;
+mod drift;
 mod examples;
 mod exports;
 mod faults;
@@ -412,6 +413,7 @@ fn main() -> ExitCode {
             a_bond_goes_down_as_one,
         ],
         tests![down over ovs: links_go_down_and_come_up, a_file_holds_links_down],
+        tests![drift: links, bridges, nodes, nics],
         tests![settings:
             learned_addresses_and_counters_are_the_switchs,
             addresses_age_as_they_are_told_to,
