@@ -66,6 +66,14 @@ pub enum OwnError {
     /// The keeper is a command of `ovsns`, and this program is another.
     #[error("there is no program `ovsns` that could watch over an Open vSwitch")]
     NoKeeper,
+    /// It would run out of files, and say so to nobody.
+    #[error("an Open vSwitch of our own may have {most} files open here, and needs {least}")]
+    FewFiles {
+        /// The limit.
+        most: u64,
+        /// How many it needs.
+        least: u64,
+    },
     /// A daemon did not come up.
     #[error("`{daemon}` did not come up: {why}")]
     Daemon {
@@ -145,6 +153,7 @@ impl OwnError {
                 format!("see what it is, and end it: `ps -fp {process}`")
             }
             Self::NotYours { .. } => "run it as that user, or as root: `sudo ovsns ...`".into(),
+            Self::FewFiles { .. } => "raise the limit of open files: `ulimit -n 65536`".into(),
             Self::NoKeeper => "put `ovsns` where `PATH` finds it: `cargo install --path .`".into(),
             // On a full disk it cannot even say so.
             Self::Daemon { log, .. } if log.is_empty() => {
@@ -192,6 +201,7 @@ mod tests {
             OwnError::Stranger { process: 42, user: 1000 },
             OwnError::NotYours { owner: 0 },
             OwnError::NoKeeper,
+            OwnError::FewFiles { most: 64, least: 256 },
             OwnError::Daemon {
                 daemon: Which::Switch,
                 why: "ended with exit status 1".into(),

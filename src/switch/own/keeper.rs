@@ -103,10 +103,10 @@ pub fn run(asked: &Asked) -> Result<(), NotAKeeper> {
         .and_then(|null| Ok(dup2_stdin(&null)?).and_then(|()| log::speak_into(&null)))
         .map_err(OwnError::file("open", null))?;
     // A switch has several files open for each port.
-    permissions::raise_open_files();
+    let files = permissions::raise_open_files_for_switch();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(OwnError::io("start a runtime"))?;
-    Ok(runtime.block_on(live(starter, asked))?)
+    Ok(runtime.block_on(live(starter, asked, files))?)
 }
 
 /// The socket that standard input is, if it is one.
@@ -118,7 +118,7 @@ fn starter() -> Option<StdStream> {
     Some(stream)
 }
 
-async fn live(starter: StdStream, asked: &Asked) -> Result<(), OwnError> {
+async fn live(starter: StdStream, asked: &Asked, files: u64) -> Result<(), OwnError> {
     let catch = |kind| signal(kind).map_err(OwnError::io("catch a signal"));
     // Caught and not looked at: a keeper is deaf to the end of a terminal.
     let _deaf = (catch(SignalKind::hangup())?, catch(SignalKind::interrupt())?);
@@ -139,7 +139,7 @@ async fn live(starter: StdStream, asked: &Asked) -> Result<(), OwnError> {
         }
     };
     tokio::spawn(peers::accept(listener, events));
-    match Keeper::begin(asked).await {
+    match Keeper::begin(asked, files).await {
         Ok(keeper) => {
             keeper.live(&mut heard, &mut told_to_stop).await;
             Ok(())
@@ -180,7 +180,11 @@ struct Keeper {
 
 impl Keeper {
     /// Starts what does not run yet, and adopts what does.
-    async fn begin(asked: &Asked) -> Result<Self, OwnError> {
+    async fn begin(asked: &Asked, files: u64) -> Result<Self, OwnError> {
+        let least = permissions::SWITCH_FILES_MIN;
+        if files < least {
+            return Err(OwnError::FewFiles { most: files, least });
+        }
         let programs = Programs::find()?;
         let here = Namespace::here()?;
         beside::no_system_server(&here).await?;
