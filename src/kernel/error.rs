@@ -24,6 +24,12 @@ impl KernelError {
         Self { asked: asked.into(), errno, said: None, heard: Vec::new() }
     }
 
+    /// A refusal of a new namespace. The kernel says ENOSPC where there are as many as
+    /// `user.max_*_namespaces` allows (`namespaces(7)`), and no disk is full.
+    pub fn of_namespace(asked: impl Into<String>, errno: Errno) -> Self {
+        Self::new(asked, if errno == Errno::ENOSPC { Errno::EUSERS } else { errno })
+    }
+
     /// A process that does not do what it should: why, as a clause, and what it
     /// said last.
     pub fn of_process(asked: String, why: String, heard: Vec<String>) -> Self {
@@ -37,22 +43,45 @@ impl KernelError {
 
     /// A thing to do about it, if the number says enough.
     pub fn hint(&self) -> Option<&'static str> {
-        Some(match self.errno {
-            Errno::EPERM | Errno::EACCES => {
-                "run it as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN: `sudo ovsns ...`"
-            }
-            Errno::EMFILE | Errno::ENFILE => "raise the limit of open files: `ulimit -n 65536`",
-            Errno::ENOSPC => "make room: a table or a file system is full (`df -h /run`)",
-            Errno::EROFS => "make it writable: `mount -o remount,rw` the file system named above",
-            Errno::ENODATA => {
-                "see who gives addresses there, and that a NIC in `uplinks:` leads to that network; \
-                 or write the addresses yourself"
-            }
-            Errno::EHOSTDOWN => "start it again: `ovsns up` with the lab's file",
-            Errno::EOPNOTSUPP => "`ovsns doctor` says what this kernel can do",
-            _ => return None,
+        hint(match (self.errno, &self.said) {
+            // What could not even be started ends with what the kernel said.
+            (Errno::ECHILD, Some(why)) => [Errno::ENOSPC, Errno::EMFILE, Errno::EAGAIN]
+                .into_iter()
+                .find(|errno| why.ends_with(&words(*errno)))?,
+            (errno, _) => errno,
         })
     }
+}
+
+/// A thing to do about an error, if its number says enough.
+fn hint(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::EPERM | Errno::EACCES => {
+            "run it as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN: `sudo ovsns ...`"
+        }
+        Errno::EMFILE | Errno::ENFILE => "raise the limit of open files: `ulimit -n 65536`",
+        Errno::ENOSPC => "make room: a table or a file system is full (`df -h /run`, `df -i /run`)",
+        Errno::EXFULL => {
+            "take ports off it, or give some links another switch; one on Open vSwitch \
+             has no such limit"
+        }
+        Errno::EUSERS => {
+            "raise the limit: `sysctl user` shows it, and \
+                 `sysctl -w user.max_net_namespaces=65536` sets that of networks"
+        }
+        Errno::EAGAIN => {
+            "if it is a process that could not be started, let there be more: `ulimit -u`, \
+                 `kernel.pid_max`, `pids.max` of the control group"
+        }
+        Errno::EROFS => "make it writable: `mount -o remount,rw` the file system named above",
+        Errno::ENODATA => {
+            "see who gives addresses there, and that a NIC in `uplinks:` leads to that network; \
+                 or write the addresses yourself"
+        }
+        Errno::EHOSTDOWN => "start it again: `ovsns up` with the lab's file",
+        Errno::EOPNOTSUPP => "`ovsns doctor` says what this kernel can do",
+        _ => return None,
+    })
 }
 
 impl std::error::Error for KernelError {}
@@ -88,6 +117,8 @@ fn words(errno: Errno) -> String {
         Errno::EMFILE => "too many files are open in this process".into(),
         Errno::ENFILE => "too many files are open on this machine".into(),
         Errno::ENOSPC => "there is no room left".into(),
+        Errno::EUSERS => "there are as many namespaces of this kind as are allowed here".into(),
+        Errno::EAGAIN => "there are too many of them already".into(),
         Errno::EROFS => "the file system is read-only".into(),
         Errno::EHOSTDOWN => "the node has no keeper".into(),
         Errno::ENODATA => "nobody answered".into(),

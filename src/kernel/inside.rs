@@ -79,7 +79,8 @@ pub fn enter(
 /// Returns what could not be laid over, each as a clause.
 pub(super) fn furnish(name: &str) -> Result<Vec<KernelError>, KernelError> {
     let fail = |asked: String| move |errno: Errno| KernelError::new(asked, errno);
-    unshare(CloneFlags::CLONE_NEWNS).map_err(fail("make a mount namespace".into()))?;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|errno| KernelError::of_namespace("make a mount namespace", errno))?;
     // What is mounted from here on is nobody else's business, but what others
     // mount outside still shows up here.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)

@@ -72,7 +72,7 @@ impl Worker {
                 Where::In(netns) => setns(netns.as_fd(), CloneFlags::CLONE_NEWNET)
                     .map_err(|e| KernelError::new("enter a namespace", e)),
                 Where::Fresh => unshare(CloneFlags::CLONE_NEWNET)
-                    .map_err(|e| KernelError::new("make a namespace", e)),
+                    .map_err(|e| KernelError::of_namespace("make a namespace", e)),
             };
             let done = entered.map(|()| work());
             if !matches!(place, Where::Home) {

@@ -164,7 +164,8 @@ fn own(netns: &str, room: &Room) -> Result<Laid, KernelError> {
     let mut flags = CloneFlags::empty();
     flags.set(CloneFlags::CLONE_NEWUTS, has(Isolation::Uts));
     flags.set(CloneFlags::CLONE_NEWIPC, has(Isolation::Ipc));
-    unshare(flags).map_err(|errno| KernelError::new("make namespaces of the node's own", errno))?;
+    unshare(flags)
+        .map_err(|errno| KernelError::of_namespace("make namespaces of the node's own", errno))?;
     // What cannot be laid over is told to those who enter.
     let _not_laid_over = inside::furnish(netns)?;
     if has(Isolation::Pid) {

@@ -28,10 +28,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::error::KernelError;
 use super::leases::program;
@@ -199,7 +202,8 @@ fn spawn(lab: &LabName, node: &NodeName, room: &Room) -> io::Result<Line> {
     // for it, too: a program that uses this library may outlive it.
     std::thread::Builder::new().spawn(move || {
         let born = match own_processes {
-            true => unshare(CloneFlags::CLONE_NEWPID).map_err(io::Error::from),
+            true => unshare(CloneFlags::CLONE_NEWPID)
+                .map_err(|errno| KernelError::of_namespace("", errno).errno.into()),
             false => Ok(()),
         };
         let child = born.and_then(|()| command.spawn());
@@ -249,18 +253,18 @@ pub(super) async fn end(lab: &LabName, node: &NodeName) -> Result<(), KernelErro
 
 /// Waits until a process is gone; kills it if it takes its time.
 async fn await_end(handle: OwnedFd) -> Result<(), Errno> {
-    let waited = tokio::task::spawn_blocking(move || {
-        let within = PollTimeout::try_from(ANSWER_WITHIN).map_err(|_| Errno::EINVAL)?;
-        for _ in 0..2 {
-            let mut ends = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut ends, within)? != 0 {
-                return Ok(());
-            }
-            let _ = pidfd_send_signal(&handle, Signal::KILL);
+    // As for `switch::own::daemon`: an `OwnedFd` closes its file behind nobody's back.
+    // A thread that waits would be one that may not be had any more.
+    #[allow(deprecated)]
+    let handle = AsyncFd::new(handle);
+    let handle = handle.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    for _ in 0..2 {
+        if timeout(ANSWER_WITHIN, handle.readable()).await.is_ok() {
+            return Ok(());
         }
-        Err(Errno::ETIMEDOUT)
-    });
-    waited.await.map_err(|_| Errno::EIO)?
+        let _ = pidfd_send_signal(handle.get_ref(), Signal::KILL);
+    }
+    Err(Errno::ETIMEDOUT)
 }
 
 /// Changes what a node may use.
