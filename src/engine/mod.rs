@@ -392,8 +392,12 @@ impl Engine {
         held.begin(&done.plan)?;
         // A keeper lays over what is there when it starts, and what it runs looks
         // for others. Addresses that are yet to be given follow in place.
-        if done.plan.starts_keepers() {
-            held.write_names(&Names::new(lab, &before))?;
+        if done.plan.starts_keepers()
+            && let Err(error) = held.write_names(&Names::new(lab, &before))
+        {
+            // Nothing has been done yet that anybody could go on with.
+            held.abandon()?;
+            return Err(error.into());
         }
         let mut left = done.plan.clone();
         let mut performed = Vec::new();
