@@ -309,7 +309,7 @@ async fn open(
             None => (Where::Home, None),
             Some(name) => {
                 let file = netns::open(name)?;
-                let which = file.metadata().map_err(CliError::Runtime)?;
+                let which = file.metadata().map_err(CliError::not_started)?;
                 (Where::In(file), Some((name.clone(), (which.dev(), which.ino()))))
             }
         };
@@ -372,7 +372,7 @@ struct Ends {
 
 impl Ends {
     fn new(secs: Option<u64>) -> Result<Self, CliError> {
-        let on = |kind| signal(kind).map_err(CliError::Runtime);
+        let on = |kind| signal(kind).map_err(CliError::not_started);
         Ok(Self {
             signals: [
                 on(SignalKind::interrupt())?,

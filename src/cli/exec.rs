@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 
+use nix::errno::Errno;
+
 use super::input::{NodeWords, allowed};
 use super::{CliError, Ending, show};
 use crate::engine::state::State;
 use crate::kernel::life::birth::Birth;
 use crate::kernel::life::{self, forward};
-use crate::kernel::permissions::Capability;
+use crate::kernel::permissions::{self, Capability};
 use crate::kernel::{inside, netns};
 use crate::model::names::LabName;
 
@@ -61,7 +63,15 @@ fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, Cli
     let (lab, node) = (find(words)?, &words.node);
     // It leads into the machine's own files, as long as they can be seen.
     let logs = life::logs(&State::from_environment().labs_directory(), &lab, node);
-    let entered = inside::enter(&lab, node, || logs.is_dir())?;
+    let entered = inside::enter(&lab, node, || logs.is_dir()).map_err(|error| {
+        // Only who enters mounts that somebody else holds needs it.
+        match permissions::missing(&[Capability::SysChroot]) {
+            missing if error.errno == Errno::EPERM && !missing.is_empty() => {
+                CliError::NotAllowed(missing)
+            }
+            _ => error.into(),
+        }
+    })?;
     for not_laid_over in entered.not_laid_over {
         show::talk(&format!("warning: {not_laid_over}"));
     }

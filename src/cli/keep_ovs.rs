@@ -99,7 +99,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     tell(args, &running);
     if args.what.hold {
         // Nothing else is done meanwhile; the keeper minds nobody's silence.
-        std::io::stdin().read_to_end(&mut Vec::new()).map_err(CliError::Runtime)?;
+        std::io::stdin().read_to_end(&mut Vec::new()).map_err(CliError::not_started)?;
         leave(running).await?;
     }
     Ok(Ending::Well)

@@ -38,6 +38,8 @@ mod why;
 
 use std::process::ExitCode;
 
+use crate::kernel::permissions;
+
 use clap::{Parser, Subcommand};
 
 pub use report::CliError;
@@ -178,8 +180,9 @@ pub fn run() -> ExitCode {
 }
 
 fn in_runtime(command: &Command) -> Result<Ending, CliError> {
+    permissions::room_for_files()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(CliError::Runtime)?;
+    let runtime = runtime.map_err(CliError::not_started)?;
     runtime.block_on(async {
         match command {
             Command::Up(args) => up::run(args).await,

@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::engine::EngineError;
@@ -83,9 +83,6 @@ pub enum CliError {
         /// Why.
         source: std::io::Error,
     },
-    /// No runtime.
-    #[error("could not start")]
-    Runtime(#[source] std::io::Error),
 }
 
 /// One problem is told at once, several in lines of their own.
@@ -105,6 +102,11 @@ impl CliError {
     /// Something that the user wrote, with a thing to do about it.
     pub(super) fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Usage { what: what.into(), hint: hint.into() }
+    }
+
+    /// No thread, runtime or signal, which a command begins with.
+    pub(super) fn not_started(error: std::io::Error) -> Self {
+        Self::Kernel(KernelError::from_io("start", &error))
     }
 
     /// A command in a node that could not be run.
@@ -143,8 +145,7 @@ impl CliError {
             | Self::Kernel(_)
             | Self::Own(_)
             | Self::Output { .. }
-            | Self::Untold { changed: false, .. }
-            | Self::Runtime(_) => 1,
+            | Self::Untold { changed: false, .. } => 1,
             Self::Command { status, .. } => *status,
         }
     }
@@ -175,8 +176,13 @@ impl CliError {
                 hints.dedup();
                 hints
             }
-            Self::NotAllowed(_) => {
-                vec!["run it as root: `sudo ovsns ...`".into()]
+            Self::NotAllowed(missing) => {
+                let names = missing.iter().map(|it| it.name().trim_start_matches("CAP_"));
+                let flags: Vec<_> = names.map(|name| format!("--cap-add {name}")).collect();
+                vec![format!(
+                    "run it as root: `sudo ovsns ...`; in a container, start that with `{}`",
+                    flags.join(" ")
+                )]
             }
             Self::Engine(
                 EngineError::Refused { refusals, .. } | EngineError::NotRemoved { refusals, .. },
@@ -186,7 +192,11 @@ impl CliError {
                 hints
             }
             Self::Engine(EngineError::Unseen { .. }) => {
-                vec!["start it again: `systemctl start openvswitch-switch`".into()]
+                vec![
+                    "start it again: `systemctl start openvswitch-switch`; of one of our own \
+                      `ovsns doctor` shows what it says"
+                        .into(),
+                ]
             }
             Self::Engine(EngineError::NoLab(_)) => vec!["`ovsns list` shows the labs".into()],
             Self::Engine(EngineError::InsideNode(_)) => {
@@ -216,16 +226,7 @@ impl CliError {
                 vec![format!("delete `{}`; the lab itself is not touched", path.display())]
             }
             Self::Engine(EngineError::State(StateError::File { path, source, .. })) => {
-                // In another directory no lab that runs is remembered.
-                vec![match source.kind() {
-                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                        let place = path.parent().unwrap_or(path).display();
-                        format!("make room there; `df {place}` shows how much there is")
-                    }
-                    _ => "as long as no lab runs, another directory will do: \
-                          `OVSNS_STATE_DIR=...`"
-                        .to_owned(),
-                }]
+                vec![of_file(path, source)]
             }
             Self::Untold { changed: true, .. } => {
                 vec!["what was to be done is done: `ovsns status` shows the lab".into()]
@@ -238,9 +239,31 @@ impl CliError {
             other => {
                 let kernel = found::<KernelError>(other).and_then(KernelError::hint);
                 let ovs = found::<OvsError>(other).and_then(OvsError::hint);
-                kernel.map(Into::into).or(ovs).into_iter().collect()
+                let state = found::<StateError>(other).and_then(|error| match error {
+                    StateError::File { path, source, .. } => Some(of_file(path, source)),
+                    StateError::Locked { .. } | StateError::Damaged { .. } => None,
+                });
+                kernel.map(Into::into).or(ovs).or(state).into_iter().collect()
             }
         }
+    }
+}
+
+/// A thing to do about a file of ours that cannot be read or written.
+fn of_file(path: &Path, source: &std::io::Error) -> String {
+    // In another directory no lab that runs is remembered.
+    let elsewhere = "as long as no lab runs, another directory will do: `OVSNS_STATE_DIR=...`";
+    let place = path.parent().unwrap_or(path).display();
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            format!("make room there; `df {place}` and `df -i {place}` show how much there is")
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            format!(
+                "make it writable: `mount -o remount,rw {place}` or what that is on; {elsewhere}"
+            )
+        }
+        _ => elsewhere.to_owned(),
     }
 }
 
@@ -249,6 +272,11 @@ fn found<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a
     let mut next = Some(error);
     while let Some(error) = next {
         // A transparent error hides the one that it stands for.
+        if let Some(Cause::State(state)) = error.downcast_ref::<Cause>()
+            && let Some(found) = (state as &dyn Error).downcast_ref::<E>()
+        {
+            return Some(found);
+        }
         let switch = match error.downcast_ref::<Cause>() {
             Some(Cause::Switch(switch)) => Some(switch),
             _ => error.downcast_ref::<SwitchError>(),

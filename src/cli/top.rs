@@ -116,7 +116,7 @@ struct Reading<'r> {
 pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let mut engine = input::engine("ovsns top").await?;
     let lab = input::one_lab(&mut engine, args.lab.as_deref().or(args.named.as_deref())).await?;
-    let mut ends = Ends::new().map_err(CliError::Runtime)?;
+    let mut ends = Ends::new().map_err(CliError::not_started)?;
     let watch = Watch::new(engine, lab).await?;
     let mut ticks = interval(args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -34,7 +34,7 @@ impl Sink {
         let path = path.to_owned();
         // Nobody waits for this thread if the capture is ended before.
         let open = move || drop(tell.send(File::create(path)));
-        thread::Builder::new().name("opener".into()).spawn(open).map_err(CliError::Runtime)?;
+        thread::Builder::new().name("opener".into()).spawn(open).map_err(CliError::not_started)?;
         let opened = opened.await.unwrap_or_else(|_| Err(io::Error::other("it was not opened")));
         let file = opened.map_err(|source| CliError::Output { to: to.clone(), source })?;
         Self::start(to, file)
@@ -51,7 +51,7 @@ impl Sink {
     fn start(to: String, mut file: File) -> Result<Self, CliError> {
         let (pieces, mut queue) = mpsc::channel::<Vec<u8>>(PIECES);
         let (tell, ended) = oneshot::channel();
-        let reader = file.try_clone().map_err(CliError::Runtime)?.into();
+        let reader = file.try_clone().map_err(CliError::not_started)?.into();
         let write = move || {
             let mut written = Ok(());
             while let Some(piece) = queue.blocking_recv() {
@@ -63,7 +63,7 @@ impl Sink {
             // Nobody waits if whoever read was too slow.
             let _ = tell.send(written);
         };
-        thread::Builder::new().name("writer".into()).spawn(write).map_err(CliError::Runtime)?;
+        thread::Builder::new().name("writer".into()).spawn(write).map_err(CliError::not_started)?;
         Ok(Self { to, reader, pieces, ended })
     }
 
