@@ -27,6 +27,7 @@ mod killed;
 mod labs;
 mod laid;
 mod leases;
+mod limits;
 mod lives;
 mod mirrors;
 mod names;
@@ -513,6 +514,17 @@ fn main() -> ExitCode {
             a_bound_may_be_longer_than_time,
             a_link_in_a_bond_of_others_is_refused_before,
         ],
+        tests![limits:
+            files_run_out,
+            files_of_our_own_open_vswitch,
+            others_have_the_ports,
+            namespaces_run_out,
+            processes_run_out,
+            inodes_run_out,
+            the_state_becomes_read_only,
+            a_capability_is_missing,
+        ],
+        tests![limits over ovs: files_run_out],
         tests![full_disk: under_the_machines_database, under_our_own_database],
         tests![examples over ovs: two_nodes, cable, router, multicast, tree],
         tests![change over ovs:
