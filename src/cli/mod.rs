@@ -10,6 +10,7 @@ mod doctor;
 mod down;
 mod exec;
 mod flow;
+pub(crate) mod fuzzing;
 mod gc;
 mod graph;
 mod input;

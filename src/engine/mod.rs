@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod attach;
 pub mod attachments;
+pub(crate) mod fuzzing;
 mod host_leases;
 mod nics;
 mod recall;

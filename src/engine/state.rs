@@ -87,7 +87,7 @@ pub struct State {
 
 /// A change in flight.
 #[derive(Debug, Serialize, Deserialize)]
-struct Journal {
+pub(super) struct Journal {
     command: String,
     pid: u32,
     /// `/proc/sys/kernel/random/boot_id`: after a reboot nothing is in flight.

@@ -26,7 +26,7 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// What is told of a container.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Container {
+pub(super) struct Container {
     state: ContainerState,
 }
 
@@ -122,5 +122,10 @@ async fn inspect(socket: &Path, name: &str) -> Result<Option<Container>, String>
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|e| e.to_string())?.to_bytes();
     connection.abort();
-    serde_json::from_slice(&body).map(Some).map_err(|e| format!("what it says is no answer: {e}"))
+    read(&body).map(Some)
+}
+
+/// Reads the body of an answer.
+pub(super) fn read(body: &[u8]) -> Result<Container, String> {
+    serde_json::from_slice(body).map_err(|e| format!("what it says is no answer: {e}"))
 }

@@ -288,6 +288,13 @@ impl Seen {
     }
 }
 
+/// Reads any rule (see `crate::fuzzing`).
+pub(super) fn fuzz(rule: &[u8]) {
+    let _ = (device_of(rule), compared(rule).count());
+    let steps = steps(rule);
+    let _ = (covers(steps, Some(rule)), same_rule(steps, steps));
+}
+
 /// The device whose name a rule of ours compares first.
 fn device_of(rule: &[u8]) -> Option<IfName> {
     IfName::new(text_of(compared(rule).next()?)?).ok()

@@ -146,7 +146,7 @@ fn bits_in(answer: &Raw, set: u16) -> impl Iterator<Item = (u32, &str)> {
 }
 
 /// Whether a bit is set in a row of words of 32 bits.
-fn is_set(words: &[u8], place: u32) -> bool {
+pub(super) fn is_set(words: &[u8], place: u32) -> bool {
     let word = number_at(words, (place / 32) as usize * 4);
     word.is_some_and(|word| word >> (place % 32) & 1 == 1)
 }

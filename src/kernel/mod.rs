@@ -15,6 +15,8 @@ pub mod error;
 pub mod ethtool;
 mod exits;
 pub mod fake;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod genl;
 pub mod host;
 mod hosts;

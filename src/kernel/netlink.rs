@@ -368,7 +368,7 @@ fn refused(error: &ErrorMessage) -> Option<Refused> {
 /// The text in an extended acknowledgement: behind the header of the request
 /// (16 bytes, since `NETLINK_CAP_ACK` leaves out the rest) come attributes
 /// (`struct nlattr`), of which the first kind is the message.
-fn words(header: &[u8]) -> Option<String> {
+pub(super) fn words(header: &[u8]) -> Option<String> {
     const NLMSGERR_ATTR_MSG: u16 = 1;
     let mut rest = header.get(16..)?;
     while let [l0, l1, k0, k1, ..] = *rest {

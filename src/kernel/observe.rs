@@ -136,7 +136,7 @@ fn loopback(netlink: &Netlink) -> Result<Link, KernelError> {
     link.ok_or_else(|| KernelError::new(asked(), Errno::EBADMSG))
 }
 
-fn read_links(dump: Vec<RouteNetlinkMessage>) -> Vec<Link> {
+pub(super) fn read_links(dump: Vec<RouteNetlinkMessage>) -> Vec<Link> {
     let links = dump.into_iter().filter_map(|message| match message {
         RouteNetlinkMessage::NewLink(link) => Some(read_link(link)),
         _ => None,

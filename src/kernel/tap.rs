@@ -149,7 +149,7 @@ fn compile(filter: &str, snaplen: u32, on: &[&str]) -> Result<Vec<SockFilter>, F
 
 /// What `tcpdump -ddd` writes: how many instructions there are, then each as
 /// its four numbers.
-fn read_program(text: &str) -> Option<Vec<SockFilter>> {
+pub(super) fn read_program(text: &str) -> Option<Vec<SockFilter>> {
     let mut lines = text.lines();
     let count: usize = lines.next()?.trim().parse().ok()?;
     let instruction = |line: &str| {
@@ -429,7 +429,7 @@ fn receive(socket: i32, buffer: &mut [u8]) -> Result<Received, Errno> {
 
 /// Reads a `struct tpacket_auxdata`: how long the packet was, and the tag that
 /// was taken out of it, with its type.
-fn auxiliary(bytes: &[u8]) -> Option<(u32, Option<(u16, u16)>)> {
+pub(super) fn auxiliary(bytes: &[u8]) -> Option<(u32, Option<(u16, u16)>)> {
     let long = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let short = |at: usize| Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
     let (status, length) = (long(0)?, long(4)?);

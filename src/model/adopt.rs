@@ -189,11 +189,10 @@ impl AdoptMark {
     pub fn parse(text: &str) -> Option<Self> {
         let (lab, rest) = text.strip_prefix("ovsns lab=")?.split_once(" adopted=")?;
         let (node, from) = rest.split_once(" from=")?;
-        Some(Self {
-            lab: LabName::new(lab).ok()?,
-            node: NodeName::new(node).ok()?,
-            from: from.parse().ok()?,
-        })
+        let (lab, node) = (LabName::new(lab).ok()?, NodeName::new(node).ok()?);
+        let mark = Self { lab, node, from: from.parse().ok()? };
+        // One process can be written in several ways (`pid:07`).
+        (mark.to_string() == text).then_some(mark)
     }
 }
 

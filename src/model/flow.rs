@@ -297,6 +297,7 @@ pub fn numbered<'t>(
 pub fn with_devices(text: &str, called: &BTreeMap<IfName, String>) -> String {
     let name = |word: &str| called.get(&IfName::new(word).ok()?).map(String::as_str);
     let mut out = String::with_capacity(text.len());
+    let quotes = text.matches('"').count();
     for (i, part) in text.split('"').enumerate() {
         let is_quoted = i % 2 == 1;
         match name(part).filter(|_| is_quoted && !out.ends_with("bridge(")) {
@@ -304,7 +305,8 @@ pub fn with_devices(text: &str, called: &BTreeMap<IfName, String>) -> String {
             None if is_quoted => {
                 out.push('"');
                 out.push_str(name(part).unwrap_or(part));
-                out.push('"');
+                // The last may be cut off.
+                out.extend((i < quotes).then_some('"'));
             }
             None => push_with_devices(&mut out, part, name),
         }

@@ -57,17 +57,6 @@ impl Echo {
         message
     }
 
-    /// Reads a reply of any length as [`Self::reply_v4`] does.
-    pub fn long_reply_v4(packet: &[u8]) -> Option<Self> {
-        let header_bytes = usize::from(*packet.first()? & 0x0f) * 4;
-        Self::reply(packet.get(header_bytes..header_bytes + BYTES)?, ECHO_REPLY_V4)
-    }
-
-    /// The same for IPv6.
-    pub fn long_reply_v6(message: &[u8]) -> Option<Self> {
-        Self::reply(message.get(..BYTES)?, ECHO_REPLY_V6)
-    }
-
     fn message(&self, kind: u8) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
         bytes[0] = kind;
@@ -78,8 +67,8 @@ impl Echo {
         bytes
     }
 
-    /// Reads what a raw IPv4 socket delivers: the packet with its IP header.
-    /// `None` for anything but an echo reply to one of our requests.
+    /// Reads what a raw IPv4 socket delivers: the packet with its IP header, however
+    /// long it is. `None` for anything but an echo reply to one of our requests.
     pub fn reply_v4(packet: &[u8]) -> Option<Self> {
         let first = *packet.first()?;
         let header_bytes = usize::from(first & 0x0f) * 4;

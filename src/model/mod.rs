@@ -11,6 +11,8 @@ pub mod exits;
 pub mod file;
 pub mod flow;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateways;
 pub mod graph;
 mod graph_file;

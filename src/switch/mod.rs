@@ -5,6 +5,8 @@
 
 pub mod contract;
 pub mod fake;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod linux;
 pub mod ovs;
 pub mod own;

@@ -41,6 +41,12 @@ use wire::{Ask, OfAnother, Tell, Whose};
 
 pub(super) use solicit::{Asking, await_router};
 
+/// What must hold for any message to or from the keeper (see `crate::fuzzing`).
+pub(super) fn fuzz(input: &[u8]) {
+    crate::model::fuzzing::equal::<wire::Ask>(input);
+    crate::model::fuzzing::equal::<wire::Tell>(input);
+}
+
 /// How long a keeper may take to be there, or to answer what it knows.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a server may be silent: four times of asking, 3 to 5 s and then 7 to

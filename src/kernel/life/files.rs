@@ -327,7 +327,7 @@ fn mounts_below(directory: &Path) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
 }
 
 /// A path of `/proc/self/mountinfo`, which has `\040` for a space.
-fn unescaped(text: &str) -> PathBuf {
+pub(super) fn unescaped(text: &str) -> PathBuf {
     let mut path = text.to_owned();
     for (escaped, plain) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
         path = path.replace(escaped, plain);

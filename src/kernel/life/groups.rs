@@ -71,7 +71,7 @@ impl Groups {
         Self::read(&mounts.join("\n"), base, |path| fs::read_to_string(path).unwrap_or_default())
     }
 
-    fn read(mounts: &str, base: &str, read: impl Fn(&Path) -> String) -> Self {
+    pub(super) fn read(mounts: &str, base: &str, read: impl Fn(&Path) -> String) -> Self {
         let mut groups = Self { base: PathBuf::from(base), ..Self::default() };
         let all = [Controller::Cpu, Controller::Memory, Controller::Pids];
         // 31 24 0:27 / /sys/fs/cgroup/cpu rw,nosuid shared:9 - cgroup cgroup rw,cpu

@@ -11,6 +11,7 @@
 pub mod birth;
 mod files;
 pub mod forward;
+pub(super) mod fuzzing;
 mod groups;
 pub mod keeper;
 pub mod log;

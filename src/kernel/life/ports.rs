@@ -17,7 +17,7 @@ pub(super) fn is_open(port: Port) -> bool {
 }
 
 /// The same in the text of `/proc/net/tcp` or its like (`proc(5)`).
-fn has(text: &str, port: Port) -> bool {
+pub(super) fn has(text: &str, port: Port) -> bool {
     // TCP_LISTEN, and for UDP that it is bound and not connected (TCP_CLOSE).
     let state = if port.udp { "07" } else { "0A" };
     text.lines().skip(1).any(|line| {

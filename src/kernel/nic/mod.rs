@@ -11,6 +11,7 @@
 mod away;
 mod clients;
 mod facts;
+pub(super) mod fuzzing;
 mod hands;
 mod owners;
 mod probe;

@@ -121,7 +121,7 @@ pub(super) fn new(header: Header, impairments: &Impairments, mtu: u32) -> Raw {
     wire::message(wire::NEW_QDISC, header, &attributes)
 }
 
-fn read(message: &Raw, kind: &str, mtu: u32) -> Option<Egress> {
+pub(super) fn read(message: &Raw, kind: &str, mtu: u32) -> Option<Egress> {
     let options = find(wire::attributes_of(message), &[TCA_OPTIONS])?;
     let (impairments, altered) = match kind {
         "tbf" => {

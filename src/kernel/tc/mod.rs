@@ -17,6 +17,7 @@
 //! `wire` has it all as bytes; `tries` finds out what a kernel can do.
 
 pub mod egress;
+pub(super) mod fuzzing;
 mod tries;
 mod wire;
 

@@ -65,7 +65,7 @@ pub(super) fn chains() -> Result<Vec<ChainFacts>, KernelError> {
 }
 
 /// A rule that drops, if it does.
-fn dropping(expressions: &[u8], handle: u64) -> Option<RuleFacts> {
+pub(super) fn dropping(expressions: &[u8], handle: u64) -> Option<RuleFacts> {
     const VERDICT: [u16; 3] =
         [wire::NFTA_IMMEDIATE_DATA, wire::NFTA_DATA_VERDICT, wire::NFTA_VERDICT_CODE];
     let mut rule = RuleFacts { handle, packets: None, all: true };

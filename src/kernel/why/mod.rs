@@ -8,6 +8,7 @@
 
 mod facts;
 mod filter;
+pub(super) mod fuzzing;
 mod probe;
 mod queue;
 mod route;

@@ -317,8 +317,8 @@ impl Sender {
                 {
                     let packet = &packet[..bytes.min(packet.len())];
                     let reply = match to {
-                        IpAddr::V4(_) => Echo::long_reply_v4(packet),
-                        IpAddr::V6(_) => Echo::long_reply_v6(packet),
+                        IpAddr::V4(_) => Echo::reply_v4(packet),
+                        IpAddr::V6(_) => Echo::reply_v6(packet),
                     };
                     let _ = from;
                     if reply.is_some_and(|reply| reply.id == echo.id && reply.token == echo.token) {

@@ -99,7 +99,7 @@ fn header(bytes: &[u8]) -> Option<(u32, u32, u32)> {
 
 /// `struct tc_netem_qopt`: latency, limit, loss, gap, duplicate, jitter. A share
 /// is of 2^32.
-fn netem(options: &[u8]) -> Vec<Queueing> {
+pub(super) fn netem(options: &[u8]) -> Vec<Queueing> {
     let share = |of: u32| u32::try_from(u64::from(of) * 10_000 / u64::from(u32::MAX)).unwrap_or(0);
     let rest = options.get(24..).unwrap_or_default();
     let mut does = Vec::new();
@@ -120,7 +120,7 @@ fn netem(options: &[u8]) -> Vec<Queueing> {
 
 /// `struct tc_tbf_qopt`: two `struct tc_ratespec` of 12 bytes, limit, buffer and
 /// mtu; a rate's last four bytes are bytes a second.
-fn tbf(options: &[u8]) -> Option<Queueing> {
+pub(super) fn tbf(options: &[u8]) -> Option<Queueing> {
     let parms = find(options, &[TCA_TBF_PARMS])?;
     let wide = find(options, &[TCA_TBF_RATE64])
         .and_then(|value| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?)));
@@ -128,11 +128,11 @@ fn tbf(options: &[u8]) -> Option<Queueing> {
         Some(rate) => rate,
         None => u64::from(number_at(parms, 8)?),
     };
-    Some(Queueing::Limits(rate * 8, None))
+    Some(Queueing::Limits(rate.saturating_mul(8), None))
 }
 
 /// A filter that drops, if it is one.
-fn filter(bytes: &[u8], device: &str, parent: u32, out: bool) -> Option<QueueFacts> {
+pub(super) fn filter(bytes: &[u8], device: &str, parent: u32, out: bool) -> Option<QueueFacts> {
     let info = number_at(bytes, 16)?;
     let rest = bytes.get(HEADER_BYTES..)?;
     let kind = find(rest, &[TCA_KIND]).and_then(text_of)?;

@@ -11,6 +11,7 @@
 mod apply;
 mod change;
 mod error;
+pub(super) mod fuzzing;
 mod openflow;
 pub mod report;
 mod seek;

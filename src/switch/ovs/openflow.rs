@@ -51,7 +51,7 @@ pub(super) async fn table_miss(control: &Path, bridge: &str) -> Result<Option<St
     }
 }
 
-fn find_table_miss(told: &str) -> Option<String> {
+pub(super) fn find_table_miss(told: &str) -> Option<String> {
     let mut flows = told.lines().filter_map(read_counted).map(|flow| flow.text);
     flows.find(|text| is_table_miss(text))
 }
@@ -99,7 +99,7 @@ pub(super) async fn no_flood(rundir: &Path, bridge: &str) -> Result<BTreeSet<u16
 }
 
 /// Reads what `show` says: ` 1(p1): addr:...` and below it ` config: NO_FLOOD`.
-fn read_no_flood(told: &str) -> BTreeSet<u16> {
+pub(super) fn read_no_flood(told: &str) -> BTreeSet<u16> {
     let mut number: Option<u16> = None;
     let mut found = BTreeSet::new();
     for line in told.lines().map(str::trim) {
@@ -193,7 +193,7 @@ fn unread(said: &Said) -> String {
 }
 
 /// `OFPT_FLOW_MOD (xid=0x1): ADD table:3 priority=7,tcp idle:5 actions=drop`
-fn read_form(line: &str) -> Option<Form> {
+pub(super) fn read_form(line: &str) -> Option<Form> {
     let (kind, flow) = line.split_once("): ADD ")?;
     if !kind.starts_with("OFPT_FLOW_MOD ") && !kind.starts_with("NXT_FLOW_MOD ") {
         return None;
@@ -214,7 +214,7 @@ fn read_form(line: &str) -> Option<Form> {
 
 /// What `ovs-ofctl` says it left out of a match, because something else was
 /// not said that it needs. Its log has the match as it was and as it is.
-fn left_out(said: &str) -> Vec<&str> {
+pub(super) fn left_out(said: &str) -> Vec<&str> {
     let fields = |word: &str| -> Vec<&str> {
         let line = said.lines().find_map(|line| line.split_once(word));
         line.map(|(_, fields)| fields.trim().split(',').collect()).unwrap_or_default()
@@ -315,7 +315,7 @@ impl OpenFlow for OpenVswitch {
 
 /// ` cookie=0x1, duration=9.2s, table=3, n_packets=1, n_bytes=98, idle_age=8,
 /// priority=1,icmp actions=drop`, or the same with other commas and less.
-fn read_counted(line: &str) -> Option<Flow> {
+pub(super) fn read_counted(line: &str) -> Option<Flow> {
     let (head, actions) = line.split_once("actions=")?;
     let mut flow = Flow { priority: 32768, ..Flow::default() };
     let mut said = Vec::new();

@@ -57,12 +57,12 @@ pub(super) async fn way(
 
 /// What a trace says.
 #[derive(Debug, PartialEq, Eq)]
-struct Read {
+pub(super) struct Read {
     leaves: BTreeSet<IfName>,
     drops: bool,
     asks_controller: bool,
     last: Last,
-    words: Vec<String>,
+    pub(super) words: Vec<String>,
 }
 
 /// The last flow that it met.
@@ -76,7 +76,7 @@ enum Last {
 /// Reads the text: ` 0. MATCH, priority N, cookie C` for each flow, its actions
 /// further in, `-> ` and `>> ` before what it has to tell, `bridge("NAME")` where
 /// it comes to another bridge, and at the end `Datapath actions: `.
-fn read(traced: &str) -> Read {
+pub(super) fn read(traced: &str) -> Read {
     let mut read = Read {
         leaves: BTreeSet::new(),
         drops: false,
@@ -114,7 +114,7 @@ fn read(traced: &str) -> Read {
 
 /// Whether a flow, as the switch lists it, is the one that a trace met, which it
 /// writes as `MATCH, priority N, cookie C`.
-fn same(flow: &str, head: &str) -> bool {
+pub(super) fn same(flow: &str, head: &str) -> bool {
     let fields = |text: &str| -> BTreeSet<String> {
         let words = text.split([',', ' ']).filter(|word| !word.is_empty());
         words.map(|word| word.replace('"', "")).collect()

@@ -58,6 +58,12 @@ use place::Namespace;
 use programs::Programs;
 use wire::{Ask, Line, Lost, Tell};
 
+/// What must hold for any message to or from the keeper (see `crate::fuzzing`).
+pub(super) fn fuzz(input: &[u8]) {
+    crate::model::fuzzing::equal::<wire::Ask>(input);
+    crate::model::fuzzing::equal::<wire::Tell>(input);
+}
+
 /// The abstract socket of the keeper of a network namespace.
 pub const ADDRESS: &str = "ovsns-ovs";
 /// How long a command waits until Open vSwitch is ready.
