@@ -1,9 +1,10 @@
 //! ovsns: network namespaces as nodes, joined to switches, from one file.
 //!
-//! The rooms, and who may use whom: `cli -> engine -> switch, kernel -> plan
-//! -> model`. Nothing points back. `model` and `plan` are pure; `switch` and
+//! The rooms, and who may use whom: `cli -> api -> engine -> switch, kernel
+//! -> plan -> model`. Nothing points back. `model` and `plan` are pure; `switch` and
 //! `kernel` are the hands; only `cli` prints.
 
+pub mod api;
 pub mod cli;
 pub mod engine;
 #[doc(hidden)]

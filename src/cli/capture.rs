@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use self::order::InOrder;
 use self::sink::Sink;
-use super::{CliError, Ending, input, show};
+use super::{CallError, Ending, input, show};
 use crate::engine::Engine;
 use crate::kernel::netns;
 use crate::kernel::permissions::Capability;
@@ -100,7 +100,7 @@ const NAMED_EVERY: Duration = Duration::from_millis(250);
 /// How long whoever reads may take for the rest.
 const REST_WITHIN: Duration = Duration::from_secs(5);
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     let mut engine = {
         let capabilities = [Capability::NetAdmin, Capability::SysAdmin, Capability::NetRaw];
         input::allowed(&capabilities)?;
@@ -115,7 +115,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     let to_terminal = io::stdout().is_terminal();
     let as_lines = args.write.is_none() && to_terminal;
     if to_terminal && args.write.as_deref().is_some_and(|path| path.as_os_str() == "-") {
-        return Err(CliError::usage(
+        return Err(CallError::usage(
             "a capture file is not for a terminal",
             "name a file, `-w lab.pcapng`, or give it to a program: `| wireshark -k -i -`; \
              without `-w` a line a packet is printed",
@@ -132,7 +132,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
                     "pcap-filter(7) says how, such as `tcp port 80 and host 10.0.0.1`"
                 }
             };
-            CliError::usage(error.to_string(), hint)
+            CallError::usage(error.to_string(), hint)
         })?,
     };
     let manner = Manner { snaplen: args.snaplen, buffer: args.buffer as usize * 1024, filters };
@@ -150,7 +150,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
                 () = ends.come() => {
                     let to = format!("`{}`", path.display());
                     let source = io::Error::other("nobody has opened it to read");
-                    return Err(CliError::Output { to, source });
+                    return Err(CallError::Output { to, source });
                 }
             }
         }
@@ -177,7 +177,7 @@ struct Row<'p> {
 
 impl Labs {
     /// Looks at the labs that are named; at all if one word names none.
-    async fn look(engine: &mut Engine, args: &Args) -> Result<Self, CliError> {
+    async fn look(engine: &mut Engine, args: &Args) -> Result<Self, CallError> {
         let mut names = Vec::new();
         for words in &args.points {
             names.push(words.split_once('/').map(|(lab, _)| lab).or(args.lab.as_deref()));
@@ -195,7 +195,7 @@ impl Labs {
             return Err(crate::engine::EngineError::NoLab(lab.clone()).into());
         }
         if wanted.is_empty() {
-            return Err(CliError::usage("there is no lab", "make one: `ovsns up FILE`"));
+            return Err(CallError::usage("there is no lab", "make one: `ovsns up FILE`"));
         }
         let mut labs = BTreeMap::new();
         for lab in wanted {
@@ -206,7 +206,7 @@ impl Labs {
     }
 
     /// The points that words mean, each once.
-    fn find(&self, all: &[String]) -> Result<Vec<(LabName, Point)>, CliError> {
+    fn find(&self, all: &[String]) -> Result<Vec<(LabName, Point)>, CallError> {
         let mut found: Vec<(LabName, Point)> = Vec::new();
         for words in all {
             let (lab, points) = self.find_one(words)?;
@@ -220,7 +220,7 @@ impl Labs {
         Ok(found)
     }
 
-    fn find_one(&self, words: &str) -> Result<(&LabName, Vec<&Point>), CliError> {
+    fn find_one(&self, words: &str) -> Result<(&LabName, Vec<&Point>), CallError> {
         let (named, rest) = match words.split_once('/') {
             Some((lab, rest)) => (Some(LabName::new(lab)?), rest),
             None => (None, words),
@@ -238,11 +238,11 @@ impl Labs {
             1 => Ok(found.swap_remove(0)),
             0 => {
                 let NoPoint { what, hint } = none.expect("one lab at least was asked");
-                Err(CliError::usage(what, hint))
+                Err(CallError::usage(what, hint))
             }
             _ => {
                 let labs: Vec<_> = found.iter().map(|(lab, _)| format!("`{lab}`")).collect();
-                Err(CliError::usage(
+                Err(CallError::usage(
                     format!("several labs have a `{rest}`: {}", labs.join(", ")),
                     format!("say which, such as `{}/{rest}`", found[0].0),
                 ))
@@ -296,7 +296,7 @@ async fn open(
     points: Vec<(LabName, Point)>,
     manner: &Manner,
     promiscuous: bool,
-) -> Result<Vec<Overheard>, CliError> {
+) -> Result<Vec<Overheard>, CallError> {
     let worker = Worker::start()?;
     let mut of_place: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
     for (at, (lab, point)) in points.iter().enumerate() {
@@ -309,7 +309,7 @@ async fn open(
             None => (Where::Home, None),
             Some(name) => {
                 let file = netns::open(name)?;
-                let which = file.metadata().map_err(CliError::not_started)?;
+                let which = file.metadata().map_err(CallError::not_started)?;
                 (Where::In(file), Some((name.clone(), (which.dev(), which.ino()))))
             }
         };
@@ -349,7 +349,7 @@ impl Overheard {
     }
 
     /// Takes note of what was counted.
-    fn count(&mut self) -> Result<(), CliError> {
+    fn count(&mut self) -> Result<(), CallError> {
         if let Some(tap) = &self.tap {
             let (received, dropped) = tap.counted()?;
             self.statistics.received += received;
@@ -371,8 +371,8 @@ struct Ends {
 }
 
 impl Ends {
-    fn new(secs: Option<u64>) -> Result<Self, CliError> {
-        let on = |kind| signal(kind).map_err(CliError::not_started);
+    fn new(secs: Option<u64>) -> Result<Self, CallError> {
+        let on = |kind| signal(kind).map_err(CallError::not_started);
         Ok(Self {
             signals: [
                 on(SignalKind::interrupt())?,
@@ -450,7 +450,7 @@ impl Capture {
     }
 
     /// Listens until something ends it.
-    async fn listen(&mut self, ends: &mut Ends) -> Result<(), CliError> {
+    async fn listen(&mut self, ends: &mut Ends) -> Result<(), CallError> {
         let mut looks = interval(NAMED_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let held = if self.taps.len() == 1 { Duration::ZERO } else { HELD };
@@ -485,7 +485,7 @@ impl Capture {
     }
 
     /// Hears all devices once; what is older than `until` is put in order.
-    fn hear(&mut self, mut until: u64) -> Result<Round, CliError> {
+    fn hear(&mut self, mut until: u64) -> Result<Round, CallError> {
         let mut round = Round::Quiet;
         for at in 0..self.taps.len() {
             let mut last = 0;
@@ -530,7 +530,7 @@ impl Capture {
     }
 
     /// Lets go of nodes that are gone.
-    fn look(&mut self) -> Result<(), CliError> {
+    fn look(&mut self) -> Result<(), CallError> {
         for at in 0..self.taps.len() {
             if self.taps[at].tap.is_some() && !self.taps[at].is_named() {
                 self.close(at)?;
@@ -540,7 +540,7 @@ impl Capture {
     }
 
     /// One device is no more.
-    fn close(&mut self, at: usize) -> Result<(), CliError> {
+    fn close(&mut self, at: usize) -> Result<(), CallError> {
         let tap = &mut self.taps[at];
         tap.count()?;
         tap.tap = None;
@@ -550,7 +550,7 @@ impl Capture {
     }
 
     /// Hears what came until now, counts, and writes the end of the file.
-    async fn end(mut self) -> Result<Ending, CliError> {
+    async fn end(mut self) -> Result<Ending, CallError> {
         for tap in &self.taps {
             if let Some(tap) = &tap.tap {
                 tap.close()?;

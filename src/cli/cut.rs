@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value as Json, json};
-
-use super::running;
-use super::view::LabView;
-use super::{CliError, Ending};
+use super::ask::change;
+use super::{CallError, Ending};
+use crate::api::view::LabView;
+use crate::api::{CutHeal, CutMake};
 
 /// Cut nodes off from others of the lab
 ///
@@ -49,44 +48,16 @@ pub(super) struct HealArgs {
     lab: Option<String>,
 }
 
-pub(super) async fn cut(args: &CutArgs) -> Result<Ending, CliError> {
-    running::change("ovsns cut", args.lab.as_deref(), |file| {
-        let cuts = cuts(file);
-        let mut free = (1..).map(|number| format!("cut{number}")).filter(|n| !cuts.contains_key(n));
-        let name = args.name.clone().or_else(|| free.next()).expect("numbers do not end");
-        if cuts.contains_key(&name) {
-            return Err(CliError::usage(
-                format!("there is a cut `{name}` already"),
-                format!("give the new one another `--name`, or heal that: `ovsns heal {name}`"),
-            ));
-        }
-        cuts.insert(name, json!({ "nodes": listed(&args.nodes), "from": listed(&args.from) }));
-        Ok(())
-    })
-    .await?;
+pub(super) async fn cut(args: &CutArgs) -> Result<Ending, CallError> {
+    let CutArgs { nodes, word: _, from, name, lab } = args;
+    let (nodes, from) = (listed(nodes), listed(from));
+    change("cut", CutMake { nodes, from, name: name.clone(), lab: lab.clone() }).await?;
     Ok(Ending::Well)
 }
 
-pub(super) async fn heal(args: &HealArgs) -> Result<Ending, CliError> {
-    running::change("ovsns heal", args.lab.as_deref(), |file| {
-        let cuts = cuts(file);
-        // Whoever says a name twice means it once.
-        for name in args.names.iter().collect::<BTreeSet<_>>() {
-            if cuts.remove(name).is_none() {
-                let there: Vec<_> = cuts.keys().map(|name| format!("`{name}`")).collect();
-                let hint = match there.as_slice() {
-                    [] => "no node of the lab is cut from others".to_owned(),
-                    some => format!("there is {}; without a name all are healed", some.join(", ")),
-                };
-                return Err(CliError::usage(format!("there is no cut `{name}`"), hint));
-            }
-        }
-        if args.names.is_empty() {
-            cuts.clear();
-        }
-        Ok(())
-    })
-    .await?;
+pub(super) async fn heal(args: &HealArgs) -> Result<Ending, CallError> {
+    let HealArgs { names, lab } = args;
+    change("heal", CutHeal { names: names.clone(), lab: lab.clone() }).await?;
     Ok(Ending::Well)
 }
 
@@ -101,24 +72,6 @@ fn listed(words: &str) -> Vec<String> {
         }
     }
     nodes
-}
-
-fn cuts(file: &mut Json) -> &mut Map<String, Json> {
-    if !file["cuts"].is_object() {
-        file["cuts"] = json!({});
-    }
-    file["cuts"].as_object_mut().expect("made just above")
-}
-
-/// Takes a node that goes out of all cuts, and a cut away that has nobody left.
-pub(super) fn remove_node(file: &mut Json, node: &str) {
-    cuts(file).retain(|_, cut| {
-        ["nodes", "from"].into_iter().all(|side| {
-            let Some(nodes) = cut[side].as_array_mut() else { return true };
-            nodes.retain(|name| name != node);
-            !nodes.is_empty()
-        })
-    });
 }
 
 /// A row a cut.

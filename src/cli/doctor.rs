@@ -1,11 +1,9 @@
 //! `ovsns doctor`
 
-use serde::Serialize;
-
-use super::{CliError, Ending, input, keep_ovs, show};
-use crate::kernel::doctor::{self, Finding, Part, Verdict};
-use crate::kernel::permissions::{self, Capability};
-use crate::switch::ovs::report::Report;
+use super::ask::ask;
+use super::{CallError, Ending, show};
+use crate::api::{Diagnosis, Doctor};
+use crate::kernel::doctor;
 
 /// Say what this machine can do, what is wrong, and the mend
 ///
@@ -24,7 +22,7 @@ pub(super) struct Args {
 
 /// The one thing that is tried by a process with a single thread; `None` if all
 /// else is asked for.
-pub(super) fn try_alone(args: &Args) -> Option<Result<Ending, CliError>> {
+pub(super) fn try_alone(args: &Args) -> Option<Result<Ending, CallError>> {
     args.try_user_namespace.then(|| {
         Ok(match doctor::try_user_namespace() {
             Ok(()) => Ending::Well,
@@ -36,35 +34,16 @@ pub(super) fn try_alone(args: &Args) -> Option<Result<Ending, CliError>> {
     })
 }
 
-#[derive(Serialize)]
-struct Row {
-    part: &'static str,
-    what: String,
-    verdict: &'static str,
-    needed_for: String,
-    said: String,
-    mend: Option<String>,
-}
-
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
-    let mut findings = allowed();
-    if findings.iter().all(|finding| finding.verdict != Verdict::Bad) {
-        findings.extend(doctor::examine().await);
-        findings.push(machines_ovs().await);
-        findings.push(own_ovs().await);
-        findings.extend(leftovers().await);
-    }
-    findings.sort_by_key(|finding| finding.part);
-    let bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
-    let rows: Vec<Row> = findings.into_iter().map(row).collect();
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
+    let Diagnosis { found, works } = ask("doctor", Doctor {}).await?;
     if args.json {
-        show::json(&rows);
+        show::json(&found);
     } else {
         let mut part = "";
-        for row in &rows {
+        for row in &found {
             if part != row.part {
                 let gap = if part.is_empty() { "" } else { "\n" };
-                part = row.part;
+                part = &row.part;
                 show::line(&format!("{gap}{part}:"));
             }
             show::line(&format!("{:<5} {}: {}", row.verdict, row.what, row.said));
@@ -73,146 +52,5 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
             }
         }
     }
-    Ok(if bad { Ending::No } else { Ending::Well })
-}
-
-fn row(finding: Finding) -> Row {
-    Row {
-        part: finding.part.words(),
-        what: finding.what,
-        verdict: match finding.verdict {
-            Verdict::Good => "ok",
-            Verdict::Lacking => "lacks",
-            Verdict::Warning => "warn",
-            Verdict::Bad => "bad",
-        },
-        needed_for: finding.needed_for,
-        said: finding.said,
-        mend: finding.mend,
-    }
-}
-
-fn allowed() -> Vec<Finding> {
-    let needs = [
-        (Capability::NetAdmin, "making links and addresses"),
-        (Capability::SysAdmin, "making and entering namespaces"),
-        (Capability::NetRaw, "`ovsns ping`"),
-    ];
-    let finding = |(capability, needed_for): (Capability, &str)| {
-        let missing = !permissions::missing(&[capability]).is_empty();
-        Finding {
-            part: Part::Process,
-            what: capability.name().to_owned(),
-            verdict: if missing { Verdict::Bad } else { Verdict::Good },
-            needed_for: needed_for.to_owned(),
-            said: if missing { "not there" } else { "there" }.to_owned(),
-            mend: missing.then(|| "run as root: `sudo ovsns doctor`".to_owned()),
-        }
-    };
-    needs.into_iter().map(finding).collect()
-}
-
-/// The Open vSwitch of this machine.
-async fn machines_ovs() -> Finding {
-    let report = Report::look().await;
-    let mend = report.mend();
-    Finding {
-        part: Part::OpenVswitch,
-        what: "Open vSwitch of this machine".to_owned(),
-        verdict: if mend.is_some() { Verdict::Warning } else { Verdict::Good },
-        needed_for: "switches of the ovs backend".to_owned(),
-        said: report.to_string(),
-        mend,
-    }
-}
-
-/// The Open vSwitch of our own, with what its logs say if something is wrong.
-async fn own_ovs() -> Finding {
-    let report = keep_ovs::own().report().await;
-    let mut said = report.to_string();
-    let (verdict, mend) = match (&report.missing, report.is_wrong()) {
-        (_, true) => {
-            for (log, lines) in &report.logs {
-                lines.iter().for_each(|line| said += &format!("\n      {log}: {line}"));
-            }
-            let mend = "the next command that uses it mends what can be mended, or now: \
-                        `ovsns keep-ovs --use`";
-            (Verdict::Warning, Some(mend.to_owned()))
-        }
-        (Some(missing), false) => (Verdict::Lacking, Some(missing.hint())),
-        (None, false) => (Verdict::Good, None),
-    };
-    Finding {
-        part: Part::OpenVswitch,
-        what: "Open vSwitch of our own".to_owned(),
-        verdict,
-        needed_for: "switches of the ovs backend where no other Open vSwitch runs".to_owned(),
-        said,
-        mend,
-    }
-}
-
-/// What crashes left, and what is not where it belongs. What cannot be seen is a
-/// finding, too.
-async fn leftovers() -> Vec<Finding> {
-    match look_for_leftovers().await {
-        Ok(found) if found.is_empty() => {
-            vec![left("leftovers", Verdict::Good, "nothing was left", None)]
-        }
-        Ok(found) => found,
-        Err(error) => {
-            let mut said = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(deeper) = cause {
-                said += &format!(": {deeper}");
-                cause = deeper.source();
-            }
-            let mend = "`ovsns list` says more".to_owned();
-            vec![left("leftovers", Verdict::Warning, &said, Some(mend))]
-        }
-    }
-}
-
-async fn look_for_leftovers() -> Result<Vec<Finding>, CliError> {
-    let mut engine = input::engine("ovsns doctor").await?;
-    let mut found = Vec::new();
-    for lab in engine.labs().await? {
-        let fail = crate::engine::EngineError::from;
-        // What is under way was not left.
-        if engine.state().is_at_work(&lab) {
-            continue;
-        }
-        for nic in engine.attachments(&lab)?.all() {
-            let said = format!("it is shared into lab {lab}");
-            let mend = format!("`ovsns detach {nic}` brings it home");
-            found.push(left(&format!("NIC {nic}"), Verdict::Good, &said, Some(mend)));
-        }
-        let status = engine.state().read(&lab).map_err(fail)?;
-        let (said, mend) = match (status.cut_off, status.lab) {
-            (Some(command), _) => (
-                format!("{command} was cut off in the middle of a change"),
-                format!("`ovsns up` with its file goes on, `ovsns down {lab}` removes it"),
-            ),
-            (None, None) => ("no file remembers it".to_owned(), "`ovsns gc` removes it".to_owned()),
-            (None, Some(_)) => continue,
-        };
-        found.push(left(&format!("lab {lab}"), Verdict::Warning, &said, Some(mend)));
-    }
-    for device in engine.orphans().await? {
-        let said = "it was cut off at its birth, and is of no lab";
-        let mend = "`ovsns gc` removes it".to_owned();
-        found.push(left(&format!("device {device}"), Verdict::Warning, said, Some(mend)));
-    }
-    Ok(found)
-}
-
-fn left(what: &str, verdict: Verdict, said: &str, mend: Option<String>) -> Finding {
-    Finding {
-        part: Part::Left,
-        what: what.to_owned(),
-        verdict,
-        needed_for: "a clean machine".to_owned(),
-        said: said.to_owned(),
-        mend,
-    }
+    Ok(if works { Ending::Well } else { Ending::No })
 }

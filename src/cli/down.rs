@@ -1,8 +1,8 @@
 //! `ovsns down`
 
-use super::show::{self, Meter};
-use super::{CliError, Ending, input, report};
-use crate::model::names::LabName;
+use super::ask::ask;
+use super::{CallError, Ending, show};
+use crate::api::LabDown;
 
 /// Remove a lab, and only it
 ///
@@ -23,31 +23,14 @@ pub(super) struct Args {
     all: bool,
 }
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
-    let named = args.lab.as_deref().or(args.lab_option.as_deref());
-    let mut engine = input::engine("ovsns down").await?;
-    let labs: Vec<LabName> = if args.all {
-        engine.labs().await?.into_iter().collect()
-    } else {
-        vec![input::one_lab(&mut engine, named).await?]
-    };
-    if labs.is_empty() {
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
+    let lab = args.lab.clone().or_else(|| args.lab_option.clone());
+    let mut removed = ask("down", LabDown { lab, all: args.all }).await?;
+    if removed.labs.is_empty() && removed.failures.is_empty() {
         show::line("there is no lab");
     }
-    let mut failed = None;
-    for lab in labs {
-        let mut meter = Meter::new(&format!("down {lab}"));
-        let removed = engine.down(&lab, &mut |done, all| meter.set(done, all)).await;
-        drop(meter);
-        match removed {
-            Ok(_) => show::line(&format!("lab {lab} is gone")),
-            // Of all labs, one that cannot be removed keeps no other.
-            Err(error) => {
-                if let Some(earlier) = failed.replace(error) {
-                    show::err(&report::text(&earlier.into()));
-                }
-            }
-        }
-    }
-    failed.map_or(Ok(Ending::Well), |error| Err(error.into()))
+    removed.labs.iter().for_each(|lab| show::line(&format!("lab {lab} is gone")));
+    let last = removed.failures.pop();
+    removed.failures.iter().for_each(|failure| show::err(&failure.to_string()));
+    last.map_or(Ok(Ending::Well), |failure| Err(CallError::Told(failure)))
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use nix::errno::Errno;
 
 use super::input::{NodeWords, allowed};
-use super::{CliError, Ending, show};
+use super::{CallError, Ending, show};
 use crate::engine::state::State;
 use crate::kernel::life::birth::Birth;
 use crate::kernel::life::{self, forward};
@@ -48,17 +48,17 @@ pub(super) struct ShellArgs {
     lab: Option<String>,
 }
 
-pub(super) fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) fn run(args: &Args) -> Result<Ending, CallError> {
     become_command(&NodeWords::new(&args.node, args.lab.as_deref())?, &args.command)
 }
 
-pub(super) fn shell(args: &ShellArgs) -> Result<Ending, CliError> {
+pub(super) fn shell(args: &ShellArgs) -> Result<Ending, CallError> {
     let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
     let shell = shell.unwrap_or_else(|| "/bin/sh".into());
     become_command(&NodeWords::new(&args.node, args.lab.as_deref())?, &[shell])
 }
 
-fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, CliError> {
+fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, CallError> {
     allowed(&[Capability::SysAdmin])?;
     let (lab, node) = (find(words)?, &words.node);
     // It leads into the machine's own files, as long as they can be seen.
@@ -67,7 +67,7 @@ fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, Cli
         // Only who enters mounts that somebody else holds needs it.
         match permissions::missing(&[Capability::SysChroot]) {
             missing if error.errno == Errno::EPERM && !missing.is_empty() => {
-                CliError::NotAllowed(missing)
+                CallError::NotAllowed(missing)
             }
             _ => error.into(),
         }
@@ -81,11 +81,11 @@ fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, Cli
         let birth = Birth { lab, node, detached: false, user: None, directory: None };
         return Ok(Ending::Status(forward::run(&birth, command, &names)?));
     }
-    Err(CliError::command(inside::become_command(command, &names)))
+    Err(CallError::command(inside::become_command(command, &names)))
 }
 
 /// The lab of the node that is meant.
-fn find(words: &NodeWords) -> Result<LabName, CliError> {
+fn find(words: &NodeWords) -> Result<LabName, CallError> {
     let mut found = Vec::new();
     for name in netns::list()? {
         let Some((lab, node)) = name.split_once('.') else { continue };
@@ -97,13 +97,13 @@ fn find(words: &NodeWords) -> Result<LabName, CliError> {
     }
     match found.len() {
         1 => Ok(found.swap_remove(0)),
-        0 => Err(CliError::usage(
+        0 => Err(CallError::usage(
             format!("there is no node `{}`{}", words.node, in_lab(words)),
             "`ovsns node list` shows the nodes",
         )),
         _ => {
             let labs: Vec<_> = found.iter().map(|lab| format!("`{lab}`")).collect();
-            Err(CliError::usage(
+            Err(CallError::usage(
                 format!("several labs have a node `{}`: {}", words.node, labs.join(", ")),
                 format!("say which, such as `{}/{}`", found[0], words.node),
             ))

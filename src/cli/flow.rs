@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::running::{self, things};
-use super::switch::no_switch;
-use super::{CliError, Ending, input, show};
+use super::{CallError, Ending, ask, input, show};
+use crate::api::edit::{self, things};
+use crate::api::{Desk, no_switch};
 use crate::engine::{Engine, EngineError};
 use crate::model::flow::{self, BadFlow, Form};
 use crate::model::mark::{Mark, Thing};
@@ -95,7 +95,7 @@ pub(super) struct DumpArgs {
     json: bool,
 }
 
-pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
+pub(super) async fn run(command: &Command) -> Result<Ending, CallError> {
     match command {
         Command::Add(args) => add(args).await?,
         Command::Del(args) => del(args).await?,
@@ -104,7 +104,7 @@ pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
     Ok(Ending::Well)
 }
 
-async fn add(args: &AddArgs) -> Result<(), CliError> {
+async fn add(args: &AddArgs) -> Result<(), CallError> {
     let mut place = Place::find("ovsns flow add", args.lab.as_deref(), &args.switch).await?;
     let lab = place.lab_as_remembered()?;
     let flow = written(&lab, &place.switch, &args.flow)?;
@@ -120,7 +120,7 @@ async fn add(args: &AddArgs) -> Result<(), CliError> {
         let bridge = &place.seen()?.spec.device;
         let matches = theirs.split("actions=").next().unwrap_or_default();
         let matches = matches.trim_end_matches([',', ' ']);
-        return Err(CliError::usage(
+        return Err(CallError::usage(
             format!("switch `{}` has a flow of others with that match: `{theirs}`", place.switch),
             format!("if it may go: `ovs-ofctl --strict del-flows {bridge} '{matches}'`"),
         ));
@@ -138,7 +138,7 @@ async fn add(args: &AddArgs) -> Result<(), CliError> {
         .await
 }
 
-async fn del(args: &DelArgs) -> Result<(), CliError> {
+async fn del(args: &DelArgs) -> Result<(), CallError> {
     let mut place = Place::find("ovsns flow del", args.lab.as_deref(), &args.switch).await?;
     let lab = place.lab_as_remembered()?;
     let gone = match &args.flow {
@@ -168,14 +168,19 @@ async fn del(args: &DelArgs) -> Result<(), CliError> {
 }
 
 /// No flow of ours has that table, priority and match.
-fn not_there(switch: &SwitchName, words: &str, meant: &Form, there: &[(String, Form)]) -> CliError {
+fn not_there(
+    switch: &SwitchName,
+    words: &str,
+    meant: &Form,
+    there: &[(String, Form)],
+) -> CallError {
     // Whoever forgets a priority means 32768.
     let fields = |form: &Form| -> Vec<String> {
         let fields = form.matches.split([' ', ',']).map(str::to_owned);
         fields.filter(|it| !it.starts_with("table:") && !it.starts_with("priority=")).collect()
     };
     let near = there.iter().find(|(_, form)| fields(form) == fields(meant));
-    CliError::usage(
+    CallError::usage(
         format!("switch `{switch}` has no flow of ours with just the match of `{words}`"),
         match near {
             Some((near, _)) => format!("its flow `{near}` has another priority, or table"),
@@ -188,7 +193,7 @@ fn not_there(switch: &SwitchName, words: &str, meant: &Form, there: &[(String, F
 }
 
 /// The flows of a switch in a lab's file.
-fn flows_of<'f>(file: &'f mut Json, switch: &SwitchName) -> Result<&'f mut Vec<Json>, CliError> {
+fn flows_of<'f>(file: &'f mut Json, switch: &SwitchName) -> Result<&'f mut Vec<Json>, CallError> {
     let spec = things(file, "switches").get_mut(switch.as_str());
     let spec = spec.and_then(Json::as_object_mut).ok_or_else(|| no_switch(switch))?;
     let flows = spec.entry("flows").or_insert_with(|| json!([]));
@@ -196,15 +201,15 @@ fn flows_of<'f>(file: &'f mut Json, switch: &SwitchName) -> Result<&'f mut Vec<J
 }
 
 /// A flow with its ports' full names.
-fn written(lab: &Lab, switch: &SwitchName, words: &str) -> Result<String, CliError> {
+fn written(lab: &Lab, switch: &SwitchName, words: &str) -> Result<String, CallError> {
     flow::check(words).map_err(|BadFlow { what, hint }| {
-        CliError::usage(what, hint.unwrap_or_else(|| "write one flow, in one line".into()))
+        CallError::usage(what, hint.unwrap_or_else(|| "write one flow, in one line".into()))
     })?;
     with_full_names(&Ports::of(lab, switch), words).map(|text| text.trim().to_owned())
 }
 
 /// A flow, or a packet, with the full name of each port.
-pub(super) fn with_full_names(ports: &Ports, words: &str) -> Result<String, CliError> {
+pub(super) fn with_full_names(ports: &Ports, words: &str) -> Result<String, CallError> {
     let mut wrong = None;
     let words = flow::with_output(words, |port| ports.know(port));
     let text = flow::with_ports(&words, |port| {
@@ -215,14 +220,14 @@ pub(super) fn with_full_names(ports: &Ports, words: &str) -> Result<String, CliE
     });
     match wrong {
         None => Ok(text),
-        Some(NoPort { what, hint }) => Err(CliError::usage(
+        Some(NoPort { what, hint }) => Err(CallError::usage(
             what,
             hint.unwrap_or_else(|| "`ovsns status` shows what is linked to each switch".into()),
         )),
     }
 }
 
-async fn dump(args: &DumpArgs) -> Result<(), CliError> {
+async fn dump(args: &DumpArgs) -> Result<(), CallError> {
     let mut place = Place::find("ovsns flow dump", args.lab.as_deref(), &args.switch).await?;
     let called = place.ports();
     let spec = place.seen()?.spec.clone();
@@ -305,7 +310,7 @@ impl Place {
         command: &str,
         lab: Option<&str>,
         switch: &str,
-    ) -> Result<Self, CliError> {
+    ) -> Result<Self, CallError> {
         let switch = SwitchName::new(switch)?;
         let mut engine = input::engine(command).await?;
         let lab = input::one_lab(&mut engine, lab).await?;
@@ -319,16 +324,16 @@ impl Place {
     }
 
     /// The switch as it is there.
-    pub(super) fn seen(&self) -> Result<&SeenSwitch, CliError> {
+    pub(super) fn seen(&self) -> Result<&SeenSwitch, CallError> {
         self.world.fabric.switches.get(&self.switch).ok_or_else(|| no_switch(&self.switch))
     }
 
     /// The switches of its kind.
-    pub(super) fn openflow(&mut self) -> Result<&mut dyn OpenFlow, CliError> {
+    pub(super) fn openflow(&mut self) -> Result<&mut dyn OpenFlow, CallError> {
         let backend = self.seen()?.spec.backend;
         let switch = self.engine.switch(backend);
         switch.and_then(|switch| switch.openflow()).ok_or_else(|| {
-            CliError::usage(
+            CallError::usage(
                 format!(
                     "switch `{}` is of the backend `{backend}`, which has no flows",
                     self.switch
@@ -338,9 +343,9 @@ impl Place {
         })
     }
 
-    fn lab_as_remembered(&self) -> Result<Lab, CliError> {
+    fn lab_as_remembered(&self) -> Result<Lab, CallError> {
         let state = self.engine.state().read(&self.lab).map_err(EngineError::from)?;
-        state.lab.ok_or_else(|| running::not_remembered(&self.lab))
+        state.lab.ok_or_else(|| edit::not_remembered(&self.lab))
     }
 
     /// How a flow reads, and those that the lab gives to the switch.
@@ -349,7 +354,7 @@ impl Place {
         lab: &Lab,
         words: &str,
         flow: &str,
-    ) -> Result<(Form, Vec<(String, Form)>), CliError> {
+    ) -> Result<(Form, Vec<(String, Form)>), CallError> {
         let backend = self.seen()?.spec.backend;
         let mut with = lab.clone();
         let switch = with.switches.get_mut(&self.switch).ok_or_else(|| no_switch(&self.switch))?;
@@ -362,7 +367,7 @@ impl Place {
         let forms = self.openflow()?.read(protocols, &numbered).await;
         let mut forms = forms.map_err(EngineError::ObserveSwitches)?;
         let form = forms.pop().expect("one for each flow").map_err(|why| {
-            CliError::usage(
+            CallError::usage(
                 format!("Open vSwitch cannot read the flow `{words}`: {why}"),
                 "ovs-ofctl(8) and ovs-actions(7) say how flows are written; a port is \
                  `in_port=n1`, `output:n1`",
@@ -373,7 +378,7 @@ impl Place {
     }
 
     /// The flow of others that one of this form would take the place of.
-    async fn taken(&mut self, lab: &Lab, new: &Form) -> Result<Option<String>, CliError> {
+    async fn taken(&mut self, lab: &Lab, new: &Form) -> Result<Option<String>, CallError> {
         let seen = self.seen()?;
         let (spec, own) = (seen.spec.clone(), seen.table_miss.clone());
         let flows = self.openflow()?.flows(&spec, false).await;
@@ -395,9 +400,12 @@ impl Place {
 
     async fn change(
         mut self,
-        edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
-    ) -> Result<(), CliError> {
-        running::change_in(&mut self.engine, &self.lab, edit).await
+        edit: impl FnOnce(&mut Json) -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
+        let mut hear = ask::show;
+        let desk = &mut Desk::new(&mut hear);
+        show::changed(&edit::change_in(desk, &mut self.engine, &self.lab, edit).await?);
+        Ok(())
     }
 
     /// What the ports of the lab are called.
@@ -417,7 +425,7 @@ impl Place {
     }
 
     /// A packet with Open vSwitch's own name of each port.
-    pub(super) fn packet(&self, words: &str) -> Result<String, CliError> {
+    pub(super) fn packet(&self, words: &str) -> Result<String, CallError> {
         let ports = Ports::seen(self.seen()?);
         let text = with_full_names(&ports, words)?;
         let device = |port: &str| {

@@ -9,10 +9,10 @@ pub(crate) fn setting(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(setting) = text.parse::<Setting>() else { return };
     for mut thing in [serde_json::json!({}), serde_json::json!({ "a": { "b": 1 }, "c": [1] })] {
-        let said = std::slice::from_ref(&setting);
-        if settings::write(said, &mut thing).is_ok() {
+        let said = settings::all(std::slice::from_ref(&setting));
+        if said.write(&mut thing).is_ok() {
             let first = thing.clone();
-            settings::write(said, &mut thing).expect("it could be written before");
+            said.write(&mut thing).expect("it could be written before");
             assert_eq!(thing, first, "a second time changes nothing");
         }
     }

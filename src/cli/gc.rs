@@ -1,7 +1,8 @@
 //! `ovsns gc`
 
-use super::show::{self, Meter};
-use super::{CliError, Ending, input};
+use super::ask::ask;
+use super::{CallError, Ending, show};
+use crate::api::Gc;
 
 /// Remove what a crash left
 ///
@@ -12,12 +13,8 @@ use super::{CliError, Ending, input};
 #[command(after_help = "Example: ovsns gc")]
 pub(super) struct Args {}
 
-pub(super) async fn run(_: &Args) -> Result<Ending, CliError> {
-    let mut engine = input::engine("ovsns gc").await?;
-    let mut meter = Meter::new("gc");
-    let removed = engine.gc(&mut |done, all| meter.set(done, all)).await;
-    drop(meter);
-    let removed = removed?;
+pub(super) async fn run(_: &Args) -> Result<Ending, CallError> {
+    let removed = ask("gc", Gc {}).await?;
     if removed.is_empty() {
         show::line("nothing was left");
     }

@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::view::{KindView, LabView, LinkView, NodeView};
-use super::{CliError, Ending, input, show};
+use super::{CallError, Ending, input, show};
+use crate::api::view::{KindView, LabView, LinkView, NodeView};
 use crate::model::graph::{self, EdgeEnd, Graph, Kind, State, impaired};
 use crate::model::names::LabName;
 use crate::model::topology::{Backend, Link};
@@ -56,7 +56,7 @@ enum Format {
     Svg,
 }
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     let graph = graph(args).await?;
     let text = match args.format {
         _ if args.json => {
@@ -70,7 +70,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     match args.output.as_deref().filter(|path| *path != Path::new("-")) {
         None => show::out(&text),
         Some(path) => {
-            let fail = |source| CliError::Output { to: format!("`{}`", path.display()), source };
+            let fail = |source| CallError::Output { to: format!("`{}`", path.display()), source };
             write_whole(path, &text).map_err(fail)?;
         }
     }
@@ -105,7 +105,7 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-async fn graph(args: &Args) -> Result<Graph, CliError> {
+async fn graph(args: &Args) -> Result<Graph, CallError> {
     if args.topo.is_some() || args.what.as_deref().is_some_and(is_file) {
         let lab = input::drawn(args.what.as_deref().map(Path::new), args.topo.as_deref())?;
         return Ok(Graph::wanted(&lab));
@@ -119,7 +119,7 @@ async fn graph(args: &Args) -> Result<Graph, CliError> {
         } else {
             "`ovsns list` shows the labs; a file has a dot or a slash in its name".to_owned()
         };
-        return Err(CliError::usage(format!("there is no lab `{lab}`"), hint));
+        return Err(CallError::usage(format!("there is no lab `{lab}`"), hint));
     }
     let (view, wanted) = LabView::glance(&mut engine, &lab).await?;
     let graph = seen(&view).in_order();

@@ -1,19 +1,18 @@
 //! What a command line names: a file or a shape, a lab, a node.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::report::{CliError, which_lab};
-use super::show;
+use super::{CallError, ask, show};
+use crate::api::{Desk, LabPlan, LabUp, Topology};
+pub(super) use crate::api::{NodeWords, allowed, one_lab};
 use crate::engine::Engine;
 use crate::kernel::error::words_of;
-use crate::kernel::permissions::{self, Capability};
 use crate::model::file::{self, Format};
 use crate::model::laid;
-use crate::model::names::{LabName, NodeName};
+use crate::model::names::LabName;
 use crate::model::topology::{Backend, Lab};
 
 /// The file of commands that name none.
@@ -80,29 +79,32 @@ impl Choice {
 }
 
 impl Source {
-    /// The lab that is named.
-    pub(super) fn named(&self) -> Option<&str> {
-        self.lab.as_deref()
+    /// The call that makes it.
+    pub(super) fn up(&self, again: bool) -> Result<LabUp, CallError> {
+        let LabPlan { topology, shape, lab, backend, again } = self.planned(again)?;
+        Ok(LabUp { topology, shape, lab, backend, again, ssh: None })
+    }
+
+    /// The call that says what that would do.
+    pub(super) fn planned(&self, again: bool) -> Result<LabPlan, CallError> {
+        let topology = match again {
+            true => None,
+            false => Some(Topology::Read(Box::new(self.lab()?))),
+        };
+        let (lab, backend) = (self.lab.clone(), self.backend.backend());
+        Ok(LabPlan { topology, lab, backend, again, ..LabPlan::default() })
     }
 
     /// Reads the file, or draws the shape.
-    pub(super) fn lab(&self) -> Result<Lab, CliError> {
+    fn lab(&self) -> Result<Lab, CallError> {
         let named = self.lab.as_deref().map(LabName::new).transpose()?;
         let format = self.format.map(Written::format);
-        let mut lab = read_lab(self.file.as_deref(), format, self.topo.as_deref(), named.as_ref())?;
-        if let Some(name) = named {
-            lab.name = name;
-        }
-        let backend = self.backend.backend();
-        for switch in lab.switches.values_mut() {
-            switch.backend = switch.backend.or(backend);
-        }
-        Ok(lab)
+        read_lab(self.file.as_deref(), format, self.topo.as_deref(), named.as_ref())
     }
 }
 
 /// The lab of a file, or of a shape, to be looked at and not made.
-pub(super) fn drawn(file: Option<&Path>, topo: Option<&str>) -> Result<Lab, CliError> {
+pub(super) fn drawn(file: Option<&Path>, topo: Option<&str>) -> Result<Lab, CallError> {
     read_lab(file, None, topo, None)
 }
 
@@ -111,7 +113,7 @@ fn read_lab(
     format: Option<Format>,
     topo: Option<&str>,
     named: Option<&LabName>,
-) -> Result<Lab, CliError> {
+) -> Result<Lab, CallError> {
     if let Some(topo) = topo {
         return Ok(file::shape(topo, named.unwrap_or(&LabName::default_lab()))?);
     }
@@ -133,8 +135,8 @@ fn shown(path: &Path) -> String {
 }
 
 /// Reads a file, and no more of it than can be a topology.
-fn read(path: &Path) -> Result<Vec<u8>, CliError> {
-    let fail = |source| CliError::File { path: path.to_owned(), source };
+fn read(path: &Path) -> Result<Vec<u8>, CallError> {
+    let fail = |source| CallError::File { path: path.to_owned(), source };
     let reader: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
@@ -167,68 +169,6 @@ fn read_beside(topology: &Path, from: &str) -> Result<Vec<u8>, String> {
 }
 
 /// The engine, if this process may use one.
-pub(super) async fn engine(command: &str) -> Result<Engine, CliError> {
-    allowed(&[Capability::NetAdmin, Capability::SysAdmin])?;
-    let mut engine = Engine::open(command).await?;
-    for told in engine.recover().await? {
-        show::talk(&told);
-    }
-    Ok(engine)
-}
-
-/// Whether this process may do what needs `wanted`.
-pub(super) fn allowed(wanted: &[Capability]) -> Result<(), CliError> {
-    match permissions::missing(wanted) {
-        missing if missing.is_empty() => Ok(()),
-        missing => Err(CliError::NotAllowed(missing)),
-    }
-}
-
-/// Says which backend `auto` stands for, and why, if a switch asks.
-pub(super) async fn tell_backend(engine: &mut Engine, lab: &Lab) -> Result<(), CliError> {
-    if lab.switches.values().any(|switch| switch.backend.is_none()) {
-        let choice = engine.choose(&lab.name).await?;
-        show::talk(&format!("backend: {} ({})", choice.backend, choice.why));
-    }
-    Ok(())
-}
-
-/// The lab that was named, or the only one there is.
-pub(super) async fn one_lab(engine: &mut Engine, named: Option<&str>) -> Result<LabName, CliError> {
-    match named {
-        Some(named) => Ok(LabName::new(named)?),
-        None => one_of(&engine.labs().await?, None),
-    }
-}
-
-/// The same, of labs that were asked for already.
-pub(super) fn one_of(labs: &BTreeSet<LabName>, named: Option<&str>) -> Result<LabName, CliError> {
-    if let Some(named) = named {
-        return Ok(LabName::new(named)?);
-    }
-    let labs: Vec<LabName> = labs.iter().cloned().collect();
-    match <[LabName; 1]>::try_from(labs) {
-        Ok([lab]) => Ok(lab),
-        Err(labs) => Err(which_lab(&labs)),
-    }
-}
-
-/// A node as a command line names it: `n1`, or `LAB/n1`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NodeWords {
-    /// The lab, if it was named.
-    pub(super) lab: Option<LabName>,
-    /// The node.
-    pub(super) node: NodeName,
-}
-
-impl NodeWords {
-    /// Reads `text`, with the lab of `--lab` where it names none.
-    pub(super) fn new(text: &str, lab: Option<&str>) -> Result<Self, CliError> {
-        let (lab, node) = match text.split_once('/') {
-            Some((lab, node)) => (Some(lab), node),
-            None => (lab, text),
-        };
-        Ok(Self { lab: lab.map(LabName::new).transpose()?, node: NodeName::new(node)? })
-    }
+pub(super) async fn engine(command: &str) -> Result<Engine, CallError> {
+    Desk::new(&mut ask::show).engine(command).await
 }

@@ -1,7 +1,7 @@
 //! `ovsns keep-leases`, which no help page lists: the process that renews the
 //! addresses which a lab's nodes have by DHCP.
 
-use super::{CliError, Ending};
+use super::{CallError, Ending};
 use crate::kernel::leases::keeper;
 use crate::model::names::LabName;
 
@@ -18,7 +18,7 @@ pub(super) struct Args {
 }
 
 /// Is the keeper. It must not have threads yet.
-pub(super) fn keep(args: &Args) -> Result<Ending, CliError> {
+pub(super) fn keep(args: &Args) -> Result<Ending, CallError> {
     keeper::run(&LabName::new(&args.lab)?)?;
     Ok(Ending::Well)
 }

@@ -1,7 +1,7 @@
 //! `ovsns keep-nic`, which no help page lists: the watchdog that brings NICs
 //! home if the command that attaches them dies or is not confirmed.
 
-use super::{CliError, Ending};
+use super::{CallError, Ending};
 use crate::engine::state::State;
 use crate::engine::watchdog;
 use crate::model::names::LabName;
@@ -18,7 +18,7 @@ pub(super) struct Args {
     lab: String,
 }
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     // A session of its own, so that the end of a terminal is not its end. It is
     // refused to one that has a session already.
     let _ = nix::unistd::setsid();

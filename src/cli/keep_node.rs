@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use super::{CliError, Ending};
+use super::{CallError, Ending};
 use crate::kernel::life::{birth, keeper};
 use crate::model::names::{LabName, NodeName};
 
@@ -36,19 +36,19 @@ pub(super) struct BecomeArgs {
 }
 
 /// Is the keeper. It must not have threads yet.
-pub(super) fn keep(args: &Args) -> Result<Ending, CliError> {
+pub(super) fn keep(args: &Args) -> Result<Ending, CallError> {
     keeper::run(&LabName::new(&args.lab)?, &NodeName::new(&args.node)?)?;
     Ok(Ending::Well)
 }
 
 /// Becomes the command.
-pub(super) fn become_command(args: &BecomeArgs) -> Result<Ending, CliError> {
+pub(super) fn become_command(args: &BecomeArgs) -> Result<Ending, CallError> {
     let birth = serde_json::from_str(&args.birth).map_err(|error| {
-        CliError::usage(
+        CallError::usage(
             format!("this is nothing to be born with: {error}"),
             "run a command in a node with `ovsns exec NODE -- CMD`",
         )
     })?;
     let source = birth::become_command(&birth, &args.command);
-    Err(CliError::command(source))
+    Err(CallError::command(source))
 }

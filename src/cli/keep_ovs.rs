@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::input::allowed;
-use super::{CliError, Ending, show};
-use crate::engine::state;
+use super::{CallError, Ending, show};
+use crate::api::own;
 use crate::kernel::permissions::Capability;
 use crate::switch::own::keeper::{self, NotAKeeper};
-use crate::switch::own::{Facts, Left, Own, Report, Running, StartOptions, State};
+use crate::switch::own::{Facts, Left, Report, Running, StartOptions, State};
 
 /// Keep an Open vSwitch of our own
 ///
@@ -57,18 +57,18 @@ struct What {
 }
 
 /// Is the keeper, if that is asked for. It must not have threads yet.
-pub(super) fn keep(args: &Args) -> Option<Result<Ending, CliError>> {
+pub(super) fn keep(args: &Args) -> Option<Result<Ending, CallError>> {
     let directory = args.what.directory.clone()?;
     Some(match keeper::run(&keeper::Asked { directory, tso: args.tso }) {
         Ok(()) => Ok(Ending::Well),
         Err(NotAKeeper::Failed(error)) => Err(error.into()),
         Err(error @ NotAKeeper::ByHand) => {
-            Err(CliError::usage(error.to_string(), "use `ovsns keep-ovs --start`"))
+            Err(CallError::usage(error.to_string(), "use `ovsns keep-ovs --start`"))
         }
     })
 }
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     allowed(&[Capability::NetAdmin])?;
     let own = own();
     if args.what.show {
@@ -99,19 +99,13 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     tell(args, &running);
     if args.what.hold {
         // Nothing else is done meanwhile; the keeper minds nobody's silence.
-        std::io::stdin().read_to_end(&mut Vec::new()).map_err(CliError::not_started)?;
+        std::io::stdin().read_to_end(&mut Vec::new()).map_err(CallError::not_started)?;
         leave(running).await?;
     }
     Ok(Ending::Well)
 }
 
-/// The one of the state directory that the environment names.
-pub(super) fn own() -> Own {
-    let directory = std::env::var_os("OVSNS_STATE_DIR").filter(|text| !text.is_empty());
-    Own::of(&directory.map_or_else(|| state::DIRECTORY.into(), PathBuf::from))
-}
-
-async fn leave(running: Running) -> Result<(), CliError> {
+async fn leave(running: Running) -> Result<(), CallError> {
     match running.leave().await? {
         Left::Stopped => show::line("left: stopped"),
         Left::Stays(why) => show::line(&format!("left: {why}")),

@@ -2,10 +2,11 @@
 
 use serde_json::{Value as Json, json};
 
-use super::running;
+use super::ask::{ListArgs, change};
 use super::settings::{self, Setting};
-use super::view::{BondView, LabView, LinkView, ListArgs};
-use super::{CliError, Ending};
+use super::{CallError, Ending};
+use crate::api::view::{BondView, LabView, LinkView};
+use crate::api::{Impair, LinkAdd, LinkDown, LinkRm, LinkSet, LinkUp, edit};
 use crate::model::impair;
 
 /// Add, remove, change or list links of a running lab
@@ -176,62 +177,18 @@ fn said(key: &str, text: &str) -> Result<String, String> {
 }
 
 impl Impairments {
-    fn said(&self) -> Vec<(&'static str, &str)> {
-        let Self { delay, jitter, loss, duplicate, reorder, corrupt, rate, from: _ } = self;
-        let all = [
-            ("delay", delay),
-            ("jitter", jitter),
-            ("loss", loss),
-            ("duplicate", duplicate),
-            ("reorder", reorder),
-            ("corrupt", corrupt),
-            ("rate", rate),
-        ];
-        all.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?))).collect()
-    }
-
-    /// Writes them into a link of a file, where they go before all that was said
-    /// of the same directions.
-    fn write(&self, link: &mut Json) -> Result<(), CliError> {
-        let said = self.said();
-        let ends = running::endpoints(link);
-        let from = match &self.from {
-            None => None,
-            Some(_) if said.is_empty() => {
-                return Err(CliError::usage(
-                    "`--from` says of which direction, and nothing is said of it",
-                    "add what, such as `--delay 10ms`",
-                ));
-            }
-            Some(words) => {
-                let is = |end: &&str| **end == *words || end.split(':').next() == Some(words);
-                let [a, b] = ends;
-                let found = [a, b].into_iter().find(is);
-                Some(found.map(|end| end.to_string()).ok_or_else(|| {
-                    CliError::usage(
-                        format!("`{words}` is at no end of this link"),
-                        format!("it goes from `{a}` to `{b}`"),
-                    )
-                })?)
-            }
-        };
-        if said.is_empty() {
-            return Ok(());
+    fn impair(&self) -> Impair {
+        let Self { delay, jitter, loss, duplicate, reorder, corrupt, rate, from } = self;
+        Impair {
+            delay: delay.clone(),
+            jitter: jitter.clone(),
+            loss: loss.clone(),
+            duplicate: duplicate.clone(),
+            reorder: reorder.clone(),
+            corrupt: corrupt.clone(),
+            rate: rate.clone(),
+            from: from.clone(),
         }
-        let impairments = &mut link["impairments"];
-        for (key, value) in said {
-            match &from {
-                Some(end) => impairments["from"][end][key] = value.into(),
-                None => {
-                    let ends = impairments["from"].as_object_mut().into_iter().flatten();
-                    for direction in ends.filter_map(|(_, it)| it.as_object_mut()) {
-                        direction.remove(key);
-                    }
-                    impairments[key] = value.into();
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -240,135 +197,46 @@ fn vlan(text: &str) -> Result<u16, String> {
 }
 
 impl Settings {
-    fn write(&self, link: &mut Json) -> Result<(), CliError> {
-        if let Some(mtu) = self.mtu {
-            link["mtu"] = mtu.into();
-        }
-        if let Some(isolated) = self.isolated {
-            link["isolated"] = isolated.into();
-        }
-        let vlans = self.vlan.is_some() || !self.trunks.is_empty();
-        if let (true, Some(link)) = (vlans, link.as_object_mut()) {
-            for key in ["vlan", "trunks", "native"] {
-                link.remove(key);
-            }
-        }
-        if let Some(vlan) = self.vlan {
-            link["vlan"] = vlan.into();
-        }
+    /// These and others, as keys of the file; of two of one key, the other.
+    fn set(&self, others: &[Setting]) -> edit::Settings {
+        let mut set = edit::Settings::default();
+        let mut say = |key: &str, value: Json| set.0.insert(key.to_owned(), value);
+        self.mtu.map(|mtu| say("mtu", mtu.into()));
+        self.isolated.map(|isolated| say("isolated", isolated.into()));
+        self.vlan.map(|vlan| say("vlan", vlan.into()));
         if !self.trunks.is_empty() {
-            link["trunks"] = json!(self.trunks);
+            say("trunks", json!(self.trunks));
         }
-        if let Some(native) = self.native {
-            link["native"] = native.into();
-        }
-        self.impairments.write(link)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.mtu.is_none()
-            && self.isolated.is_none()
-            && self.vlan.is_none()
-            && self.trunks.is_empty()
-            && self.impairments.said().is_empty()
-            && self.impairments.from.is_none()
+        self.native.map(|native| say("native", native.into()));
+        set.0.extend(settings::all(others).0);
+        set
     }
 }
 
-pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
+pub(super) async fn run(command: &Command) -> Result<Ending, CallError> {
     match command {
-        Command::Add(args) => add(args).await?,
-        Command::Rm(args) => rm(args).await?,
-        Command::Set(args) => set(args).await?,
-        Command::Down(args) => hold("ovsns link down", &args.link, true).await?,
-        Command::Up(args) => hold("ovsns link up", &args.link, false).await?,
-        Command::List(args) => args.show("ovsns link list", |view| &view.links, table).await?,
+        Command::Add(AddArgs { a, b, settings, keys, lab }) => {
+            let (set, impair) = (settings.set(keys), settings.impairments.impair());
+            let (a, b, lab) = (a.clone(), b.clone(), lab.clone());
+            change("link add", LinkAdd { a, b, set, impair, lab }).await?;
+        }
+        Command::Rm(RmArgs { a, b, lab }) => {
+            change("link rm", LinkRm { a: a.clone(), b: b.clone(), lab: lab.clone() }).await?;
+        }
+        Command::Set(SetArgs { a, b, settings, keys, lab }) => {
+            let (set, impair) = (settings.set(keys), settings.impairments.impair());
+            let (a, b, lab) = (a.clone(), b.clone(), lab.clone());
+            change("link set", LinkSet { a, b, set, impair, lab }).await?;
+        }
+        Command::Down(DownArgs { link: Which { a, b, lab } }) => {
+            change("link down", LinkDown { a: a.clone(), b: b.clone(), lab: lab.clone() }).await?;
+        }
+        Command::Up(UpArgs { link: Which { a, b, lab } }) => {
+            change("link up", LinkUp { a: a.clone(), b: b.clone(), lab: lab.clone() }).await?;
+        }
+        Command::List(args) => args.show(|view| &view.links, table).await?,
     }
     Ok(Ending::Well)
-}
-
-async fn add(args: &AddArgs) -> Result<(), CliError> {
-    running::change("ovsns link add", args.lab.as_deref(), |file| {
-        let mut link = json!({ "endpoints": [args.a, args.b] });
-        args.settings.write(&mut link)?;
-        settings::write(&args.keys, &mut link)?;
-        running::links(file).push(link);
-        Ok(())
-    })
-    .await
-}
-
-async fn rm(args: &RmArgs) -> Result<(), CliError> {
-    running::change("ovsns link rm", args.lab.as_deref(), |file| {
-        let index = find(running::links(file), &args.a, &args.b)?;
-        let gone = running::links(file)[index].clone();
-        // Of several links between two switches, the one that was found.
-        let same = |link: &Json| *link == gone;
-        if 1 < running::links(file).iter().filter(|link| same(link)).count() {
-            running::links(file).remove(index);
-        } else {
-            running::remove_links(file, same);
-        }
-        Ok(())
-    })
-    .await
-}
-
-async fn set(args: &SetArgs) -> Result<(), CliError> {
-    if args.settings.is_empty() && args.keys.is_empty() {
-        return Err(CliError::usage(
-            "nothing to set was given",
-            "say what, such as `--mtu 9000` or `--isolated true`",
-        ));
-    }
-    running::change("ovsns link set", args.lab.as_deref(), |file| {
-        let index = find(running::links(file), &args.a, &args.b)?;
-        let link = &mut running::links(file)[index];
-        args.settings.write(link)?;
-        settings::write(&args.keys, link)
-    })
-    .await
-}
-
-async fn hold(command: &str, which: &Which, down: bool) -> Result<(), CliError> {
-    running::change(command, which.lab.as_deref(), |file| {
-        let index = find(running::links(file), &which.a, &which.b)?;
-        running::links(file)[index]["down"] = down.into();
-        Ok(())
-    })
-    .await
-}
-
-/// The one link between two ends, each a whole endpoint or a node's name. Of
-/// several between two switches it is the last, which was added last.
-fn find(links: &[Json], a: &str, b: &str) -> Result<usize, CliError> {
-    let is = |end: &str, words: &str| {
-        end == words || end.split_once(':').is_some_and(|(node, _)| node == words)
-    };
-    let joins = |link: &Json| {
-        let [x, y] = running::endpoints(link);
-        (is(x, a) && is(y, b)) || (is(x, b) && is(y, a))
-    };
-    let found: Vec<usize> = (0..links.len()).filter(|i| joins(&links[*i])).collect();
-    let named: Vec<_> = found.iter().map(|i| running::endpoints(&links[*i])).collect();
-    match found.as_slice() {
-        [] => Err(CliError::usage(
-            format!("there is no link between `{a}` and `{b}`"),
-            "`ovsns link list` shows the links",
-        )),
-        [.., last] if named.iter().all(|ends| *ends == named[0]) => Ok(*last),
-        _ => {
-            let all: Vec<_> = named.iter().map(|[x, y]| format!("`{x} {y}`")).collect();
-            Err(CliError::usage(
-                format!(
-                    "there are {} links between `{a}` and `{b}`: {}",
-                    all.len(),
-                    all.join(", ")
-                ),
-                "name the interface, too",
-            ))
-        }
-    }
 }
 
 /// What is special about a link, in words.

@@ -1,10 +1,8 @@
 //! `ovsns list`
 
-use serde::Serialize;
-
-use super::view::LabView;
-use super::{CliError, Ending, input, show};
-use crate::engine::EngineError;
+use super::ask::ask;
+use super::{CallError, Ending, show};
+use crate::api::LabList;
 
 /// List the labs
 ///
@@ -19,40 +17,8 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Row {
-    lab: String,
-    state: &'static str,
-    nodes: usize,
-    switches: usize,
-    links: usize,
-}
-
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
-    let mut engine = input::engine("ovsns list").await?;
-    let mut rows = Vec::new();
-    for lab in engine.labs().await? {
-        match LabView::look(&mut engine, &lab).await {
-            Ok(view) => rows.push(Row {
-                lab: view.lab,
-                state: view.state,
-                nodes: view.nodes.len(),
-                switches: view.switches.len(),
-                links: view.links.len(),
-            }),
-            // One that cannot be read hides no other.
-            Err(EngineError::State(_)) => rows.push(Row {
-                lab: lab.to_string(),
-                state: "damaged",
-                nodes: 0,
-                switches: 0,
-                links: 0,
-            }),
-            // It went away since it was listed.
-            Err(EngineError::NoLab(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
+    let rows = ask("list", LabList {}).await?;
     if args.json {
         show::json(&rows);
     } else if rows.is_empty() {
@@ -62,7 +28,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
         let rows = rows.iter().map(|row| {
             vec![
                 row.lab.clone(),
-                row.state.to_owned(),
+                row.state.clone(),
                 row.nodes.to_string(),
                 row.switches.to_string(),
                 row.links.to_string(),

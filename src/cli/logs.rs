@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::input::NodeWords;
-use super::{CliError, Ending, show};
+use super::{CallError, Ending, show};
 use crate::engine::EngineError;
 use crate::engine::state::State;
 use crate::kernel::KernelError;
@@ -41,17 +41,17 @@ pub(super) struct Args {
     follow: bool,
 }
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     match tell(args).await {
         // Whoever closed the pipe has read enough.
-        Err(CliError::Untold { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
+        Err(CallError::Untold { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
             Ok(Ending::Well)
         }
         told => told.map(|()| Ending::Well),
     }
 }
 
-async fn tell(args: &Args) -> Result<(), CliError> {
+async fn tell(args: &Args) -> Result<(), CallError> {
     let words = NodeWords::new(&args.node, args.lab.as_deref())?;
     let only = args.process.as_deref().map(ProcessName::new).transpose()?;
     let directory = find(&words).await?;
@@ -60,11 +60,11 @@ async fn tell(args: &Args) -> Result<(), CliError> {
     let processes = processes(&directory, only.as_ref());
     if processes.is_empty() && !args.follow {
         return Err(match only {
-            Some(only) => CliError::usage(
+            Some(only) => CallError::usage(
                 format!("node `{}` has no log of a process `{only}`", words.node),
                 format!("`ovsns logs {}` shows all it has", words.node),
             ),
-            None => CliError::usage(
+            None => CallError::usage(
                 format!("nothing has run in node `{}`", words.node),
                 "have something run: `run:` in the lab's file",
             ),
@@ -126,7 +126,7 @@ async fn tell(args: &Args) -> Result<(), CliError> {
 
 /// Awaits that something has changed, or is there already. `false` if by then
 /// nobody reads what is told any more.
-fn is_read(watched: &Inotify) -> Result<bool, CliError> {
+fn is_read(watched: &Inotify) -> Result<bool, CallError> {
     let stdout = io::stdout();
     let mut ends = [
         PollFd::new(watched.as_fd(), PollFlags::POLLIN),
@@ -166,7 +166,7 @@ impl Followed {
     }
 
     /// Shows the whole lines that came since.
-    fn news(&mut self, process: &ProcessName, several: bool) -> Result<(), CliError> {
+    fn news(&mut self, process: &ProcessName, several: bool) -> Result<(), CallError> {
         // What cannot be read has nothing new.
         let Some(Ok(_)) = self.at.as_mut().map(|file| file.read_to_end(&mut self.begun)) else {
             return Ok(());
@@ -181,7 +181,7 @@ impl Followed {
     }
 
     /// Shows a last line that was never ended.
-    fn end(self, process: &ProcessName, several: bool) -> Result<(), CliError> {
+    fn end(self, process: &ProcessName, several: bool) -> Result<(), CallError> {
         match self.begun.is_empty() {
             true => Ok(()),
             false => say(process, &String::from_utf8_lossy(&self.begun), several),
@@ -193,15 +193,15 @@ fn inode(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|it| it.ino())
 }
 
-fn say(process: &ProcessName, line: &str, several: bool) -> Result<(), CliError> {
+fn say(process: &ProcessName, line: &str, several: bool) -> Result<(), CallError> {
     let told = match several {
         true => show::try_out(&format!("{process} | {line}\n")),
         false => show::try_out(&format!("{line}\n")),
     };
-    told.map_err(|source| CliError::Untold { changed: false, source })
+    told.map_err(|source| CallError::Untold { changed: false, source })
 }
 
-fn watch(directory: &Path) -> Result<Inotify, CliError> {
+fn watch(directory: &Path) -> Result<Inotify, CallError> {
     let fail = |errno| KernelError::new("hear of changes of a log", errno);
     let watched = Inotify::init(InitFlags::IN_CLOEXEC).map_err(fail)?;
     let changes = AddWatchFlags::IN_MODIFY
@@ -222,7 +222,7 @@ fn processes(directory: &Path, only: Option<&ProcessName>) -> Vec<ProcessName> {
 }
 
 /// The directory with the logs of the node that is meant.
-async fn find(words: &NodeWords) -> Result<PathBuf, CliError> {
+async fn find(words: &NodeWords) -> Result<PathBuf, CallError> {
     let mut directories = directories(words)?;
     if directories.is_empty() {
         // Somebody may have deleted them, and whoever writes them has them still.
@@ -231,18 +231,18 @@ async fn find(words: &NodeWords) -> Result<PathBuf, CliError> {
     }
     match directories.len() {
         1 => Ok(directories.swap_remove(0)),
-        0 => Err(CliError::usage(
+        0 => Err(CallError::usage(
             format!("nothing has run in a node `{}`", words.node),
             "`ovsns node list` shows the nodes, and what runs in them",
         )),
-        _ => Err(CliError::usage(
+        _ => Err(CallError::usage(
             format!("several labs have a node `{}`", words.node),
             format!("say which: `ovsns logs LAB/{}`", words.node),
         )),
     }
 }
 
-fn directories(words: &NodeWords) -> Result<Vec<PathBuf>, CliError> {
+fn directories(words: &NodeWords) -> Result<Vec<PathBuf>, CallError> {
     let state = State::from_environment();
     let labs = match &words.lab {
         Some(lab) => [lab.clone()].into(),

@@ -3,6 +3,7 @@
 //! Results go to standard output, talk and progress to standard error, so
 //! that a script can read the one and a person the other.
 
+mod ask;
 mod attach;
 mod capture;
 mod cut;
@@ -25,7 +26,6 @@ mod node;
 mod ping;
 mod plan;
 mod report;
-mod running;
 mod schema;
 mod settings;
 mod show;
@@ -34,7 +34,6 @@ mod switch;
 mod top;
 mod trace;
 mod up;
-mod view;
 mod why;
 
 use std::process::ExitCode;
@@ -43,7 +42,7 @@ use crate::kernel::permissions;
 
 use clap::{Parser, Subcommand};
 
-pub use report::CliError;
+use crate::api::CallError;
 
 /// Make labs of network namespaces and switches
 ///
@@ -170,7 +169,7 @@ pub fn run() -> ExitCode {
     };
     let result = result.and_then(|ending| match show::unwritten() {
         None => Ok(ending),
-        Some(source) => Err(CliError::Untold { changed: cli.command.changes(), source }),
+        Some(source) => Err(CallError::Untold { changed: cli.command.changes(), source }),
     });
     match result {
         Ok(Ending::Well) => ExitCode::SUCCESS,
@@ -180,10 +179,10 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn in_runtime(command: &Command) -> Result<Ending, CliError> {
+fn in_runtime(command: &Command) -> Result<Ending, CallError> {
     permissions::room_for_files()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(CliError::not_started)?;
+    let runtime = runtime.map_err(CallError::not_started)?;
     runtime.block_on(async {
         match command {
             Command::Up(args) => up::run(args).await,

@@ -1,14 +1,10 @@
 //! `ovsns node`
 
-use serde_json::json;
-
-use super::running::{self, things};
-use super::show::{self, Meter};
-use super::view::{LabView, ListArgs};
-use super::{CliError, Ending, cut, input};
+use super::ask::{ListArgs, change};
+use super::{CallError, Ending};
+use crate::api::view::LabView;
+use crate::api::{NodeAdd, NodeRestart, NodeRm};
 use crate::model::adopt::Adopt;
-use crate::model::file;
-use crate::model::names::{LabName, NodeName, ProcessName};
 
 /// Add, remove or list nodes of a running lab
 #[derive(Debug, clap::Subcommand)]
@@ -79,101 +75,32 @@ pub(super) struct RestartArgs {
     lab: Option<String>,
 }
 
-pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
+pub(super) async fn run(command: &Command) -> Result<Ending, CallError> {
     match command {
-        Command::Add(args) => add(args).await?,
-        Command::Rm(args) => rm(args).await?,
-        Command::Restart(args) => restart(args).await?,
-        Command::List(args) => args.show("ovsns node list", |view| &view.nodes, table).await?,
+        Command::Add(args) => change("node add", add(args)).await?,
+        Command::Rm(RmArgs { node, lab }) => {
+            change("node rm", NodeRm { node: node.clone(), lab: lab.clone() }).await?;
+        }
+        Command::Restart(RestartArgs { node, process, lab }) => {
+            let (node, process, lab) = (node.clone(), process.clone(), lab.clone());
+            change("node restart", NodeRestart { node, process, lab }).await?;
+        }
+        Command::List(args) => args.show(|view| &view.nodes, table).await?,
     }
     Ok(Ending::Well)
 }
 
-async fn add(args: &AddArgs) -> Result<(), CliError> {
-    let words = input::NodeWords::new(&args.node, args.lab.as_deref())?;
-    let (node, lab) = (words.node, words.lab);
-    running::change_or_make("ovsns node add", lab.as_ref().map(|lab| lab.as_str()), |file| {
-        if things(file, "nodes").contains_key(node.as_str()) {
-            return Err(CliError::usage(
-                format!("there is a node `{node}` already"),
-                format!("give the new one another name, or remove the old: `ovsns node rm {node}`"),
-            ));
-        }
-        let mut spec = json!({});
-        if args.forwarding {
-            spec["forwarding"] = true.into();
-        }
-        if let Some(adopt) = &args.adopt {
-            spec["adopt"] = file::of_adopt(adopt);
-        }
-        // As in a file: what somebody else has made is likely to have an `eth0`.
-        let letters = if args.adopt.is_some() { "lab" } else { "eth" };
-        if !args.isolate.is_empty() {
-            spec["isolation"] = json!(args.isolate);
-        }
-        if !args.addresses.is_empty() {
-            spec["interfaces"][format!("{letters}0")] = json!({ "addresses": args.addresses });
-        }
-        things(file, "nodes").insert(node.to_string(), spec);
-        for (index, end) in args.links.iter().enumerate() {
-            let link = json!({ "endpoints": [format!("{node}:{letters}{index}"), end] });
-            running::links(file).push(link);
-        }
-        Ok(())
-    })
-    .await
-}
-
-async fn restart(args: &RestartArgs) -> Result<(), CliError> {
-    let words = input::NodeWords::new(&args.node, args.lab.as_deref())?;
-    let only = args.process.as_deref().map(ProcessName::new).transpose()?;
-    let mut engine = input::engine("ovsns node restart").await?;
-    let named = words.lab.as_ref().map(LabName::as_str);
-    let lab = input::one_lab(&mut engine, named).await?;
-    let mut meter = Meter::new(&format!("restart {}", words.node));
-    let mut progress = |done, all| meter.set(done, all);
-    let lines = engine.restart(&lab, &words.node, only.as_ref(), &mut progress).await;
-    drop(meter);
-    let lines = lines?;
-    if lines.is_empty() {
-        let node = &words.node;
-        return Err(match only {
-            Some(only) => CliError::usage(
-                format!("no process `{only}` runs in node `{node}`"),
-                "`ovsns status` shows what does",
-            ),
-            None => CliError::usage(
-                format!("nothing runs in node `{node}`"),
-                "have something run: `run:` in the lab's file",
-            ),
-        });
+fn add(args: &AddArgs) -> NodeAdd {
+    let AddArgs { node, links, addresses, forwarding, adopt, isolate, lab } = args;
+    NodeAdd {
+        node: node.clone(),
+        links: links.clone(),
+        addresses: addresses.clone(),
+        forwarding: *forwarding,
+        adopt: adopt.as_ref().map(ToString::to_string),
+        isolation: isolate.clone(),
+        lab: lab.clone(),
     }
-    show::line(&format!("lab {lab}:\n  {}", lines.join("\n  ")));
-    Ok(())
-}
-
-async fn rm(args: &RmArgs) -> Result<(), CliError> {
-    let words = input::NodeWords::new(&args.node, args.lab.as_deref())?;
-    let (node, lab) = (words.node, words.lab);
-    running::change("ovsns node rm", lab.as_ref().map(|lab| lab.as_str()), |file| {
-        running::remove_links(file, |link| {
-            running::endpoints(link).iter().any(|end| is_of(end, &node))
-        });
-        cut::remove_node(file, node.as_str());
-        match things(file, "nodes").remove(node.as_str()) {
-            Some(_) => Ok(()),
-            None => Err(CliError::usage(
-                format!("there is no node `{node}`"),
-                "`ovsns node list` shows the nodes",
-            )),
-        }
-    })
-    .await
-}
-
-/// Whether an endpoint is an interface of the node.
-fn is_of(end: &str, node: &NodeName) -> bool {
-    end.split_once(':').is_some_and(|(name, _)| name == node.as_str())
 }
 
 /// A row an interface.

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use serde::Serialize;
 
 use super::input::{self, NodeWords};
-use super::{CliError, Ending, show};
+use super::{CallError, Ending, show};
 use crate::engine::EngineError;
 use crate::kernel::permissions::Capability;
 use crate::kernel::ping::{self, Outcome, Patience, Probe};
@@ -85,7 +85,7 @@ struct Answer {
     error: Option<String>,
 }
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     input::allowed(&[Capability::NetAdmin, Capability::SysAdmin, Capability::NetRaw])?;
     let pair = match (&args.from, &args.to) {
         (Some(from), Some(to)) => {
@@ -124,11 +124,11 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
     };
     if asked.is_empty() && args.neighbours {
         let what = format!("nobody shares a network in lab `{lab}`");
-        return Err(CliError::usage(what, "leave out `--neighbours`, or `--from`"));
+        return Err(CallError::usage(what, "leave out `--neighbours`, or `--from`"));
     }
     if asked.is_empty() {
         let what = format!("lab `{lab}` has no two nodes");
-        return Err(CliError::usage(what, "add some: `ovsns node add n2 --link s1`"));
+        return Err(CallError::usage(what, "add some: `ovsns node add n2 --link s1`"));
     }
     let outcomes = ask(&lab, &asked, args).await?;
     let all_answer = outcomes.iter().all(Outcome::all_answered);
@@ -156,10 +156,10 @@ fn known<'a>(
     nodes: &'a BTreeMap<NodeName, SeenNode>,
     lab: &LabName,
     words: &NodeWords,
-) -> Result<(&'a NodeName, &'a SeenNode), CliError> {
+) -> Result<(&'a NodeName, &'a SeenNode), CallError> {
     nodes.get_key_value(&words.node).ok_or_else(|| {
         let what = format!("lab `{lab}` has no node `{}`", words.node);
-        CliError::usage(what, "`ovsns node list` shows the nodes")
+        CallError::usage(what, "`ovsns node list` shows the nodes")
     })
 }
 
@@ -212,7 +212,7 @@ fn address_of(to: &SeenNode, from: &SeenNode, v4: bool) -> Option<IpAddr> {
     near.or(to.first()).filter(|_| !from.is_empty()).map(IpNet::addr)
 }
 
-async fn ask(lab: &LabName, asked: &[Asked], args: &Args) -> Result<Vec<Outcome>, CliError> {
+async fn ask(lab: &LabName, asked: &[Asked], args: &Args) -> Result<Vec<Outcome>, CallError> {
     let probe = |asked: &Asked| {
         let [netns, answers_in] = [&asked.from, &asked.to].map(|node| netns(lab, node));
         asked.address.map(|to| Probe { netns, answers_in, to })

@@ -1,10 +1,9 @@
 //! `ovsns plan`
 
-use serde::Serialize;
-
-use super::input::{self, Source};
-use super::{CliError, Ending, show};
-use crate::model::topology::Lab;
+use super::ask::ask;
+use super::input::Source;
+use super::{CallError, Ending, show};
+use crate::api::LabPlan;
 
 /// Say what `up` would do, and do nothing
 ///
@@ -20,29 +19,25 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct PlanView<'a> {
-    lab: &'a str,
-    steps: Vec<String>,
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
+    show(args.source.planned(false)?, args.json).await
 }
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
-    show(&args.source.lab()?, args.json).await
-}
-
-pub(super) async fn show(lab: &Lab, json: bool) -> Result<Ending, CliError> {
-    let mut engine = input::engine("ovsns plan").await?;
-    input::tell_backend(&mut engine, lab).await?;
-    let done = engine.plan(lab).await?;
-    super::attach::warn(&[&done.warnings[..], &done.moved.warnings].concat());
-    let lines = [done.plan.lines(), done.moved.lines].concat();
+pub(super) async fn show(call: LabPlan, json: bool) -> Result<Ending, CallError> {
+    let planned = ask("plan", call).await?;
+    let steps = &planned.steps;
     if json {
-        show::json(&PlanView { lab: lab.name.as_str(), steps: lines });
-    } else if lines.is_empty() {
-        show::line(&format!("lab {}: nothing to change", lab.name));
+        show::json(&planned);
+    } else if steps.is_empty() {
+        show::line(&format!("lab {}: nothing to change", planned.lab));
     } else {
-        let many = if lines.len() == 1 { "step" } else { "steps" };
-        show::line(&format!("lab {}: {} {many}\n  {}", lab.name, lines.len(), lines.join("\n  ")));
+        let many = if steps.len() == 1 { "step" } else { "steps" };
+        show::line(&format!(
+            "lab {}: {} {many}\n  {}",
+            planned.lab,
+            steps.len(),
+            steps.join("\n  ")
+        ));
     }
     Ok(Ending::Well)
 }

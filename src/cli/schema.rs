@@ -1,6 +1,6 @@
 //! `ovsns schema`
 
-use super::{CliError, Ending, show};
+use super::{CallError, Ending, show};
 use crate::model::file;
 
 /// Print the JSON Schema of the topology file
@@ -11,7 +11,7 @@ use crate::model::file;
 #[command(after_help = "Example: ovsns schema > ovsns.schema.json")]
 pub(super) struct Args {}
 
-pub(super) fn run(_: &Args) -> Result<Ending, CliError> {
+pub(super) fn run(_: &Args) -> Result<Ending, CallError> {
     show::json(&file::json_schema());
     Ok(Ending::Well)
 }

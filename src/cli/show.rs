@@ -11,6 +11,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
+use crate::api::Changed;
+
 /// Why a result was not written.
 static UNWRITTEN: Mutex<Option<io::Error>> = Mutex::new(None);
 
@@ -68,6 +70,14 @@ pub(super) fn talk(text: &str) {
     err(&format!("{text}\n"));
 }
 
+/// Prints what a change of a lab came to.
+pub(super) fn changed(Changed { lab, steps }: &Changed) {
+    match steps.as_slice() {
+        [] => line(&format!("lab {lab}: nothing to change")),
+        steps => line(&format!("lab {lab}:\n  {}", steps.join("\n  "))),
+    }
+}
+
 /// Rows in columns, without lines; the first row is the head.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
@@ -104,6 +114,13 @@ impl Meter {
         }
         self.0.set_length(total as u64);
         self.0.set_position(done as u64);
+    }
+}
+
+impl Meter {
+    /// Has something else printed, which it is not to stand in the way of.
+    pub(super) fn beside(&self, print: impl FnOnce()) {
+        self.0.suspend(print);
     }
 }
 

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::view::{KindView, LabView};
-use super::{CliError, Ending, cut, input, link, node, show, switch};
+use super::ask::ask;
+use super::{CallError, Ending, cut, link, node, show, switch};
+use crate::api::LabStatus;
+use crate::api::view::{KindView, LabView};
 use crate::model::topology::{Export, Sealed};
 use crate::plan::text::words;
 
@@ -26,11 +28,9 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
-    let named = args.lab.as_deref().or(args.lab_option.as_deref());
-    let mut engine = input::engine("ovsns status").await?;
-    let lab = input::one_lab(&mut engine, named).await?;
-    let view = LabView::look(&mut engine, &lab).await?;
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
+    let lab = args.lab.clone().or_else(|| args.lab_option.clone());
+    let view = ask("status", LabStatus { lab }).await?;
     if args.json {
         show::json(&view);
     } else {
@@ -40,7 +40,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
 }
 
 fn text(view: &LabView) -> String {
-    let state = match (view.state, &view.cut_off) {
+    let state = match (view.state.as_str(), &view.cut_off) {
         ("cut off", Some(command)) => {
             format!("a change was cut off: {command}; `ovsns up` goes on, `ovsns down` removes")
         }

@@ -1,12 +1,10 @@
 //! `ovsns switch`
 
-use serde_json::json;
-
-use super::running::{self, things};
+use super::ask::{ListArgs, change};
 use super::settings::{self, Setting};
-use super::view::{LabView, ListArgs, SwitchView};
-use super::{CliError, Ending};
-use crate::model::names::SwitchName;
+use super::{CallError, Ending};
+use crate::api::view::{LabView, SwitchView};
+use crate::api::{SwitchAdd, SwitchRm, SwitchSet};
 
 /// Add, remove, change or list switches of a running lab
 #[derive(Debug, clap::Subcommand)]
@@ -73,74 +71,23 @@ pub(super) struct SetArgs {
     lab: Option<String>,
 }
 
-pub(super) async fn run(command: &Command) -> Result<Ending, CliError> {
+pub(super) async fn run(command: &Command) -> Result<Ending, CallError> {
     match command {
-        Command::Add(args) => add(args).await?,
-        Command::Rm(args) => rm(args).await?,
-        Command::Set(args) => set(args).await?,
-        Command::List(args) => args.show("ovsns switch list", |view| &view.switches, table).await?,
+        Command::Add(AddArgs { switch, stp, device, settings, lab }) => {
+            let (switch, device, lab) = (switch.clone(), device.clone(), lab.clone());
+            let set = settings::all(settings);
+            change("switch add", SwitchAdd { switch, stp: *stp, device, set, lab }).await?;
+        }
+        Command::Rm(RmArgs { switch, lab }) => {
+            change("switch rm", SwitchRm { switch: switch.clone(), lab: lab.clone() }).await?;
+        }
+        Command::Set(SetArgs { switch, settings, lab }) => {
+            let (switch, lab) = (switch.clone(), lab.clone());
+            change("switch set", SwitchSet { switch, set: settings::all(settings), lab }).await?;
+        }
+        Command::List(args) => args.show(|view| &view.switches, table).await?,
     }
     Ok(Ending::Well)
-}
-
-async fn add(args: &AddArgs) -> Result<(), CliError> {
-    let switch = SwitchName::new(&args.switch)?;
-    running::change_or_make("ovsns switch add", args.lab.as_deref(), |file| {
-        if things(file, "switches").contains_key(switch.as_str()) {
-            return Err(CliError::usage(
-                format!("there is a switch `{switch}` already"),
-                format!("give it another name, or remove the old: `ovsns switch rm {switch}`"),
-            ));
-        }
-        let mut spec = json!({ "stp": args.stp });
-        if let Some(device) = &args.device {
-            spec["device"] = device.as_str().into();
-        }
-        settings::write(&args.settings, &mut spec)?;
-        things(file, "switches").insert(switch.to_string(), spec);
-        Ok(())
-    })
-    .await
-}
-
-async fn rm(args: &RmArgs) -> Result<(), CliError> {
-    let switch = SwitchName::new(&args.switch)?;
-    running::change("ovsns switch rm", args.lab.as_deref(), |file| {
-        running::remove_links(file, |link| running::endpoints(link).contains(&switch.as_str()));
-        match things(file, "switches").remove(switch.as_str()) {
-            Some(_) => Ok(()),
-            None => Err(no_switch(&switch)),
-        }
-    })
-    .await
-}
-
-async fn set(args: &SetArgs) -> Result<(), CliError> {
-    let switch = SwitchName::new(&args.switch)?;
-    running::change("ovsns switch set", args.lab.as_deref(), |file| {
-        if things(file, "nodes").contains_key(switch.as_str()) {
-            return Err(CliError::usage(
-                format!("`{switch}` is a node, not a switch"),
-                format!("what can be set of a node is of its links: `ovsns link set {switch} SWITCH KEY=VALUE`"),
-            ));
-        }
-        match things(file, "switches").get_mut(switch.as_str()) {
-            Some(spec) => settings::write(&args.settings, spec),
-            None => Err(no_switch(&switch)),
-        }
-    })
-    .await
-}
-
-pub(super) fn no_switch(switch: &SwitchName) -> CliError {
-    no_switch_called(switch.as_str())
-}
-
-pub(super) fn no_switch_called(switch: &str) -> CliError {
-    CliError::usage(
-        format!("there is no switch `{switch}`"),
-        "`ovsns switch list` shows the switches",
-    )
 }
 
 /// A row a switch.

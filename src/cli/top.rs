@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::screen::{Pressed, Screen, Table};
-use super::{CliError, Ending, input, show};
+use super::{CallError, Ending, input, show};
 use crate::engine::{Engine, EngineError};
 use crate::kernel::counters::{self, Counted};
 use crate::kernel::netlink::Netlink;
@@ -113,10 +113,10 @@ struct Reading<'r> {
     links: &'r [Rate],
 }
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     let mut engine = input::engine("ovsns top").await?;
     let lab = input::one_lab(&mut engine, args.lab.as_deref().or(args.named.as_deref())).await?;
-    let mut ends = Ends::new().map_err(CliError::not_started)?;
+    let mut ends = Ends::new().map_err(CallError::not_started)?;
     let watch = Watch::new(engine, lab).await?;
     let mut ticks = interval(args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -137,7 +137,7 @@ async fn lines(
     mut watch: Watch,
     ticks: &mut Interval,
     ends: &mut Ends,
-) -> Result<Ending, CliError> {
+) -> Result<Ending, CallError> {
     loop {
         tokio::select! {
             biased;
@@ -156,7 +156,7 @@ async fn lines(
             // Whoever closed the pipe has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Ending::Well),
             Err(source) => {
-                return Err(CliError::Output { to: "the rates".to_owned(), source });
+                return Err(CallError::Output { to: "the rates".to_owned(), source });
             }
             Ok(()) => {}
         }
@@ -175,8 +175,8 @@ async fn live(
     mut watch: Watch,
     ticks: &mut Interval,
     ends: &mut Ends,
-) -> Result<Ending, CliError> {
-    let fail = |source| CliError::Output { to: "to the terminal".to_owned(), source };
+) -> Result<Ending, CallError> {
+    let fail = |source| CallError::Output { to: "to the terminal".to_owned(), source };
     let mut screen = Screen::enter().map_err(fail)?;
     let (mut sort, mut paused, mut rates) = (args.sort, false, Vec::new());
     let mut seconds = args.interval.as_secs_f64();
@@ -265,7 +265,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn new(engine: Engine, lab: LabName) -> Result<Self, CliError> {
+    async fn new(engine: Engine, lab: LabName) -> Result<Self, CallError> {
         let (worker, at) = (Worker::start()?, Instant::now());
         let home = worker.netlink(Where::Home).await?;
         let mut watch = Self {
@@ -290,7 +290,7 @@ impl Watch {
     }
 
     /// Sees which links there are.
-    async fn look(&mut self) -> Result<(), CliError> {
+    async fn look(&mut self) -> Result<(), CallError> {
         let began = Instant::now();
         let world = self.engine.observe(&Questions::about(&self.lab)).await?;
         self.is_over = world.is_empty();
@@ -308,7 +308,7 @@ impl Watch {
 
     /// Reads all counters; returns what passed since the last time, and how long
     /// that was.
-    async fn read(&mut self) -> Result<(f64, Vec<Rate>), CliError> {
+    async fn read(&mut self) -> Result<(f64, Vec<Rate>), CallError> {
         let visits = self.links.iter().filter_map(|link| match &link.counter {
             Counter::Devices(namespace, _) => Some(namespace.clone()),
             Counter::Switch(..) => None,

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::flow::{Called, Place};
-use super::{CliError, Ending, show};
+use super::{CallError, Ending, show};
 use crate::engine::EngineError;
 use crate::model::flow;
 
@@ -30,13 +30,13 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     let mut place = Place::find("ovsns trace", args.lab.as_deref(), &args.switch).await?;
     let (ports, bridges, packet) = (place.ports(), place.bridges(), place.packet(&args.flow)?);
     let spec = place.seen()?.spec.clone();
     let traced = place.openflow()?.trace(&spec, &packet).await;
     let traced = traced.map_err(EngineError::ObserveSwitches)?.map_err(|why| {
-        CliError::usage(
+        CallError::usage(
             format!("Open vSwitch cannot read the packet `{}`: {why}", args.flow),
             "write it like the match of a flow, such as `in_port=n1,icmp,nw_dst=10.0.0.2`",
         )

@@ -1,12 +1,10 @@
 //! `ovsns up`
 
-use std::time::Instant;
-
-use super::input::{self, Source};
-use super::show::{self, Meter};
-use super::{CliError, Ending, plan, running};
-use crate::engine::attach::Wishes;
-use crate::model::topology::Lab;
+use super::ask::ask;
+use super::attach::ssh_peer;
+use super::input::Source;
+use super::{CallError, Ending, plan, show};
+use crate::api::{Changed, LabUp, Made};
 
 /// Make the world match a topology file
 ///
@@ -30,56 +28,30 @@ pub(super) struct Args {
     pub(super) dry_run: bool,
 }
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
-    if args.again {
-        return again(args).await;
-    }
-    let lab = args.source.lab()?;
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     if args.dry_run {
-        return plan::show(&lab, false).await;
+        return plan::show(args.source.planned(args.again)?, false).await;
     }
-    let mut engine = input::engine(&format!("ovsns up (lab {})", lab.name)).await?;
-    engine.wish(Wishes { ssh: super::attach::ssh_peer(), ..Wishes::default() });
-    input::tell_backend(&mut engine, &lab).await?;
-    let start = Instant::now();
-    let mut meter = Meter::new(&format!("up {}", lab.name));
-    let done = engine.up(&lab, &mut |done, all| meter.set(done, all)).await;
-    drop(meter);
-    let done = done?;
-    super::attach::warn(&[&done.warnings[..], &done.moved.warnings].concat());
-    let steps = done.plan.len() + done.moved.lines.len();
-    if steps == 0 {
-        show::line(&format!("lab {} is up: nothing to change", lab.name));
+    let call = LabUp { ssh: ssh_peer(), ..args.source.up(args.again)? };
+    let made = ask("up", call).await?;
+    if args.again {
+        show::changed(&Changed { lab: made.lab, steps: made.steps });
+    } else if made.steps.is_empty() {
+        show::line(&format!("lab {} is up: nothing to change", made.lab));
     } else {
-        let many = if steps == 1 { "step" } else { "steps" };
-        show::talk(&format!("{steps} {many} in {} ms", start.elapsed().as_millis()));
-        show::line(&format!("lab {} is up: {}", lab.name, contents(&lab)));
+        show::talk(&format!("{} in {} ms", count(made.steps.len(), "step", "steps"), made.ms));
+        show::line(&format!("lab {} is up: {}", made.lab, contents(&made)));
     }
     Ok(Ending::Well)
 }
 
-/// Makes a lab once more as it was made last.
-async fn again(args: &Args) -> Result<Ending, CliError> {
-    let named = args.source.named();
-    if !args.dry_run {
-        running::change("ovsns up --again", named, |_| Ok(())).await?;
-        return Ok(Ending::Well);
-    }
-    let mut engine = input::engine("ovsns up --again --dry-run").await?;
-    let (name, _) = running::lab_to_change(&mut engine, named).await?;
-    let lab = running::edited(&mut engine, &name, |_| Ok(()))?;
-    drop(engine);
-    plan::show(&lab, false).await
-}
-
 /// `2 nodes, 1 switch, 2 links`
-pub(super) fn contents(lab: &Lab) -> String {
-    let (nodes, switches, links) = (lab.nodes.len(), lab.switches.len(), lab.links.len());
+fn contents(made: &Made) -> String {
     format!(
         "{}, {}, {}",
-        count(nodes, "node", "nodes"),
-        count(switches, "switch", "switches"),
-        count(links, "link", "links")
+        count(made.nodes, "node", "nodes"),
+        count(made.switches, "switch", "switches"),
+        count(made.links, "link", "links")
     )
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde_json::{Value as Json, json};
 
 use super::input::{self, NodeWords};
-use super::{CliError, Ending, show};
+use super::{CallError, Ending, show};
 use crate::engine::why::{Ground, Told};
 use crate::kernel::permissions::Capability;
 use crate::model::mark::{Mark, Thing};
@@ -62,7 +62,7 @@ fn port(text: &str) -> Result<Carried, String> {
     }
 }
 
-pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     input::allowed(&[Capability::NetAdmin, Capability::SysAdmin, Capability::NetRaw])?;
     let from = NodeWords::new(&args.from, args.lab.as_deref())?;
     let named = from.lab.as_ref().map(|lab| lab.to_string());
@@ -74,12 +74,12 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
         let wanted = ground.wanted.as_ref().is_some_and(|lab| lab.nodes.contains_key(node));
         if !wanted && !ground.world.host.nodes.contains_key(node) {
             let what = format!("lab `{lab}` has no node `{node}`");
-            return Err(CliError::usage(what, "`ovsns node list` shows the nodes"));
+            return Err(CallError::usage(what, "`ovsns node list` shows the nodes"));
         }
     }
     if from.node == to.node {
         let what = format!("`{}` hears itself without any network", from.node);
-        return Err(CliError::usage(what, "name two nodes, as in `ovsns why n1 n2`"));
+        return Err(CallError::usage(what, "name two nodes, as in `ovsns why n1 n2`"));
     }
     let families = [true, false].into_iter().filter(|v4| match v4 {
         true => !args.ipv6,
@@ -94,7 +94,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CliError> {
             _ => "addresses of one family",
         };
         let what = format!("`{}` and `{}` do not both have {family}", from.node, to.node);
-        return Err(CliError::usage(what, "`ovsns node list` shows what they have"));
+        return Err(CallError::usage(what, "`ovsns node list` shows what they have"));
     }
     let id = u16::try_from(std::process::id() & 0x7fff).expect("masked");
     let carried = args.port.unwrap_or(Carried::Echo { id });

@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::adopt::Adopt;
@@ -58,7 +59,7 @@ pub enum Routing {
 }
 
 /// Two sets of nodes: no frame of one reaches the other. None is in both.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cut {
     /// The one; not empty.
     pub nodes: BTreeSet<NodeName>,
@@ -102,7 +103,9 @@ pub struct Uplink {
 }
 
 /// Which kind of bridge a switch is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// Open vSwitch.
@@ -262,7 +265,7 @@ impl fmt::Display for FailMode {
 }
 
 /// Where a switch reports its flows. Collectors are `ADDRESS:PORT`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Export {
     /// NetFlow version 5.
     pub netflow: Option<NetFlow>,
@@ -273,7 +276,7 @@ pub struct Export {
 }
 
 /// NetFlow records of a switch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NetFlow {
     /// The collectors; one at least.
     pub targets: BTreeSet<String>,
@@ -282,7 +285,7 @@ pub struct NetFlow {
 }
 
 /// sFlow samples of a switch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sflow {
     /// The collectors; one at least.
     pub targets: BTreeSet<String>,
@@ -297,7 +300,7 @@ pub struct Sflow {
 }
 
 /// IPFIX samples of a switch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ipfix {
     /// The collectors; one at least.
     pub targets: BTreeSet<String>,
@@ -387,7 +390,7 @@ pub struct Node {
 }
 
 /// A node whose processes cannot change its network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sealed {
     /// Whether they may open raw sockets, as `ping` does.
     pub raw: bool,
@@ -541,7 +544,9 @@ pub enum Share {
 }
 
 /// What children of one NIC hear of each other (`ip-link(8)`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Macvlan {
     /// Everything, at once.
@@ -595,7 +600,7 @@ pub struct PortSettings {
 }
 
 /// A limit to what comes in at a port; what is above it is dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Policing {
     /// In kilobits a second.
     pub rate_kbps: u32,
@@ -612,7 +617,7 @@ impl Policing {
 }
 
 /// What goes out at a port, by a token bucket and queues (`linux-htb`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Shaping {
     /// All together, in kilobits a second.
     pub rate_kbps: u32,
@@ -622,7 +627,7 @@ pub struct Shaping {
 }
 
 /// A share of what goes out at a port.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Queue {
     /// What it has for sure, in kilobits a second.
     pub min_kbps: Option<u32>,

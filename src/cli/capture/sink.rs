@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::super::{CliError, show};
+use super::super::{CallError, show};
 
 /// How many pieces wait for the thread.
 const PIECES: usize = 4;
@@ -28,30 +28,30 @@ pub(super) struct Sink {
 impl Sink {
     /// A file, new and empty. A pipe is there as soon as somebody opens it to
     /// read, which may be never.
-    pub(super) async fn file(path: &Path) -> Result<Self, CliError> {
+    pub(super) async fn file(path: &Path) -> Result<Self, CallError> {
         let to = format!("`{}`", path.display());
         let (tell, opened) = oneshot::channel();
         let path = path.to_owned();
         // Nobody waits for this thread if the capture is ended before.
         let open = move || drop(tell.send(File::create(path)));
-        thread::Builder::new().name("opener".into()).spawn(open).map_err(CliError::not_started)?;
+        thread::Builder::new().name("opener".into()).spawn(open).map_err(CallError::not_started)?;
         let opened = opened.await.unwrap_or_else(|_| Err(io::Error::other("it was not opened")));
-        let file = opened.map_err(|source| CliError::Output { to: to.clone(), source })?;
+        let file = opened.map_err(|source| CallError::Output { to: to.clone(), source })?;
         Self::start(to, file)
     }
 
     /// Standard output, past the buffer that Rust has there.
-    pub(super) fn stdout() -> Result<Self, CliError> {
+    pub(super) fn stdout() -> Result<Self, CallError> {
         let to = "to standard output".to_owned();
         let file = io::stdout().as_fd().try_clone_to_owned();
-        let file = file.map_err(|source| CliError::Output { to: to.clone(), source })?;
+        let file = file.map_err(|source| CallError::Output { to: to.clone(), source })?;
         Self::start(to, File::from(file))
     }
 
-    fn start(to: String, mut file: File) -> Result<Self, CliError> {
+    fn start(to: String, mut file: File) -> Result<Self, CallError> {
         let (pieces, mut queue) = mpsc::channel::<Vec<u8>>(PIECES);
         let (tell, ended) = oneshot::channel();
-        let reader = file.try_clone().map_err(CliError::not_started)?.into();
+        let reader = file.try_clone().map_err(CallError::not_started)?.into();
         let write = move || {
             let mut written = Ok(());
             while let Some(piece) = queue.blocking_recv() {
@@ -63,7 +63,10 @@ impl Sink {
             // Nobody waits if whoever read was too slow.
             let _ = tell.send(written);
         };
-        thread::Builder::new().name("writer".into()).spawn(write).map_err(CliError::not_started)?;
+        thread::Builder::new()
+            .name("writer".into())
+            .spawn(write)
+            .map_err(CallError::not_started)?;
         Ok(Self { to, reader, pieces, ended })
     }
 
@@ -91,7 +94,7 @@ impl Sink {
 
     /// Writes the rest, and awaits that it is written. Says whether it was;
     /// whoever closed the pipe has read enough.
-    pub(super) async fn end(self, rest: Vec<u8>, within: Duration) -> Result<bool, CliError> {
+    pub(super) async fn end(self, rest: Vec<u8>, within: Duration) -> Result<bool, CallError> {
         let Self { to, pieces, ended, reader: _ } = self;
         let finish = async move {
             // What cannot be sent is told by the thread.
@@ -102,14 +105,14 @@ impl Sink {
         match timeout(within, finish).await {
             Ok(Ok(Ok(()))) => Ok(true),
             Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            Ok(Ok(Err(source))) => Err(CliError::Output { to, source }),
+            Ok(Ok(Err(source))) => Err(CallError::Output { to, source }),
             Ok(Err(_)) => {
                 let source = io::Error::other("the thread that writes is gone");
-                Err(CliError::Output { to, source })
+                Err(CallError::Output { to, source })
             }
             Err(_) => {
                 let source = io::Error::other("whoever reads does not take the rest");
-                Err(CliError::Output { to, source })
+                Err(CallError::Output { to, source })
             }
         }
     }

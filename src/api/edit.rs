@@ -6,28 +6,39 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::show::{self, Meter};
-use super::{CliError, input};
+use super::CallError;
+use super::desk::{Desk, one_of};
 use crate::engine::{Done, Engine, EngineError};
 use crate::model::file;
 use crate::model::names::LabName;
 use crate::model::problem::Problems;
 use crate::model::topology::Lab;
 
+/// What a change of a lab came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Changed {
+    /// The lab.
+    pub lab: String,
+    /// What was done, each a line as `ovsns plan` prints it; none if all was so.
+    pub steps: Vec<String>,
+}
+
 /// The lab that a thing is added to: the one that was named, the only one, or
 /// else `default`; with all that there are. One whose file is lost is refused: it
 /// would lose all that a change does not name.
-pub(super) async fn lab_to_change(
+pub(crate) async fn lab_to_change(
     engine: &mut Engine,
     named: Option<&str>,
-) -> Result<(LabName, BTreeSet<LabName>), CliError> {
+) -> Result<(LabName, BTreeSet<LabName>), CallError> {
     let labs = engine.labs().await?;
     let default = LabName::default_lab();
     let is_new =
         named.is_none() && (labs.is_empty() || (1 < labs.len() && labs.contains(&default)));
-    let name = if is_new { default } else { input::one_of(&labs, named)? };
+    let name = if is_new { default } else { one_of(&labs, named)? };
     let known = || engine.state().read(&name).map(|state| state.lab.is_some());
     if labs.contains(&name) && !known().map_err(EngineError::from)? {
         return Err(not_remembered(&name));
@@ -36,95 +47,106 @@ pub(super) async fn lab_to_change(
 }
 
 /// Changes a lab that is there by its file, and says what that came to.
-pub(super) async fn change(
+pub(crate) async fn change(
+    desk: &mut Desk<'_>,
     command: &str,
     named: Option<&str>,
-    edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
-) -> Result<(), CliError> {
-    let (mut engine, name, there) = open(command, named).await?;
+    edit: impl FnOnce(&mut Json) -> Result<(), CallError>,
+) -> Result<Changed, CallError> {
+    let (mut engine, name, there) = open(desk, command, named).await?;
     there?;
-    change_in(&mut engine, &name, edit).await
+    change_in(desk, &mut engine, &name, edit).await
 }
 
 /// The same, where a lab that is not there is made.
-pub(super) async fn change_or_make(
+pub(crate) async fn change_or_make(
+    desk: &mut Desk<'_>,
     command: &str,
     named: Option<&str>,
-    edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
-) -> Result<(), CliError> {
-    let (mut engine, name, there) = open(command, named).await?;
+    edit: impl FnOnce(&mut Json) -> Result<(), CallError>,
+) -> Result<Changed, CallError> {
+    let (mut engine, name, there) = open(desk, command, named).await?;
     if there.is_err() {
-        show::talk(&format!("lab {name} is not there yet, and is made"));
+        desk.tell(format!("lab {name} is not there yet, and is made"));
     }
-    change_in(&mut engine, &name, edit).await
+    change_in(desk, &mut engine, &name, edit).await
 }
 
-/// The lab that a command changes, and the error to make if it is not there.
+/// Makes a lab once more as it was made last, and says what it is.
+pub(crate) async fn again(
+    desk: &mut Desk<'_>,
+    named: Option<&str>,
+) -> Result<(Lab, Done), CallError> {
+    let (mut engine, name, there) = open(desk, "ovsns up --again", named).await?;
+    there?;
+    let edit = |lab: Option<Lab>| changed(&name, lab.as_ref(), false, |_| Ok(()));
+    let (lab, done) = engine.change(&name, edit, &mut desk.progress()).await?;
+    desk.warn(&done.warnings);
+    desk.warn(&done.moved.warnings);
+    Ok((lab, done))
+}
+
+/// The lab that a call changes, and the error to make if it is not there.
 async fn open(
+    desk: &mut Desk<'_>,
     command: &str,
     named: Option<&str>,
-) -> Result<(Engine, LabName, Result<(), CliError>), CliError> {
-    let mut engine = input::engine(command).await?;
+) -> Result<(Engine, LabName, Result<(), CallError>), CallError> {
+    let mut engine = desk.engine(command).await?;
     let (name, labs) = lab_to_change(&mut engine, named).await?;
     let there = if labs.contains(&name) { Ok(()) } else { Err(no_lab(&name, &labs)) };
     Ok((engine, name, there))
 }
 
-pub(super) fn not_remembered(name: &LabName) -> CliError {
-    CliError::usage(
+pub(crate) fn not_remembered(name: &LabName) -> CallError {
+    CallError::usage(
         format!("what lab `{name}` is to be is not remembered any more"),
         "`ovsns up` with its file first, or `ovsns down` to remove what is there",
     )
 }
 
-fn no_lab(name: &LabName, labs: &BTreeSet<LabName>) -> CliError {
+fn no_lab(name: &LabName, labs: &BTreeSet<LabName>) -> CallError {
     let names: Vec<_> = labs.iter().map(|lab| format!("`{lab}`")).collect();
     let hint = match names.as_slice() {
         [] => "there is none at all; make one: `ovsns up FILE`, `ovsns node add NODE`".to_owned(),
         names => format!("there is {}", names.join(", ")),
     };
-    CliError::usage(format!("there is no lab `{name}`"), hint)
+    CallError::usage(format!("there is no lab `{name}`"), hint)
 }
 
 /// The same for a lab that has been found.
-pub(super) async fn change_in(
+pub(crate) async fn change_in(
+    desk: &mut Desk<'_>,
     engine: &mut Engine,
     name: &LabName,
-    edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
-) -> Result<(), CliError> {
-    let mut meter = Meter::new(&format!("change {name}"));
-    let changed = apply(engine, name, edit, &mut meter).await;
-    drop(meter);
-    let done = changed?;
-    super::attach::warn(&[&done.warnings[..], &done.moved.warnings].concat());
-    let lines = [done.plan.lines(), done.moved.lines].concat();
-    if lines.is_empty() {
-        show::line(&format!("lab {name}: nothing to change"));
-    } else {
-        show::line(&format!("lab {name}:\n  {}", lines.join("\n  ")));
-    }
-    Ok(())
+    edit: impl FnOnce(&mut Json) -> Result<(), CallError>,
+) -> Result<Changed, CallError> {
+    let done = apply(desk, engine, name, edit).await?;
+    desk.warn(&done.warnings);
+    desk.warn(&done.moved.warnings);
+    let steps = [done.plan.lines(), done.moved.lines].concat();
+    Ok(Changed { lab: name.to_string(), steps })
 }
 
 /// Makes what a lab's file says when it is changed.
-pub(super) async fn apply(
+pub(crate) async fn apply(
+    desk: &mut Desk<'_>,
     engine: &mut Engine,
     name: &LabName,
-    edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
-    meter: &mut Meter,
-) -> Result<Done, CliError> {
+    edit: impl FnOnce(&mut Json) -> Result<(), CallError>,
+) -> Result<Done, CallError> {
     let removes = removes(engine);
     let edit = |lab: Option<Lab>| changed(name, lab.as_ref(), removes, edit);
-    let (_, done) = engine.change(name, edit, &mut |done, all| meter.set(done, all)).await?;
+    let (_, done) = engine.change(name, edit, &mut desk.progress()).await?;
     Ok(done)
 }
 
 /// What a lab would be if its file were changed.
-pub(super) fn edited(
+pub(crate) fn edited(
     engine: &mut Engine,
     name: &LabName,
-    edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
-) -> Result<Lab, CliError> {
+    edit: impl FnOnce(&mut Json) -> Result<(), CallError>,
+) -> Result<Lab, CallError> {
     let lab = engine.state().read(name).map_err(EngineError::from)?.lab;
     changed(name, lab.as_ref(), removes(engine), edit)
 }
@@ -133,8 +155,8 @@ fn changed(
     name: &LabName,
     lab: Option<&Lab>,
     removes: bool,
-    edit: impl FnOnce(&mut Json) -> Result<(), CliError>,
-) -> Result<Lab, CliError> {
+    edit: impl FnOnce(&mut Json) -> Result<(), CallError>,
+) -> Result<Lab, CallError> {
     let mut file = match lab {
         Some(lab) => file::to_file(lab),
         None => serde_json::json!({ "name": name, "switches": {}, "nodes": {}, "links": [] }),
@@ -153,7 +175,7 @@ fn removes(engine: &Engine) -> bool {
 /// What is wrong with a lab as changed, by the things that it is wrong with:
 /// nobody has the file that was read. What still names a thing that was removed
 /// is told with the way to remove that, too.
-fn in_words(problems: &Problems, file: &Json, removes: bool) -> CliError {
+fn in_words(problems: &Problems, file: &Json, removes: bool) -> CallError {
     let text = serde_json::to_string_pretty(file).expect("JSON is JSON");
     let told = problems.problems().iter().map(|problem| {
         let path = path_at(&text, problem.line);
@@ -185,7 +207,7 @@ fn in_words(problems: &Problems, file: &Json, removes: bool) -> CliError {
     });
     let mut told: Vec<(String, Option<String>)> = told.collect();
     told.dedup();
-    CliError::Changed(told)
+    CallError::Changed(told)
 }
 
 /// The thing that a path in a file leads to, as a person calls it.
@@ -235,23 +257,23 @@ fn path_at(text: &str, line: usize) -> Vec<String> {
 }
 
 /// The things of one kind: `nodes` or `switches`.
-pub(super) fn things<'a>(file: &'a mut Json, kind: &str) -> &'a mut Map<String, Json> {
+pub(crate) fn things<'a>(file: &'a mut Json, kind: &str) -> &'a mut Map<String, Json> {
     file[kind].as_object_mut().expect("a lab's file has them")
 }
 
 /// The links.
-pub(super) fn links(file: &mut Json) -> &mut Vec<Json> {
+pub(crate) fn links(file: &mut Json) -> &mut Vec<Json> {
     file["links"].as_array_mut().expect("a lab's file has them")
 }
 
 /// The two endpoints of a link in a file.
-pub(super) fn endpoints(link: &Json) -> [&str; 2] {
+pub(crate) fn endpoints(link: &Json) -> [&str; 2] {
     let end = |index: usize| link["endpoints"][index].as_str().unwrap_or_default();
     [end(0), end(1)]
 }
 
 /// Takes away the links that `gone` says, and the interfaces they were on.
-pub(super) fn remove_links(file: &mut Json, gone: impl Fn(&Json) -> bool) -> usize {
+pub(crate) fn remove_links(file: &mut Json, gone: impl Fn(&Json) -> bool) -> usize {
     let (removed, kept): (Vec<_>, Vec<_>) = links(file).drain(..).partition(|link| gone(link));
     *links(file) = kept;
     for link in &removed {
@@ -284,6 +306,56 @@ pub(super) fn remove_links(file: &mut Json, gone: impl Fn(&Json) -> bool) -> usi
 fn addresses((_, interface): (&String, &Json)) -> Vec<IpNet> {
     let addresses = interface["addresses"].as_array().into_iter().flatten();
     addresses.filter_map(|address| address.as_str()?.parse().ok()).collect()
+}
+
+/// Keys that say what VLANs pass a port: one stands in the way of another.
+const OF_VLANS: [&str; 4] = ["vlan", "trunks", "native", "qinq"];
+
+/// Keys of a thing in the topology file, with what the file would say. `a.b` is the
+/// key `b` of the mapping `a`; `null` takes a key away.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Settings(pub Map<String, Json>);
+
+impl Settings {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Writes them into a switch or a link of a file.
+    ///
+    /// # Errors
+    /// A key below one that holds no mapping.
+    pub(crate) fn write(&self, thing: &mut Json) -> Result<(), CallError> {
+        let set = |key: &str| self.0.keys().any(|path| path.split('.').next() == Some(key));
+        if let (true, Some(map)) = (OF_VLANS.iter().any(|key| set(key)), thing.as_object_mut()) {
+            // What is said now stands for all that was said about VLANs; but
+            // `native` alone goes with the `trunks` that are there.
+            let native_alone = OF_VLANS.iter().filter(|key| set(key)).eq([&"native"]);
+            map.retain(|key, _| native_alone || set(key) || !OF_VLANS.contains(&key.as_str()));
+        }
+        for (path, value) in &self.0 {
+            let (above, last) = path.rsplit_once('.').unwrap_or(("", path));
+            let mut place = &mut *thing;
+            for key in above.split('.').filter(|_| !above.is_empty()) {
+                if place.get(key).is_none_or(Json::is_null) {
+                    place[key] = Json::Object(Map::new());
+                }
+                place = &mut place[key];
+                if !place.is_object() {
+                    return Err(CallError::usage(
+                        format!("`{key}` holds no keys of its own"),
+                        format!("write `{key}=VALUE`"),
+                    ));
+                }
+            }
+            match value {
+                Json::Null => drop(place.as_object_mut().and_then(|map| map.remove(last))),
+                value => place[last] = value.clone(),
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@ mod switch;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-use switch::PortView;
-pub(super) use switch::{BondView, KindView, SettingsView, SwitchView};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+pub use switch::{
+    BondView, CableView, ControllerView, CountersView, KindView, LearnedView, MirrorView,
+    OpenFlowView, PortView, QinqView, SettingsView, SwitchView,
+};
 
-use super::{CliError, input, show};
 use crate::engine::attachments::Attachments;
 use crate::engine::{Engine, EngineError, Status};
 use crate::model::impair::Impairments;
@@ -22,147 +24,144 @@ use crate::model::world::{KernelRoute, SeenDevice, SeenLease, SeenNode, World};
 use crate::plan::attach::{Attached, Away};
 use crate::switch::Traffic;
 
-/// What a list of the things of a lab takes.
-#[derive(Debug, clap::Args)]
-pub(super) struct ListArgs {
-    /// The lab [default: the only one]
-    #[arg(long, value_name = "LAB")]
-    lab: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-impl ListArgs {
-    /// Prints the things of one kind.
-    pub(super) async fn show<T: Serialize>(
-        &self,
-        command: &str,
-        things: impl Fn(&LabView) -> &[T],
-        table: impl Fn(&LabView) -> Vec<Vec<String>>,
-    ) -> Result<(), CliError> {
-        let mut engine = input::engine(command).await?;
-        let lab = input::one_lab(&mut engine, self.lab.as_deref()).await?;
-        let view = LabView::look(&mut engine, &lab).await?;
-        if self.json {
-            show::json(&things(&view));
-        } else {
-            show::line(&show::table(&table(&view)));
-        }
-        Ok(())
-    }
-}
-
 /// One lab.
-#[derive(Debug, Serialize)]
-pub(super) struct LabView {
-    pub(super) lab: String,
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LabView {
+    /// Its name.
+    pub lab: String,
     /// `up`, `drifted`, `cut off`, or `unremembered`.
-    pub(super) state: &'static str,
+    pub state: String,
     /// The command that was killed in the middle of a change.
-    pub(super) cut_off: Option<String>,
+    pub cut_off: Option<String>,
     /// What `ovsns up` would do to mend it; behind `! `, what keeps it from that.
-    pub(super) drift: Vec<String>,
+    pub drift: Vec<String>,
     /// What is wrong with what the lab depends on.
-    pub(super) troubles: Vec<String>,
-    pub(super) switches: Vec<SwitchView>,
-    pub(super) nodes: Vec<NodeView>,
-    pub(super) links: Vec<LinkView>,
-    pub(super) uplinks: Vec<UplinkView>,
+    pub troubles: Vec<String>,
+    /// Its switches.
+    pub switches: Vec<SwitchView>,
+    /// Its nodes.
+    pub nodes: Vec<NodeView>,
+    /// Its links.
+    pub links: Vec<LinkView>,
+    /// NICs of the machine that it has.
+    pub uplinks: Vec<UplinkView>,
     /// Where it is on switches, as the way out.
-    pub(super) ways_out: Vec<WayOutView>,
+    pub ways_out: Vec<WayOutView>,
     /// Sets of nodes that do not hear each other, because that is wanted.
-    pub(super) cuts: BTreeMap<IfName, Cut>,
+    pub cuts: BTreeMap<IfName, Cut>,
     /// Whether the machine has the names of its nodes.
-    pub(super) hosts: bool,
+    pub hosts: bool,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct NodeView {
-    pub(super) name: String,
-    pub(super) netns: String,
+/// A node.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// What `ip netns` calls it.
+    pub netns: String,
     /// Whether its processes cannot change its network, and whether they may open raw
     /// sockets.
-    pub(super) sealed: Option<Sealed>,
+    pub sealed: Option<Sealed>,
     /// Where it was found, if somebody else has made it.
-    pub(super) adopted: Option<String>,
-    pub(super) interfaces: Vec<InterfaceView>,
-    pub(super) routes: Vec<RouteView>,
+    pub adopted: Option<String>,
+    /// What it has for interfaces.
+    pub interfaces: Vec<InterfaceView>,
+    /// Its routes, without those that the kernel makes.
+    pub routes: Vec<RouteView>,
     /// What keeps it, if it is more than a network namespace.
-    pub(super) keeper: Option<KeeperView>,
-    pub(super) processes: Vec<ProcessView>,
+    pub keeper: Option<KeeperView>,
+    /// What runs in it by its file.
+    pub processes: Vec<ProcessView>,
     /// What it has in place of the machine's files.
-    pub(super) files: Vec<FileView>,
+    pub files: Vec<FileView>,
 }
 
 /// A file of a node.
-#[derive(Debug, Serialize)]
-pub(super) struct FileView {
-    pub(super) path: String,
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct FileView {
+    /// Where it lies in the node.
+    pub path: String,
     /// In the notation of chmod; `None` if it is not there, or no text.
-    pub(super) mode: Option<String>,
-    pub(super) bytes: Option<usize>,
+    pub mode: Option<String>,
+    /// How long it is.
+    pub bytes: Option<usize>,
 }
 
 /// The keeper of a node.
-#[derive(Debug, Serialize)]
-pub(super) struct KeeperView {
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct KeeperView {
     /// Its number on the machine.
-    pub(super) pid: u32,
+    pub pid: u32,
     /// What the node has of its own besides its network.
-    pub(super) isolation: Vec<String>,
-    pub(super) hostname: Option<String>,
-    pub(super) limits: LimitsView,
+    pub isolation: Vec<String>,
+    /// What the node calls itself, if it has a name of its own.
+    pub hostname: Option<String>,
+    /// What the node may use.
+    pub limits: LimitsView,
     /// Why it is of no use any more.
-    pub(super) lost: Option<String>,
+    pub lost: Option<String>,
 }
 
 /// What a node may use.
-#[derive(Debug, Serialize)]
-pub(super) struct LimitsView {
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LimitsView {
     /// Thousandths of a processor.
     cpu_permille: Option<u32>,
+    /// Of memory.
     memory_bytes: Option<u64>,
+    /// How many.
     processes: Option<u32>,
-    #[serde(skip)]
-    pub(super) words: String,
+    /// All of these in words.
+    pub words: String,
 }
 
 /// A process of a node.
-#[derive(Debug, Serialize)]
-pub(super) struct ProcessView {
-    pub(super) name: String,
-    pub(super) command: Vec<String>,
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessView {
+    /// What the file calls it.
+    pub name: String,
+    /// The command and its words.
+    pub command: Vec<String>,
     /// `starting`, `running`, `waiting`, `done`, `failed`.
-    pub(super) state: &'static str,
+    pub state: String,
     /// How it ended last, if it does not run.
-    pub(super) ended: Option<String>,
+    pub ended: Option<String>,
     /// Its number in the node.
-    pub(super) pid: Option<u32>,
-    pub(super) restarts: u32,
-    pub(super) restart: String,
+    pub pid: Option<u32>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// When it is: `never`, `on-failure`, `always`.
+    pub restart: String,
     /// Since when it is in that state, in seconds since 1970.
-    pub(super) since: u64,
+    pub since: u64,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct InterfaceView {
-    pub(super) name: String,
-    pub(super) device: String,
-    pub(super) mac: String,
-    pub(super) mtu: u32,
-    pub(super) up: bool,
-    pub(super) carrier: bool,
+/// An interface of a node.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct InterfaceView {
+    /// What the file calls it.
+    pub name: String,
+    /// What the node calls it.
+    pub device: String,
+    /// Its Ethernet address.
+    pub mac: String,
+    /// In bytes.
+    pub mtu: u32,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether the other end is up, too.
+    pub carrier: bool,
     /// With our mark.
-    pub(super) addresses: Vec<String>,
+    pub addresses: Vec<String>,
     /// Given for a time.
-    pub(super) dynamic_addresses: Vec<DynamicView>,
+    pub dynamic_addresses: Vec<DynamicView>,
     /// The lease that is kept for it.
-    pub(super) lease: Option<LeaseView>,
+    pub lease: Option<LeaseView>,
     /// Added by others.
-    pub(super) foreign_addresses: Vec<String>,
+    pub foreign_addresses: Vec<String>,
     /// The switch or interface at the other end, or `macvlan:NIC` or `nic:NIC`.
-    pub(super) to: Option<String>,
+    pub to: Option<String>,
     /// Whether that is an interface of a node.
     #[serde(skip)]
     is_cable: bool,
@@ -172,78 +171,92 @@ pub(super) struct InterfaceView {
 }
 
 /// An address that an interface has for a time.
-#[derive(Debug, Serialize)]
-pub(super) struct DynamicView {
-    pub(super) address: String,
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DynamicView {
+    /// With its length.
+    pub address: String,
     /// What gave it: `dhcp`, `slaac`.
-    pub(super) by: String,
+    pub by: String,
     /// For how many more seconds it is valid.
-    pub(super) valid_s: u32,
+    pub valid_s: u32,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct LeaseView {
+/// A lease of a DHCP server.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LeaseView {
     /// None as long as no server has given one.
-    pub(super) address: Option<String>,
-    pub(super) server: Option<String>,
-    pub(super) dns: Vec<String>,
+    pub address: Option<String>,
+    /// Who gave it.
+    pub server: Option<String>,
+    /// The name servers that came with it.
+    pub dns: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct RouteView {
-    pub(super) to: String,
-    pub(super) via: Option<String>,
-    pub(super) device: String,
-    pub(super) metric: u32,
+/// A route of a node.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RouteView {
+    /// The network, or `default`.
+    pub to: String,
+    /// The router; none if it is on the link.
+    pub via: Option<String>,
+    /// The interface it leaves by.
+    pub device: String,
+    /// The lower goes first.
+    pub metric: u32,
 }
 
 /// This machine on a switch that has `nat`.
-#[derive(Debug, Serialize)]
-pub(super) struct WayOutView {
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct WayOutView {
     /// The switch, if it is there.
-    pub(super) switch: Option<String>,
-    pub(super) device: String,
+    pub switch: Option<String>,
+    /// Its device on the machine.
+    pub device: String,
     /// Its addresses there, by which nodes find it.
-    pub(super) addresses: Vec<String>,
+    pub addresses: Vec<String>,
 }
 
 /// A NIC of the machine that is a port of a switch, or in a node.
-#[derive(Debug, Serialize)]
-pub(super) struct UplinkView {
-    pub(super) nic: String,
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct UplinkView {
+    /// The NIC.
+    pub nic: String,
     /// The switch of which it is a port.
-    pub(super) switch: Option<String>,
+    pub switch: Option<String>,
     /// The local device, which has the machine's addresses.
-    pub(super) local: Option<String>,
+    pub local: Option<String>,
     /// The node that it is in, and its interface.
-    pub(super) node: Option<String>,
-    pub(super) interface: Option<String>,
+    pub node: Option<String>,
+    /// What the node calls it.
+    pub interface: Option<String>,
     /// What to confirm within how long, if that is still to be done.
-    pub(super) unconfirmed: Option<String>,
+    pub unconfirmed: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct LinkView {
-    pub(super) ends: [String; 2],
+/// A link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LinkView {
+    /// What it joins: `NODE:INTERFACE` or a switch.
+    pub ends: [String; 2],
     /// Of its links in the kernel; a way inside Open vSwitch has none.
-    pub(super) mtu: Option<u32>,
+    pub mtu: Option<u32>,
     /// Whether both ends are up and have carrier.
-    pub(super) up: bool,
+    pub up: bool,
     /// Whether it is down because that is wanted.
-    pub(super) held_down: bool,
+    pub held_down: bool,
     /// What happens to frames that come from each end.
-    pub(super) impairments: [Impairments; 2],
+    pub impairments: [Impairments; 2],
     /// The cables that pass for it, if it is more than one.
-    pub(super) bond: Option<BondView>,
+    pub bond: Option<BondView>,
     /// What its ports on switches do with frames.
     #[serde(flatten)]
-    pub(super) settings: SettingsView,
+    pub settings: SettingsView,
 }
 
 impl LabView {
     /// Looks at a lab without asking its switches what they have counted and learned;
     /// returns what it is to be as well.
-    pub(super) async fn glance(
+    pub async fn glance(
         engine: &mut Engine,
         lab: &LabName,
     ) -> Result<(Self, Option<Lab>), EngineError> {
@@ -256,7 +269,7 @@ impl LabView {
     }
 
     /// Looks at a lab, with what its switches have counted and learned.
-    pub(super) async fn look(engine: &mut Engine, lab: &LabName) -> Result<Self, EngineError> {
+    pub async fn look(engine: &mut Engine, lab: &LabName) -> Result<Self, EngineError> {
         let status = engine.status(lab).await?;
         let mut switches = Vec::new();
         for seen in status.world.fabric.switches.values() {
@@ -341,13 +354,14 @@ fn uplinks(engine: &Engine, lab: &LabName) -> Result<Vec<UplinkView>, EngineErro
     Ok(nics.iter().map(view).chain(moved.iter().map(lent)).collect())
 }
 
-fn state(status: &Status) -> &'static str {
-    match status {
+fn state(status: &Status) -> String {
+    let words = match status {
         Status { cut_off: Some(_), .. } => "cut off",
         Status { lab: None, .. } => "unremembered",
         Status { drift, .. } if !drift.is_empty() => "drifted",
         Status { .. } => "up",
-    }
+    };
+    words.to_owned()
 }
 
 /// What a port of ours leads to, by its mark.
@@ -476,7 +490,7 @@ fn process_view(seen: &SeenProcess) -> ProcessView {
     ProcessView {
         name: seen.process.name.to_string(),
         command: seen.process.command.clone(),
-        state,
+        state: state.to_owned(),
         ended,
         pid: seen.pid,
         restarts: seen.restarts,

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::across;
 use crate::model::names::IfName;
@@ -11,174 +12,231 @@ use crate::model::world::{MirrorSpec, PortKind, SeenPort, SeenSwitch, World};
 use crate::plan::text;
 use crate::switch::{Bonding, Counters, Standing, Traffic};
 
-#[derive(Debug, Serialize)]
-pub(in crate::cli) struct SwitchView {
-    pub(in crate::cli) name: String,
-    pub(in crate::cli) backend: String,
-    pub(in crate::cli) device: String,
-    pub(in crate::cli) mac: String,
-    pub(in crate::cli) mtu: u32,
-    pub(in crate::cli) up: bool,
+/// A switch.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SwitchView {
+    /// Its name.
+    pub name: String,
+    /// `ovs` or `linux`.
+    pub backend: String,
+    /// What the machine calls its bridge.
+    pub device: String,
+    /// Its Ethernet address.
+    pub mac: String,
+    /// In bytes.
+    pub mtu: u32,
+    /// Whether it is set up.
+    pub up: bool,
     /// Why it has to be made anew.
-    pub(in crate::cli) broken: Option<String>,
-    pub(in crate::cli) stp: bool,
-    pub(in crate::cli) rstp: bool,
-    pub(in crate::cli) forward_delay_s: Option<u32>,
-    pub(in crate::cli) ageing_s: u32,
-    pub(in crate::cli) multicast_snooping: bool,
-    pub(in crate::cli) vlan_filtering: bool,
+    pub broken: Option<String>,
+    /// Whether it speaks the spanning tree protocol.
+    pub stp: bool,
+    /// Whether it speaks the rapid one.
+    pub rstp: bool,
+    /// How long a port listens and learns each, in seconds.
+    pub forward_delay_s: Option<u32>,
+    /// How long an address is remembered, in seconds.
+    pub ageing_s: u32,
+    /// Whether groups go only where somebody listens.
+    pub multicast_snooping: bool,
+    /// Whether ports are of VLANs.
+    pub vlan_filtering: bool,
     /// How Open vSwitch forwards: `system` or `netdev`.
-    pub(in crate::cli) datapath: Option<String>,
+    pub datapath: Option<String>,
     /// Its part in OpenFlow, if it has one.
-    pub(in crate::cli) openflow: Option<OpenFlowView>,
+    pub openflow: Option<OpenFlowView>,
     /// Where it reports its flows.
-    pub(in crate::cli) export: Export,
-    pub(in crate::cli) mirrors: Vec<MirrorView>,
+    pub export: Export,
+    /// Its mirrors.
+    pub mirrors: Vec<MirrorView>,
     /// The names of mirrors that others made.
-    pub(in crate::cli) foreign_mirrors: Vec<String>,
-    pub(in crate::cli) ports: Vec<PortView>,
+    pub foreign_mirrors: Vec<String>,
+    /// Its ports.
+    pub ports: Vec<PortView>,
     /// The forwarding table.
-    pub(in crate::cli) learned: Vec<LearnedView>,
+    pub learned: Vec<LearnedView>,
 }
 
-#[derive(Debug, Serialize)]
-pub(in crate::cli) struct OpenFlowView {
+/// A switch as controllers see it.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct OpenFlowView {
     /// `standalone` or `secure`.
-    pub(in crate::cli) fail_mode: Option<String>,
+    pub fail_mode: Option<String>,
     /// Its number among switches, if it works.
-    pub(in crate::cli) datapath_id: Option<String>,
+    pub datapath_id: Option<String>,
     /// The versions it speaks; empty for all.
-    pub(in crate::cli) protocols: Vec<String>,
+    pub protocols: Vec<String>,
     /// Whether controllers are reached through the switch itself.
-    pub(in crate::cli) in_band: bool,
+    pub in_band: bool,
     /// Its controllers, those that others gave it among them.
-    pub(in crate::cli) controllers: Vec<ControllerView>,
+    pub controllers: Vec<ControllerView>,
     /// How many flows of ours it has.
-    pub(in crate::cli) flows: usize,
+    pub flows: usize,
 }
 
-#[derive(Debug, Serialize)]
-pub(in crate::cli) struct ControllerView {
-    pub(in crate::cli) target: String,
+/// A controller.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ControllerView {
+    /// Where it is, such as `tcp:127.0.0.1:6653`.
+    pub target: String,
     /// As the switch saw it some seconds ago.
-    pub(in crate::cli) connected: bool,
+    pub connected: bool,
     /// `other`, `master` or `slave`, if it is connected.
-    pub(in crate::cli) role: Option<String>,
+    pub role: Option<String>,
 }
 
 /// A copy of some of a switch's frames. Ports go by what is at their other
 /// ends.
-#[derive(Debug, Serialize)]
-pub(in crate::cli) struct MirrorView {
-    pub(in crate::cli) name: String,
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MirrorView {
+    /// Its name.
+    pub name: String,
     /// Whether all frames are copied.
-    pub(in crate::cli) all: bool,
-    pub(in crate::cli) from: Vec<String>,
-    pub(in crate::cli) to: Vec<String>,
+    pub all: bool,
+    /// What comes in by these ports.
+    pub from: Vec<String>,
+    /// What leaves by these.
+    pub to: Vec<String>,
     /// Only these; empty for all.
-    pub(in crate::cli) vlans: Vec<u16>,
-    pub(in crate::cli) output: String,
+    pub vlans: Vec<u16>,
+    /// Where the copies go.
+    pub output: String,
 }
 
-#[derive(Debug, Serialize)]
-pub(in crate::cli) struct PortView {
-    pub(in crate::cli) device: String,
+/// A port of a switch.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct PortView {
+    /// What the machine calls it.
+    pub device: String,
     /// What is at the other end, such as `n1:eth0`; nothing where the port is
     /// somebody else's.
-    pub(in crate::cli) across: Option<String>,
+    pub across: Option<String>,
+    /// What is plugged into it.
     #[serde(flatten)]
-    pub(in crate::cli) kind: KindView,
+    pub kind: KindView,
+    /// What it does with frames.
     #[serde(flatten)]
-    pub(in crate::cli) settings: SettingsView,
+    pub settings: SettingsView,
     /// Why it does not work, although all is set as it should be.
-    pub(in crate::cli) broken: Option<String>,
-    pub(in crate::cli) counters: CountersView,
+    pub broken: Option<String>,
+    /// What has passed it.
+    pub counters: CountersView,
 }
 
 /// What is plugged into a port.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub(in crate::cli) enum KindView {
+pub enum KindView {
     /// A link of the kernel.
     Link,
     /// A way inside Open vSwitch.
-    Patch { peer: String },
+    Patch {
+        /// The port at the other end.
+        peer: String,
+    },
     /// Several links that pass for one.
     Bond {
+        /// How they pass for one.
         #[serde(flatten)]
         bond: BondView,
+        /// Each of them.
         cables: Vec<CableView>,
     },
     /// A way to another host.
     Tunnel {
         /// `vxlan`, `geneve` or `gre`.
         tunnel: String,
+        /// The other host.
         remote: String,
+        /// The address that it leaves by.
         local: Option<String>,
+        /// What tells it from others between the same hosts.
         key: Option<u32>,
+        /// The UDP port, if it is not the usual one.
         destination_port: Option<u16>,
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(in crate::cli) struct BondView {
+/// Several links that pass for one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BondView {
     /// `active-backup`, `balance-slb` or `balance-tcp`.
-    pub(in crate::cli) mode: String,
+    pub mode: String,
     /// `active` or `off`.
-    pub(in crate::cli) lacp: String,
+    pub lacp: String,
     /// Whether both ends agreed by LACP.
-    pub(in crate::cli) agreed: Option<bool>,
-    pub(in crate::cli) members: usize,
+    pub agreed: Option<bool>,
+    /// How many.
+    pub members: usize,
 }
 
 /// A link of a bond.
-#[derive(Debug, Serialize)]
-pub(in crate::cli) struct CableView {
-    pub(in crate::cli) device: String,
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CableView {
+    /// What the machine calls it.
+    pub device: String,
     /// Whether frames may take it; nothing where the switch does not say.
-    pub(in crate::cli) enabled: Option<bool>,
+    pub enabled: Option<bool>,
     /// Whether it is the one that takes all, or what cannot be spread.
-    pub(in crate::cli) active: bool,
+    pub active: bool,
 }
 
 /// What a port does with frames.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(in crate::cli) struct SettingsView {
-    pub(in crate::cli) isolated: bool,
-    pub(in crate::cli) vlan: Option<u16>,
-    pub(in crate::cli) trunks: Vec<u16>,
-    pub(in crate::cli) native: Option<u16>,
-    pub(in crate::cli) qinq: Option<QinqView>,
-    pub(in crate::cli) policing: Option<Policing>,
-    pub(in crate::cli) shaping: Option<Shaping>,
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SettingsView {
+    /// Whether it hears only ports that are not isolated.
+    pub isolated: bool,
+    /// The VLAN of an access port.
+    pub vlan: Option<u16>,
+    /// The VLANs that pass it tagged.
+    pub trunks: Vec<u16>,
+    /// The VLAN that passes it untagged.
+    pub native: Option<u16>,
+    /// An outer tag.
+    pub qinq: Option<QinqView>,
+    /// How much may come in.
+    pub policing: Option<Policing>,
+    /// How much may leave.
+    pub shaping: Option<Shaping>,
     /// All of these in words.
-    #[serde(skip)]
-    pub(in crate::cli) words: String,
+    pub words: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(in crate::cli) struct QinqView {
+/// A port whose frames get an outer tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QinqView {
     /// The outer VLAN.
-    pub(in crate::cli) vlan: u16,
+    pub vlan: u16,
     /// The inner ones that pass; empty for all.
-    pub(in crate::cli) customers: Vec<u16>,
+    pub customers: Vec<u16>,
 }
 
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(in crate::cli) struct CountersView {
-    pub(in crate::cli) rx_packets: u64,
-    pub(in crate::cli) rx_bytes: u64,
-    pub(in crate::cli) tx_packets: u64,
-    pub(in crate::cli) tx_bytes: u64,
-    pub(in crate::cli) dropped: u64,
+/// What has passed a port, since it was made.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CountersView {
+    /// Frames that came in.
+    pub rx_packets: u64,
+    /// Bytes that came in.
+    pub rx_bytes: u64,
+    /// Frames that left.
+    pub tx_packets: u64,
+    /// Bytes that left.
+    pub tx_bytes: u64,
+    /// Frames that were dropped.
+    pub dropped: u64,
 }
 
-#[derive(Debug, Serialize)]
-pub(in crate::cli) struct LearnedView {
-    pub(in crate::cli) mac: String,
-    pub(in crate::cli) port: String,
-    pub(in crate::cli) across: Option<String>,
-    pub(in crate::cli) vlan: Option<u16>,
+/// An entry of a forwarding table.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LearnedView {
+    /// The Ethernet address.
+    pub mac: String,
+    /// The port that it is behind.
+    pub port: String,
+    /// What is at the other end of that.
+    pub across: Option<String>,
+    /// The VLAN it was seen in.
+    pub vlan: Option<u16>,
 }
 
 impl SwitchView {
@@ -393,7 +451,7 @@ mod tests {
             let seen = SettingsView::new(&settings);
             assert_eq!(seen.words, words);
             let fields = |view| serde_json::to_value(view).expect("JSON");
-            let mut expected = fields(SettingsView::default());
+            let mut expected = fields(SettingsView { words: words.into(), ..Default::default() });
             for (key, value) in json.as_object().expect("an object") {
                 expected[key] = value.clone();
             }
