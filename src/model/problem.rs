@@ -62,7 +62,7 @@ pub struct Problem {
 impl Problem {
     /// Adds a thing to do.
     pub(super) fn hint(&mut self, hint: impl Into<String>) {
-        self.hint = Some(hint.into());
+        self.hint = Some(still(hint.into()));
     }
 
     fn at(&self) -> Position {
@@ -87,8 +87,8 @@ impl Found {
 
     /// Adds a problem; the answer takes its hint.
     pub(super) fn add(&mut self, at: Position, message: impl Into<String>) -> &mut Problem {
-        let problem =
-            Problem { line: at.line, column: at.column, message: message.into(), hint: None };
+        let message = still(message.into());
+        let problem = Problem { line: at.line, column: at.column, message, hint: None };
         if self.problems.len() < Self::KEPT_MAX {
             self.problems.push(problem);
             self.problems.last_mut().expect("it was pushed just now")
@@ -309,6 +309,17 @@ fn push_cut(shown: &mut String, text: &str) {
     }
 }
 
+/// The same text with nothing in it that moves the cursor: a message may have a key
+/// of the file in it, and YAML can write any character as that (`"\e[2J"`).
+fn still(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut shown = String::new();
+    text.chars().for_each(|letter| push_escaped(&mut shown, letter));
+    shown
+}
+
 /// Control characters, and those that turn the direction of writing.
 fn push_escaped(shown: &mut String, letter: char) {
     match letter {
@@ -320,6 +331,16 @@ fn push_escaped(shown: &mut String, letter: char) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_message_moves_the_cursor() {
+        let mut found = Found::default();
+        found.add(Position::NOWHERE, "`\u{1b}[2J` holds \u{9b}1A").hint("write `\u{7f}`");
+        let problems = found.into_result("file", "").expect_err("one was added");
+        let shown = "`file` has 1 problem\n  file: `\\u{1b}[2J` holds \\u{9b}1A\n    hint: write \
+                     `\\u{7f}`";
+        assert_eq!(problems.to_string(), shown);
+    }
 
     fn shown(text: &str, places: &[(usize, usize, &str)]) -> String {
         let mut found = Found::default();

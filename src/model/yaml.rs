@@ -200,7 +200,8 @@ fn position(marker: &Marker) -> Position {
 
 /// Says in our words what the parser says in its own.
 fn not_yaml(error: &ScanError, text: &str, found: &mut Found) {
-    let at = position(error.marker());
+    // The parser ends every text with a line break.
+    let at = position(error.marker()).min(end_of(text));
     let info = error.info();
     if info.contains("tab") && !info.contains("table") {
         found.add(at, "a tab; YAML is indented with spaces").hint("replace it by spaces");
