@@ -36,7 +36,7 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, interval, timeout};
 
 use super::beside::{self, Orphans};
 use super::daemon::{self, Daemon, Turn, Which};
@@ -61,6 +61,13 @@ const SWITCH_WITHIN: Duration = Duration::from_secs(30);
 const CLEANUP_WITHIN: Duration = Duration::from_secs(60);
 /// How long the server may take to say that the quick end will do.
 const BRIDGES_WITHIN: Duration = Duration::from_secs(1);
+/// How often logs and the database are looked after when nothing happens.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+/// How long a daemon may take to go on with a new log, or to begin a new database.
+const TIDY_WITHIN: Duration = Duration::from_secs(1);
+/// A database that is longer, and twice as long as it need be, is written anew: each
+/// change is added to it, and `ovsdb-server` itself lets it grow to 10 MB and more.
+const DATABASE_BYTES_MAX: u64 = 1 << 20;
 /// How many lines of a log go with an error.
 const LOG_LINES: usize = 6;
 
@@ -176,6 +183,8 @@ struct Keeper {
     /// The switch for which `settled.tso` was read: it does not change while
     /// that runs, whatever the database says.
     tso_of: Option<(u32, bool)>,
+    /// How long the database was when it was written anew.
+    database_bytes: u64,
 }
 
 impl Keeper {
@@ -203,6 +212,7 @@ impl Keeper {
             settling: None,
             settled: None,
             tso_of: None,
+            database_bytes: 0,
         };
         keeper.log.open(keeper.place.directory());
         let begun = keeper.bring_up(&orphans).await;
@@ -320,8 +330,10 @@ impl Keeper {
     }
 
     async fn live(mut self, heard: &mut mpsc::Receiver<Event>, told_to_stop: &mut Signal) {
+        let mut tidy = interval(TIDY_EVERY);
         loop {
             let then = tokio::select! {
+                _ = tidy.tick() => Then::On,
                 Some(event) = heard.recv() => self.hear(event).await,
                 turn = self.server.turn() => self.turn(Which::Server, turn).await,
                 turn = self.switch.turn() => self.turn(Which::Switch, turn).await,
@@ -334,8 +346,51 @@ impl Keeper {
             if then == Then::End {
                 break;
             }
+            self.tidy().await;
         }
         self.end().await;
+    }
+
+    /// Has logs and the database stay short, however long all this runs.
+    async fn tidy(&mut self) {
+        let directory = self.place.directory().to_owned();
+        let run = [self.server.pid(), self.switch.pid()].map(|pid| pid.is_some());
+        for (which, runs) in Which::ALL.into_iter().zip(run) {
+            let log = place::log(&directory, which);
+            if runs && place::is_long(&log) {
+                self.log_anew(which, &log).await;
+            }
+        }
+        if place::is_long(&place::keeper_log(&directory)) {
+            self.log.open(&directory);
+        }
+        let bytes = || std::fs::metadata(self.place.database()).map_or(0, |file| file.len());
+        if self.server.pid().is_some()
+            && self.database_bytes.max(DATABASE_BYTES_MAX / 2) * 2 < bytes()
+        {
+            // Like `ovs-appctl -t ovsdb-server ovsdb-server/compact`.
+            let ctl = place::ctl(&directory, Which::Server);
+            let told = database::order(&ctl, "ovsdb-server/compact", &[], TIDY_WITHIN).await;
+            // Where there is no room for a second one, not before it is twice as long.
+            self.database_bytes = bytes();
+            if let Err(error) = told {
+                self.log.line(&format!("the database was not written anew: {error}"));
+            }
+        }
+    }
+
+    /// Like logrotate(8) with `ovs-appctl vlog/reopen`.
+    async fn log_anew(&mut self, which: Which, log: &Path) {
+        let aside = place::aside(log);
+        if std::fs::rename(log, &aside).is_err() {
+            return;
+        }
+        let ctl = place::ctl(self.place.directory(), which);
+        if let Err(error) = database::order(&ctl, "vlog/reopen", &[], TIDY_WITHIN).await {
+            // It goes on with the old one, which is looked after under its name.
+            let _ = std::fs::rename(&aside, log);
+            self.log.line(&format!("{which} goes on with its log: {error}"));
+        }
     }
 
     async fn hear(&mut self, Event { from, what }: Event) -> Then {

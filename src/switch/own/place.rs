@@ -35,8 +35,9 @@ const NAMESPACE: &str = "namespace";
 const KEPT: &str = "kept";
 /// The longest path of a socket (`unix(7)`, less its closing zero byte).
 const SOCKET_BYTES_MAX: usize = 107;
-/// The log of a daemon that dies over and over must not fill the file system.
-const LOG_BYTES_MAX: u64 = 4 << 20;
+/// A log that is longer is put aside, over the one before it: neither a daemon that
+/// dies over and over nor one that lives for months is to fill the file system.
+const LOG_BYTES_MAX: u64 = 1 << 20;
 
 /// A directory that this process keeps.
 #[derive(Debug)]
@@ -261,8 +262,8 @@ impl Place {
     /// Opens a log at its end. One that has grown too long is put aside, over
     /// the one before it.
     pub(super) fn open_log(path: &Path) -> io::Result<File> {
-        if fs::metadata(path).is_ok_and(|log| LOG_BYTES_MAX < log.len()) {
-            fs::rename(path, path.with_extension("log.old"))?;
+        if is_long(path) {
+            fs::rename(path, aside(path))?;
         }
         OpenOptions::new().append(true).create(true).mode(0o600).open(path)
     }
@@ -376,6 +377,16 @@ fn is_in_use(directory: &Path) -> bool {
         let asked = fcntl(file.as_fd(), FcntlArg::F_GETLK(&mut lock));
         asked.is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
     })
+}
+
+/// Whether a log has grown too long.
+pub(super) fn is_long(log: &Path) -> bool {
+    fs::metadata(log).is_ok_and(|log| LOG_BYTES_MAX < log.len())
+}
+
+/// Where a log goes that has grown too long.
+pub(super) fn aside(log: &Path) -> PathBuf {
+    log.with_extension("log.old")
 }
 
 /// The last lines of a log; none if there is no log.
