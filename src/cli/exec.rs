@@ -62,7 +62,9 @@ fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, Cal
     allowed(&[Capability::SysAdmin])?;
     let (lab, node) = (find(words)?, &words.node);
     // It leads into the machine's own files, as long as they can be seen.
-    let logs = life::logs(&State::from_environment().labs_directory(), &lab, node);
+    let state = State::from_environment();
+    let logs = life::logs(&state.labs_directory(), &lab, node);
+    let state = state.directory().to_owned();
     let entered = inside::enter(&lab, node, || logs.is_dir()).map_err(|error| {
         // Only who enters mounts that somebody else holds needs it.
         match permissions::missing(&[Capability::SysChroot]) {
@@ -78,10 +80,10 @@ fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, Cal
     let names = [("OVSNS_LAB", lab.as_str()), ("OVSNS_NODE", node.as_str())];
     if entered.children_only {
         let (lab, node) = (lab.clone(), node.clone());
-        let birth = Birth { lab, node, detached: false, user: None, directory: None };
+        let birth = Birth { lab, node, detached: false, user: None, directory: None, state };
         return Ok(Ending::Status(forward::run(&birth, command, &names)?));
     }
-    Err(CallError::command(inside::become_command(command, &names)))
+    Err(CallError::command(inside::become_command(command, &names, &state)))
 }
 
 /// The lab of the node that is meant.

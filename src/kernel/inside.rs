@@ -127,14 +127,19 @@ fn lay_over(directory: &Path) -> Vec<KernelError> {
     failed
 }
 
-/// Becomes the command, sealed where the node is, with some words more in its environment. Returns only
-/// if that cannot be: ENOENT where there is no such command (a shell's 127),
-/// anything else where it cannot be run (126).
-pub fn become_command(command: &[OsString], environment: &[(&str, &str)]) -> KernelError {
+/// Becomes the command, sealed where the node is, and so without sight of the
+/// directory `state`, with some words more in its environment. Returns only if that
+/// cannot be: ENOENT where there is no such command (a shell's 127), anything else
+/// where it cannot be run (126).
+pub fn become_command(
+    command: &[OsString],
+    environment: &[(&str, &str)],
+    state: &Path,
+) -> KernelError {
     let Some((program, arguments)) = command.split_first() else {
         return KernelError::new("run a command", Errno::ENOENT);
     };
-    if let Err(error) = seal::seal_here() {
+    if let Err(error) = seal::seal_here(state) {
         return error;
     }
     // Unlike execvp(3) alone this puts back what Rust's start has changed: a

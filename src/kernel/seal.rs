@@ -4,6 +4,8 @@
 //! kept by mistake. This is no jail: whoever is root in a sealed node is root
 //! before the files of the machine.
 
+use std::path::Path;
+
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -40,15 +42,41 @@ fn kept(sealed: Sealed) -> CapabilitySet {
 ///
 /// Once is enough: whoever becomes another user is sealed before that, while it
 /// may still give something up.
-pub(super) fn seal_here() -> Result<(), KernelError> {
+pub(super) fn seal_here(state: &Path) -> Result<(), KernelError> {
     let may = |one| capability_is_in_bounding_set(one).unwrap_or(true);
     if !may(CapabilitySet::SYS_ADMIN) && !may(CapabilitySet::NET_ADMIN) {
         return Ok(());
     }
     match observe::sealed_here(&Netlink::new()?)? {
         None => Ok(()),
-        Some(sealed) => seal(sealed),
+        Some(sealed) => {
+            for place in [state].into_iter().chain(HIDDEN.map(Path::new)) {
+                hide(place)?;
+            }
+            seal(sealed)
+        }
     }
+}
+
+/// Where the switches of all labs, and files of ours, could be reached through a
+/// socket or as root: sockets of files know no network namespace (`unix(7)`).
+const HIDDEN: [&str; 2] = ["/run/ovsns", "/run/openvswitch"];
+
+/// Has nothing be seen in a directory.
+///
+/// Like `mount -t tmpfs -o ro,nr_inodes=1 none PLACE`.
+fn hide(place: &Path) -> Result<(), KernelError> {
+    let fail = |errno| KernelError::new(format!("hide `{}`", place.display()), errno);
+    match statvfs(place) {
+        // A node with mounts of its own keeps it from one command to the next, and
+        // may have nothing there in the first place.
+        Ok(seen) if seen.files() == 1 => return Ok(()),
+        Err(Errno::ENOENT) => return Ok(()),
+        seen => drop(seen.map_err(fail)?),
+    }
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let options = Some("mode=555,nr_inodes=1");
+    mount(Some("none"), place, Some("tmpfs"), flags, options).map_err(fail)
 }
 
 fn seal(sealed: Sealed) -> Result<(), KernelError> {

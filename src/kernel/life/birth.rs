@@ -3,6 +3,7 @@
 //! runs between fork and exec.
 
 use std::ffi::{CString, OsString};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
@@ -28,6 +29,8 @@ pub struct Birth {
     pub user: Option<String>,
     /// Where it runs, if not where it was started.
     pub directory: Option<String>,
+    /// Where what is remembered of labs is, which a sealed node does not see.
+    pub state: PathBuf,
 }
 
 /// Becomes a command. Returns only if that cannot be.
@@ -35,7 +38,7 @@ pub struct Birth {
 /// Only for a process that does nothing else and has no threads.
 pub fn become_command(birth: &Birth, command: &[OsString]) -> KernelError {
     match prepare(birth) {
-        Ok(()) => inside::become_command(command, &[]),
+        Ok(()) => inside::become_command(command, &[], &birth.state),
         Err(error) => error,
     }
 }
@@ -49,7 +52,7 @@ fn prepare(birth: &Birth) -> Result<(), KernelError> {
         setsid().map_err(fail("leave the session"))?;
     }
     Groups::find().join(&birth.lab, &birth.node)?;
-    seal::seal_here()?;
+    seal::seal_here(&birth.state)?;
     if let Some(name) = &birth.user {
         let user = User::from_name(name).map_err(fail(&format!("look for user `{name}`")))?;
         let none = || KernelError::new(format!("find user `{name}`"), Errno::ENOENT);

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener as StdListener;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -88,6 +89,8 @@ pub fn run(lab: &LabName, node: &NodeName) -> Result<(), KernelError> {
         lab: lab.clone(),
         node: node.clone(),
         room: charge.room,
+        // `labs/LAB/logs/NODE` is below it.
+        state: charge.logs.ancestors().nth(4).unwrap_or(&charge.logs).to_owned(),
         logs: begun.logs,
         all: Mutex::default(),
         laid: Mutex::new(begun.laid),
@@ -204,6 +207,8 @@ struct Shared {
     lab: LabName,
     node: NodeName,
     room: Room,
+    /// Where what is remembered of labs is.
+    state: PathBuf,
     logs: Logs,
     all: Mutex<All>,
     laid: Mutex<Laid>,
@@ -290,6 +295,7 @@ impl Shared {
             detached: true,
             user: process.user.clone(),
             directory: process.directory.clone(),
+            state: self.state.clone(),
         };
         let birth = serde_json::to_string(&birth).expect("our own types have no odd keys");
         let mut program = Command::new("/proc/self/exe");
