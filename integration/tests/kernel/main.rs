@@ -43,6 +43,7 @@ mod sdn;
 mod seeing;
 mod sequences;
 mod settings;
+mod soak;
 mod spanning;
 mod strangers;
 mod switches;
@@ -51,6 +52,7 @@ mod tunnels;
 mod undo;
 mod vlans;
 mod vm;
+mod walls;
 mod why;
 
 use std::process::ExitCode;
@@ -525,6 +527,21 @@ fn main() -> ExitCode {
             a_capability_is_missing,
         ],
         tests![limits over ovs: files_run_out],
+        tests![walls:
+            hostile_names_lead_nowhere,
+            no_shell_is_given_a_text,
+            what_is_ours_is_closed,
+            what_a_process_is_given,
+            a_sealed_node_reaches_nothing_of_ours,
+        ],
+        tests![soak:
+            some_cycles_on_bridges,
+            some_cycles_on_our_own_open_vswitch,
+            a_thousand_cycles_on_bridges.long() @ 3600,
+            a_thousand_cycles_on_our_own_open_vswitch.long() @ 3600,
+            namespaces_are_freed,
+            logs_of_our_own_open_vswitch_stay_short,
+        ],
         tests![full_disk: under_the_machines_database, under_our_own_database],
         tests![examples over ovs: two_nodes, cable, router, multicast, tree],
         tests![change over ovs:
