@@ -12,6 +12,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -31,6 +32,9 @@ const ATTACHED: &str = "attached.json";
 /// The directory with what the processes of a lab's nodes said
 /// (`kernel::life::logs`).
 const LOGS: &str = "logs";
+/// How long a lock may be had by nobody that it names.
+const NAMED_WITHIN: Duration = Duration::from_secs(1);
+const LOOKED_AT_AGAIN: Duration = Duration::from_millis(2);
 /// The socket of a lab's watchdog.
 const WATCH: &str = "watch";
 
@@ -196,7 +200,7 @@ impl State {
         if locked.is_err() && !was_there {
             prune(&directory);
         }
-        locked.map(|lock| Held { directory, was_there, command: command.to_owned(), _lock: lock })
+        locked.map(|lock| Held { directory, was_there, command: command.to_owned(), lock })
     }
 
     fn lock_in(
@@ -206,6 +210,7 @@ impl State {
         command: &str,
     ) -> Result<Flock<File>, StateError> {
         let path = directory.join("lock");
+        let start = Instant::now();
         loop {
             make_directory(directory)?;
             let opened = OpenOptions::new()
@@ -224,12 +229,16 @@ impl State {
                 Ok(lock) => lock,
                 Err((mut opened, Errno::EWOULDBLOCK)) => {
                     let mut holder = String::new();
-                    // Empty for the moment between its lock and its name.
                     let _ = opened.read_to_string(&mut holder);
-                    let holder = match holder.trim() {
-                        "" => "another command".to_owned(),
-                        holder => holder.to_owned(),
-                    };
+                    let holder = holder.trim();
+                    // Between its lock and its name nobody can say who has it; and who
+                    // only looks whether somebody has it has it for a moment, too.
+                    if !is_alive(holder) && start.elapsed() < NAMED_WITHIN {
+                        std::thread::sleep(LOOKED_AT_AGAIN);
+                        continue;
+                    }
+                    let holder = if holder.is_empty() { "another command" } else { holder };
+                    let holder = holder.to_owned();
                     return Err(StateError::Locked { lab: lab.clone(), holder });
                 }
                 Err((_, errno)) => return Err(file("lock", &path, errno.into())),
@@ -248,6 +257,12 @@ impl State {
     }
 }
 
+/// Whether the process runs that a lock names.
+fn is_alive(holder: &str) -> bool {
+    let number = holder.rsplit_once("(process ").and_then(|(_, rest)| rest.strip_suffix(')'));
+    number.is_some_and(|number| Path::new("/proc").join(number).exists())
+}
+
 /// A lab that this process has for itself. If nothing is remembered of it in
 /// the end, nothing is left of its directory.
 #[derive(Debug)]
@@ -255,7 +270,7 @@ pub struct Held {
     directory: PathBuf,
     was_there: bool,
     command: String,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Held {
@@ -362,6 +377,8 @@ impl Drop for Held {
             cut_short::before(|| "delete the directory".into());
             prune(&self.directory);
         }
+        // Who finds it locked from here on finds no name of one who is gone.
+        let _ = self.lock.set_len(0);
     }
 }
 
