@@ -229,6 +229,8 @@ pub struct UplinkView {
     pub node: Option<String>,
     /// What the node calls it.
     pub interface: Option<String>,
+    /// How it does, in words.
+    pub state: String,
     /// What to confirm within how long, if that is still to be done.
     pub unconfirmed: Option<String>,
 }
@@ -292,7 +294,7 @@ impl LabView {
         status: Status,
         switches: Vec<SwitchView>,
     ) -> Result<Self, EngineError> {
-        let uplinks = uplinks(engine, lab)?;
+        let uplinks = uplinks(engine, lab, &status)?;
         let nodes = nodes(lab, &status.world);
         let links = links(&status.world, &nodes, &switches, &held_down(status.lab.as_ref()));
         Ok(Self {
@@ -330,7 +332,11 @@ fn ways_out(world: &World) -> Vec<WayOutView> {
     doors.map(view).collect()
 }
 
-fn uplinks(engine: &Engine, lab: &LabName) -> Result<Vec<UplinkView>, EngineError> {
+fn uplinks(
+    engine: &Engine,
+    lab: &LabName,
+    status: &Status,
+) -> Result<Vec<UplinkView>, EngineError> {
     let Attachments { nics, change, moved, boot: _, clients: _ } = engine.attachments(lab)?;
     let change = change.filter(|change| change.proved);
     let unconfirmed =
@@ -341,6 +347,7 @@ fn uplinks(engine: &Engine, lab: &LabName) -> Result<Vec<UplinkView>, EngineErro
         local: Some(attached.local.link.name.to_string()),
         node: None,
         interface: None,
+        state: status.nics.get(nic).map_or("gone".into(), ToString::to_string),
         unconfirmed: unconfirmed(nic),
     };
     let lent = |(nic, away): (&IfName, &Away)| UplinkView {
@@ -349,6 +356,10 @@ fn uplinks(engine: &Engine, lab: &LabName) -> Result<Vec<UplinkView>, EngineErro
         local: None,
         node: Some(away.loan.node.to_string()),
         interface: Some(away.loan.device.to_string()),
+        state: match away.loan.is_there(&status.world) {
+            true => "attached".to_owned(),
+            false => "not in its node".to_owned(),
+        },
         unconfirmed: unconfirmed(nic),
     };
     Ok(nics.iter().map(view).chain(moved.iter().map(lent)).collect())

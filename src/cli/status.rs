@@ -177,7 +177,7 @@ fn uplinks(view: &LabView) -> Vec<Vec<String>> {
     for uplink in &view.uplinks {
         let state = match &uplink.unconfirmed {
             Some(id) => format!("to be confirmed: `ovsns confirm {id}`"),
-            None => "attached".to_owned(),
+            None => uplink.state.clone(),
         };
         let at = uplink
             .switch

@@ -7,6 +7,7 @@
 //! in time, has it taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +26,7 @@ use crate::model::nic::{LentMark, Nic, NicAddress, NicLink, Owner};
 use crate::model::topology::{Backend, Datapath, Lab, PortSettings, Uplink};
 use crate::model::world::{PortKind, PortSpec, Questions, SwitchSpec, World};
 use crate::plan::attach::preflight::Wish;
-use crate::plan::attach::{self, Attached, Home, NicStage, Preflight};
+use crate::plan::attach::{self, Attached, Home, NicStage, NicStep, Preflight};
 use crate::plan::{Abilities, Loan, Refusal, Wanted};
 
 /// How long the local device of a switch may take to have the NIC's address.
@@ -71,6 +72,30 @@ pub struct Moved {
     pub warnings: Vec<String>,
     /// The change that waits to be confirmed.
     pub unconfirmed: Option<String>,
+}
+
+/// How a NIC does that is to be a port of a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is one.
+    Attached,
+    /// It is one, and somebody has set it down.
+    Down,
+    /// Somebody has taken it off its switch.
+    Unplugged,
+    /// The machine has no such device any more.
+    Gone,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Attached => "attached",
+            Self::Down => "down",
+            Self::Unplugged => "taken off its switch",
+            Self::Gone => "gone",
+        })
+    }
 }
 
 /// A NIC that is to be attached.
@@ -119,6 +144,10 @@ impl Engine {
             // Who did may have been killed.
             self.keep_host_lease(&lab.name, &attached, this).await?;
         }
+        for (nic, step) in self.to_raise(&lab.name, &BTreeSet::new()).await? {
+            moved.lines.push(step.to_string());
+            self.put_back(&nic, &step).await?;
+        }
         if missing.is_empty() && to_lend.loans.is_empty() {
             let done = self.make(held, lab, progress).await?;
             return Ok(Done { moved, ..done });
@@ -135,6 +164,8 @@ impl Engine {
         let mut moved = Moved::default();
         moved.warnings.extend(self.lendable(lab, &attached).await?.warnings);
         moved.lines.extend(self.unkept_leases(&lab.name).await?);
+        let raised = self.to_raise(&lab.name, &leaving).await?;
+        moved.lines.extend(raised.iter().map(|(_, step)| step.to_string()));
         for nic in &leaving {
             let attached = &attached.nics[nic];
             for stage in self.way_home(attached, Home::Detach)? {
@@ -181,19 +212,69 @@ impl Engine {
         Ok(attached.nics.keys().filter(|nic| !stays(nic)).cloned().collect())
     }
 
+    /// How the NICs do that are ports of a lab's switches, or were.
+    pub(super) fn standing(
+        &mut self,
+        lab: &LabName,
+        world: &World,
+    ) -> Result<BTreeMap<IfName, Standing>, EngineError> {
+        let mut standing = BTreeMap::new();
+        for nic in self.state.attachments(lab)?.nics.into_keys() {
+            let link = match self.nics.as_mut().map(|nics| nics.read(&nic)).transpose() {
+                Err(error) if error.errno == Errno::ENODEV => {
+                    standing.insert(nic, Standing::Gone);
+                    continue;
+                }
+                other => other?,
+            };
+            let how = match link.is_none_or(|nic| nic.link.up) {
+                _ if !is_plugged(world, &nic) => Standing::Unplugged,
+                true => Standing::Attached,
+                false => Standing::Down,
+            };
+            standing.insert(nic, how);
+        }
+        Ok(standing)
+    }
+
+    /// What raises the ports that somebody has set down, but for those that leave.
+    async fn to_raise(
+        &mut self,
+        lab: &LabName,
+        leaving: &BTreeSet<IfName>,
+    ) -> Result<Vec<(IfName, NicStep)>, EngineError> {
+        if self.state.attachments(lab)?.nics.is_empty() {
+            return Ok(Vec::new());
+        }
+        let world = self.observe(&Questions::whose(lab)).await?;
+        let down = self.standing(lab, &world)?.into_iter();
+        let down = down.filter(|(nic, how)| *how == Standing::Down && !leaving.contains(nic));
+        Ok(down.map(|(nic, _)| (nic.clone(), NicStep::Raise { device: nic, up: true })).collect())
+    }
+
     /// What `up` would do about NICs, each a line.
     pub(super) async fn uplink_drift(
         &self,
         lab: &Lab,
-        world: &World,
+        standing: &BTreeMap<IfName, Standing>,
     ) -> Result<Vec<String>, EngineError> {
         let attached = self.state.attachments(&lab.name)?.nics;
         let missing = lab.uplinks.iter().filter(|(nic, _)| !attached.contains_key(nic));
         let missing =
             missing.map(|(nic, uplink)| format!("+ NIC {nic} on switch {}", uplink.switch));
-        let pulled = attached.iter().filter(|(nic, _)| !is_plugged(world, nic));
-        let pulled = pulled
-            .map(|(nic, attached)| format!("~ NIC {nic} back on switch {}", attached.switch.name));
+        let pulled = attached.iter().filter_map(|(nic, attached)| {
+            let switch = &attached.switch.name;
+            match standing.get(nic)? {
+                Standing::Attached => None,
+                Standing::Down => {
+                    Some(NicStep::Raise { device: nic.clone(), up: true }.to_string())
+                }
+                Standing::Unplugged => Some(format!("~ NIC {nic} back on switch {switch}")),
+                Standing::Gone => Some(format!(
+                    "! there is no NIC `{nic}` any more, which was on switch `{switch}`"
+                )),
+            }
+        });
         let unkept = self.unkept_leases(&lab.name).await?;
         Ok(missing.chain(pulled).chain(unkept).collect())
     }

@@ -27,7 +27,7 @@ use crate::plan::wanted::WantedNode;
 use crate::plan::{self, Abilities, Plan, Refusal, Stage, Wanted};
 use crate::switch::{self, Switch, SwitchError};
 use apply::{Cause, Failure};
-use attach::{Moved, Unproved, Wishes};
+use attach::{Moved, Standing, Unproved, Wishes};
 use state::{Held, LabState, State, StateError};
 
 /// How often what is left to do after a second look is done again, before
@@ -193,6 +193,8 @@ pub struct Status {
     pub troubles: Vec<String>,
     /// The command that was cut off in the middle of a change, if one was.
     pub cut_off: Option<String>,
+    /// How the NICs do that are ports of its switches, or were.
+    pub nics: BTreeMap<IfName, Standing>,
 }
 
 /// What switches that say `auto` are made of, and why.
@@ -566,7 +568,8 @@ impl Engine {
                     Ok(plan) => plan.lines(),
                     Err(refusals) => refusals.iter().map(|r| format!("! {r}")).collect(),
                 };
-                drift.extend(self.uplink_drift(lab, &world).await?);
+                let standing = self.standing(&lab.name, &world)?;
+                drift.extend(self.uplink_drift(lab, &standing).await?);
                 shut = plan::exits::warnings(&wanted, &world);
                 (world, drift)
             }
@@ -578,7 +581,8 @@ impl Engine {
         let troubles = world.fabric.troubles.iter().cloned().chain(unseen).chain(shut);
         let told = |trouble: &String| drift.iter().any(|line| line.ends_with(trouble));
         let troubles = troubles.filter(|trouble| !told(trouble)).collect();
-        Ok(Status { world, lab: wanted, drift, troubles, cut_off })
+        let nics = self.standing(lab, &world)?;
+        Ok(Status { world, lab: wanted, drift, troubles, cut_off, nics })
     }
 
     /// Removes what crashes left: labs that no file remembers or that were to be

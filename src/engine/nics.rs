@@ -222,7 +222,11 @@ impl Engine {
         }
     }
 
-    async fn put_back(&mut self, nic: &IfName, step: &NicStep) -> Result<(), EngineError> {
+    pub(super) async fn put_back(
+        &mut self,
+        nic: &IfName,
+        step: &NicStep,
+    ) -> Result<(), EngineError> {
         cut_short::before(|| step.to_string());
         let done = self.nics()?.perform(step).await;
         let failed =
