@@ -89,6 +89,11 @@ pub(crate) fn name_rows(cell: &mut Value, names: &BTreeMap<String, String>) {
                 row.clone_from(name);
             }
         }
+        // Which links they were, by their numbers.
+        [Value::String(key), Value::String(links)] if key == "ovsns-links" => {
+            let names = links.split(' ').filter_map(|link| link.split('=').next());
+            *links = names.collect::<Vec<_>>().join(" ");
+        }
         items => items.iter_mut().for_each(|item| name_rows(item, names)),
     }
     if let [Value::String(kind), Value::Array(members)] = items.as_mut_slice()

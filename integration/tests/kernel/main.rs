@@ -29,6 +29,7 @@ mod laid;
 mod leases;
 mod limits;
 mod lives;
+mod many;
 mod mirrors;
 mod names;
 mod nat;
@@ -416,7 +417,18 @@ fn main() -> ExitCode {
             a_bond_goes_down_as_one,
         ],
         tests![down over ovs: links_go_down_and_come_up, a_file_holds_links_down],
-        tests![drift: links, bridges, nodes, nics],
+        tests![many:
+            changes_of_one_lab,
+            one_lab_comes_and_goes,
+            who_looks_is_not_troubled,
+            many_labs_on_bridges,
+            many_labs_on_open_vswitch,
+            many_labs_on_our_own,
+            sixty_labs_on_bridges.long() @ 300,
+            sixty_labs_on_open_vswitch.long() @ 300,
+            sixty_labs_on_our_own.long() @ 300,
+        ],
+        tests![drift: links, bridges, nodes, nics, open_vswitch],
         tests![settings:
             learned_addresses_and_counters_are_the_switchs,
             addresses_age_as_they_are_told_to,

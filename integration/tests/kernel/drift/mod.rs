@@ -11,6 +11,7 @@ mod bridges;
 mod links;
 mod nics;
 mod nodes;
+mod ovs;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ pub(crate) use bridges::bridges;
 pub(crate) use links::links;
 pub(crate) use nics::nics;
 pub(crate) use nodes::nodes;
+pub(crate) use ovs::open_vswitch;
 
 /// The file of the lab.
 const FILE: &str = "lab.yaml";
@@ -29,13 +31,16 @@ const FILE: &str = "lab.yaml";
 const AS_BEFORE_WITHIN: Duration = Duration::from_secs(15);
 
 /// What lines of rows can say.
-const WORDS: &str = "
+pub(super) const WORDS: &str = "
     dev() { ip -o link show dev $1 | sed 's/^[0-9]*: //; s/[:@].*//'; }
     port() { dev d:$1:eth0; }
     keeper() { pgrep -of 'keep-node --lab d --node a'; }
     gone() { while grep -q . /proc/$1/cmdline; do sleep 0.01; done 2>/dev/null; }
     group() { find /sys/fs/cgroup -type d -path \"*/$OVSNS_CGROUP/d.a\" | grep -e $1 -e unified | head -n 1; }
-    nic() { ip link add ${1}0 type veth peer name ${1}1; ip link set ${1}0 up; ip link set ${1}1 up; }
+    nic() {
+        ip link add ${1}0 address 02:00:00:00:0$2:00 type veth peer name ${1}1 address 02:00:00:00:0$2:01
+        ip link set ${1}0 up; ip link set ${1}1 up
+    }
 ";
 
 /// One thing that somebody does.
