@@ -144,7 +144,7 @@ impl Engine {
             // Who did may have been killed.
             self.keep_host_lease(&lab.name, &attached, this).await?;
         }
-        for (nic, step) in self.to_raise(&lab.name, &BTreeSet::new()).await? {
+        for (nic, step) in self.set_down(&lab.name, &BTreeSet::new()).await? {
             moved.lines.push(step.to_string());
             self.put_back(&nic, &step).await?;
         }
@@ -164,7 +164,7 @@ impl Engine {
         let mut moved = Moved::default();
         moved.warnings.extend(self.lendable(lab, &attached).await?.warnings);
         moved.lines.extend(self.unkept_leases(&lab.name).await?);
-        let raised = self.to_raise(&lab.name, &leaving).await?;
+        let raised = self.set_down(&lab.name, &leaving).await?;
         moved.lines.extend(raised.iter().map(|(_, step)| step.to_string()));
         for nic in &leaving {
             let attached = &attached.nics[nic];
@@ -238,7 +238,7 @@ impl Engine {
     }
 
     /// What raises the ports that somebody has set down, but for those that leave.
-    async fn to_raise(
+    async fn set_down(
         &mut self,
         lab: &LabName,
         leaving: &BTreeSet<IfName>,
