@@ -96,6 +96,14 @@ pub enum CallError {
         /// Why.
         source: KernelError,
     },
+    /// There is no server.
+    #[error("{what}")]
+    Server {
+        /// In words.
+        what: String,
+        /// A thing to do.
+        hint: String,
+    },
     /// There is no Open vSwitch of our own.
     #[error(transparent)]
     Own(#[from] OwnError),
@@ -176,6 +184,7 @@ impl CallError {
             | Self::NotAllowed(_)
             | Self::Kernel(_)
             | Self::Own(_)
+            | Self::Server { .. }
             | Self::Output { .. }
             | Self::Untold { changed: false, .. } => 1,
             Self::Command { status, .. } => *status,
@@ -233,7 +242,7 @@ impl CallError {
     /// Things to do.
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::Usage { hint, .. } => vec![hint.clone()],
+            Self::Usage { hint, .. } | Self::Server { hint, .. } => vec![hint.clone()],
             Self::Changed(problems) => {
                 let mut hints: Vec<_> =
                     problems.iter().filter_map(|(_, hint)| hint.clone()).collect();

@@ -9,6 +9,7 @@ mod desk;
 mod doctor;
 pub mod edit;
 mod error;
+mod exec;
 mod lab;
 mod link;
 mod nic;
@@ -29,6 +30,7 @@ pub(crate) use doctor::own;
 pub use doctor::{Diagnosis, Doctor, Found};
 pub use edit::Changed;
 pub use error::{CallError, Failure};
+pub use exec::{NodeExec, Ran};
 pub use lab::{
     Gc, LabDown, LabList, LabPlan, LabRow, LabStatus, LabUp, Made, Planned, Removed, Topology,
 };
@@ -78,6 +80,7 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.visit::<NicConfirm>();
     visitor.visit::<NicDetach>();
     visitor.visit::<NodeAdd>();
+    visitor.visit::<NodeExec>();
     visitor.visit::<NodeRestart>();
     visitor.visit::<NodeRm>();
     visitor.visit::<SwitchAdd>();

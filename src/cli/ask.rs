@@ -2,20 +2,49 @@
 //! on standard error.
 
 use super::show::{self, Meter};
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::Serialize;
 
 use super::CallError;
 use crate::api::view::LabView;
 use crate::api::{Call, Changed, Desk, LabStatus, News};
+use crate::daemon::{self, Client, Info};
 
-/// Has a call done. `what` is what a long one is called meanwhile.
+/// Whether servers are left alone.
+static NO_SERVER: AtomicBool = AtomicBool::new(false);
+
+/// Has calls done here, even if there is a server.
+pub(super) fn set_no_server(no_server: bool) {
+    NO_SERVER.store(no_server, Ordering::Relaxed);
+}
+
+/// Has a call done, by the server if there is one. `what` is what a long one is called meanwhile.
 pub(super) async fn ask<C: Call>(what: &str, call: C) -> Result<C::Answer, CallError> {
     let mut meter = Meter::new(what);
     let mut hear = |news| match news {
         News::Progress { done, all } => meter.set(done, all),
         News::Told(line) => meter.beside(|| show::talk(&line)),
     };
-    call.run(&mut Desk::new(&mut hear)).await
+    match server().await {
+        Some(server) => server.follow(call, &mut hear).await,
+        None => call.run(&mut Desk::new(&mut hear)).await,
+    }
+}
+
+/// The server of this machine, if there is one that understands this command.
+async fn server() -> Option<Client> {
+    if NO_SERVER.load(Ordering::Relaxed) {
+        return None;
+    }
+    let client = Client::connect(&daemon::path()).await.ok()?;
+    // One that does not take this client leaves it to itself.
+    let Info { version, pid } = client.info().await.ok()?;
+    if version != env!("CARGO_PKG_VERSION") {
+        show::talk(&format!("the server (process {pid}) is ovsns {version}, and is not asked"));
+        return None;
+    }
+    Some(client)
 }
 
 /// Shows what is said by a piece of work that is no call.

@@ -3,6 +3,7 @@
 //! Results go to standard output, talk and progress to standard error, so
 //! that a script can read the one and a person the other.
 
+mod api;
 mod ask;
 mod attach;
 mod capture;
@@ -27,6 +28,7 @@ mod ping;
 mod plan;
 mod report;
 mod schema;
+mod serve;
 mod settings;
 mod show;
 mod status;
@@ -61,6 +63,9 @@ use crate::api::CallError;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Do it here, even if a server is there (`ovsns serve`)
+    #[arg(long, global = true, env = "OVSNS_NO_SERVER", value_parser = clap::builder::FalseyValueParser::new())]
+    no_server: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,6 +97,8 @@ enum Command {
     Attach(attach::AttachArgs),
     Confirm(attach::ConfirmArgs),
     Detach(attach::DetachArgs),
+    Serve(serve::Args),
+    Api(api::Args),
     Doctor(doctor::Args),
     Gc(gc::Args),
     Schema(schema::Args),
@@ -129,6 +136,8 @@ impl Command {
             | Self::Why(_)
             | Self::Graph(_)
             | Self::Top(_)
+            | Self::Serve(_)
+            | Self::Api(_)
             | Self::Doctor(_)
             | Self::Schema(_)
             | Self::Become(_) => false,
@@ -153,6 +162,7 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return report::usage(&error),
     };
+    ask::set_no_server(cli.no_server);
     // A command that becomes another must not have threads of its own.
     let result = match &cli.command {
         Command::KeepOvs(args) => keep_ovs::keep(args).unwrap_or_else(|| in_runtime(&cli.command)),
@@ -160,6 +170,7 @@ pub fn run() -> ExitCode {
         Command::Exec(args) => exec::run(args),
         Command::Shell(args) => exec::shell(args),
         Command::Schema(args) => schema::run(args),
+        Command::Api(args) => api::run(args),
         Command::Doctor(args) => {
             doctor::try_alone(args).unwrap_or_else(|| in_runtime(&cli.command))
         }
@@ -206,6 +217,7 @@ fn in_runtime(command: &Command) -> Result<Ending, CallError> {
             Command::Attach(args) => attach::attach(args).await,
             Command::Confirm(args) => attach::confirm(args).await,
             Command::Detach(args) => attach::detach(args).await,
+            Command::Serve(args) => serve::run(args).await,
             Command::Doctor(args) => doctor::run(args).await,
             Command::Gc(args) => gc::run(args).await,
             Command::KeepOvs(args) => keep_ovs::run(args).await,
@@ -215,7 +227,8 @@ fn in_runtime(command: &Command) -> Result<Ending, CallError> {
             | Command::Become(_)
             | Command::Exec(_)
             | Command::Shell(_)
-            | Command::Schema(_) => unreachable!("run without a runtime"),
+            | Command::Schema(_)
+            | Command::Api(_) => unreachable!("run without a runtime"),
         }
     })
 }

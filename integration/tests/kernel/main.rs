@@ -43,6 +43,7 @@ mod refusals;
 mod sdn;
 mod seeing;
 mod sequences;
+mod serve;
 mod settings;
 mod soak;
 mod spanning;
@@ -189,6 +190,14 @@ fn main() -> ExitCode {
             systemd_networkd_that_does_not_listen,
             network_manager_on_open_vswitch,
             a_program_that_cannot_be_told_is_refused,
+        ],
+        tests![serve:
+            it_is_the_same_as_without,
+            a_message_a_line,
+            a_program_with_nothing_but_python,
+            not_everybody_may,
+            it_ends_as_it_should,
+            bad_clients_harm_nobody,
         ],
         tests![why:
             nodes_and_links_that_are_broken,

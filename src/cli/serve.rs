@@ -1,0 +1,47 @@
+//! `ovsns serve`
+
+use std::path::PathBuf;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{CallError, Ending, show};
+use crate::api::Call as _;
+use crate::api::{Desk, LabList};
+use crate::daemon::{self, Options};
+
+/// Serve the control API (JSON-RPC 2.0)
+///
+/// On a Unix socket, to root and to whoever runs it: a JSON-RPC message a line, or
+/// HTTP and WebSocket. `ovsns api` prints what can be asked. The other commands ask
+/// it as long as it is there, unless they are told `--no-server`. When it is ended
+/// (SIGTERM), it finishes what it is at; labs stay as they are.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: ovsns serve --group netdev")]
+pub(super) struct Args {
+    /// Where its socket is [default: `ovsns.sock` in the state directory]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Let the members of this group use it, too; they can do with the machine's
+    /// network what root can
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+}
+
+pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
+    let mut term = signal(SignalKind::terminate()).map_err(CallError::not_started)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(CallError::not_started)?;
+    let stopped = async {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    };
+    // What another server left in the middle of a change is mended by whoever comes
+    // first; and who may not serve is told now, not the first client.
+    let mut hear = super::ask::show;
+    LabList {}.run(&mut Desk::new(&mut hear)).await?;
+    let socket = args.socket.clone().unwrap_or_else(daemon::path);
+    let options = Options { socket, group: args.group.clone() };
+    daemon::serve(&options, stopped, show::talk).await?;
+    Ok(Ending::Well)
+}

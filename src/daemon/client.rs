@@ -1,0 +1,166 @@
+//! A client of the server, with a type for each call.
+
+use std::io;
+use std::path::Path;
+
+use jsonrpsee::core::client::{
+    Client as RpcClient, ClientBuilder, ClientT, Error as RpcError, ReceivedMessage, Subscription,
+    SubscriptionClientT, TransportReceiverT, TransportSenderT,
+};
+use jsonrpsee::core::traits::ToRpcParams;
+use jsonrpsee::types::ErrorObjectOwned;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::methods::{FOLLOW, Follow, Heard, INFO, Info};
+use crate::api::{Call, CallError, Failure, News};
+
+/// A lab of thousands of nodes takes its time; who waits can end it himself.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[error("no server answers at `{path}`")]
+pub struct ConnectError {
+    /// Its socket.
+    pub path: String,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Client {
+    inner: RpcClient,
+}
+
+impl Client {
+    /// Connects to the server of that socket.
+    pub async fn connect(path: &Path) -> Result<Self, ConnectError> {
+        let stream = UnixStream::connect(path).await;
+        let failed = |source| ConnectError { path: path.display().to_string(), source };
+        let (read, write) = stream.map_err(failed)?.into_split();
+        let builder = ClientBuilder::new().request_timeout(PATIENCE);
+        let builder = builder.max_buffer_capacity_per_subscription(4096);
+        let inner = builder.build_with_tokio(Sender(write), Receiver(BufReader::new(read)));
+        Ok(Self { inner })
+    }
+
+    /// Asks what the server is.
+    pub async fn info(&self) -> Result<Info, CallError> {
+        self.inner.request(INFO, Parameters(())).await.map_err(|error| told(&error))
+    }
+
+    /// Has a call done.
+    ///
+    /// # Errors
+    /// What the call says, or that the server went away.
+    pub async fn call<C: Call>(&self, call: C) -> Result<C::Answer, CallError> {
+        self.inner.request(C::NAME, Parameters(call)).await.map_err(|error| told(&error))
+    }
+
+    /// The same, and hears what it says meanwhile.
+    ///
+    /// # Errors
+    /// What the call says, or that the server went away.
+    pub async fn follow<C: Call>(
+        &self,
+        call: C,
+        hear: &mut (dyn FnMut(News) + Send),
+    ) -> Result<C::Answer, CallError> {
+        let [follow, unfollow] = FOLLOW;
+        let params = serde_json::to_value(&call).expect("our own types are JSON");
+        let asked = Follow { method: C::NAME.to_owned(), params };
+        let subscribed = self.inner.subscribe(follow, Parameters(asked), unfollow).await;
+        let mut heard: Subscription<Heard> = subscribed.map_err(|error| told(&error))?;
+        while let Some(next) = heard.next().await {
+            let next = next.map_err(|error| misunderstood(&error.to_string()))?;
+            match next {
+                Heard::News(news) => hear(news),
+                Heard::Answer(answer) => {
+                    let answer = serde_json::from_value(answer);
+                    return answer.map_err(|error| misunderstood(&error.to_string()));
+                }
+                Heard::Failure(failure) => return Err(CallError::Told(failure)),
+            }
+        }
+        Err(gone())
+    }
+}
+
+/// Parameters by their names.
+struct Parameters<T>(T);
+
+impl<T: Serialize> ToRpcParams for Parameters<T> {
+    fn to_rpc_params(self) -> Result<Option<Box<RawValue>>, serde_json::Error> {
+        to_raw_value(&self.0).map(Some)
+    }
+}
+
+fn told(error: &RpcError) -> CallError {
+    match error {
+        RpcError::Call(refused) => CallError::Told(failure(refused)),
+        RpcError::ParseError(error) => misunderstood(&error.to_string()),
+        _ => gone(),
+    }
+}
+
+fn failure(refused: &ErrorObjectOwned) -> Failure {
+    let data = refused.data().and_then(|data| serde_json::from_str(data.get()).ok());
+    data.unwrap_or_else(|| Failure {
+        message: refused.message().to_owned(),
+        details: Vec::new(),
+        causes: Vec::new(),
+        hints: Vec::new(),
+        status: 2,
+    })
+}
+
+/// It was killed, or ended while this waited.
+fn gone() -> CallError {
+    CallError::Told(Failure {
+        message: "the server went away before it answered".to_owned(),
+        details: Vec::new(),
+        causes: Vec::new(),
+        hints: vec!["`ovsns status` shows what is there; `--no-server` goes without it".to_owned()],
+        status: 3,
+    })
+}
+
+fn misunderstood(why: &str) -> CallError {
+    CallError::Told(Failure {
+        message: "the server's answer is not understood".to_owned(),
+        details: Vec::new(),
+        causes: vec![why.to_owned()],
+        hints: vec!["it may be of another version: start it again".to_owned()],
+        status: 3,
+    })
+}
+
+struct Sender(OwnedWriteHalf);
+
+impl TransportSenderT for Sender {
+    type Error = io::Error;
+    async fn send(&mut self, mut message: String) -> io::Result<()> {
+        message.push('\n');
+        self.0.write_all(message.as_bytes()).await
+    }
+}
+
+struct Receiver(BufReader<OwnedReadHalf>);
+
+impl TransportReceiverT for Receiver {
+    type Error = io::Error;
+    async fn receive(&mut self) -> io::Result<ReceivedMessage> {
+        let mut line = String::new();
+        match self.0.read_line(&mut line).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(ReceivedMessage::Text(line)),
+        }
+    }
+}

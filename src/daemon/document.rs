@@ -1,0 +1,116 @@
+//! What there is to ask for, as an OpenRPC document (<https://spec.open-rpc.org>,
+//! 1.3), made from the types that the calls are read into and answered with.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value as Json, json};
+
+use super::methods::{DISCOVER, FOLLOW, Follow, INFO, Info};
+use crate::api::{self, Call, Failure};
+
+/// The document.
+pub fn document() -> Json {
+    let settings = SchemaSettings::draft07();
+    let settings = settings.with(|it| it.definitions_path = "/components/schemas".into());
+    let mut told = Told { generator: settings.into_generator(), methods: Vec::new() };
+    api::visit(&mut told);
+    let [follow, unfollow] = FOLLOW;
+    told.method::<Follow, u64>(
+        follow,
+        "Has a call done, and tells of it as it goes on: `call.news` with `news`, and as the \
+         last `answer` or `failure`. The result is the subscription's number.",
+    );
+    told.method::<Unfollow, bool>(
+        unfollow,
+        "Hears no more of a call; what has begun goes on. Whether there was such a subscription.",
+    );
+    told.method::<Nothing, Info>(INFO, "Says what the server is.");
+    told.method::<Nothing, Json>(DISCOVER, "This document.");
+    told.methods.sort_by_key(|method| method["name"].as_str().map(str::to_owned));
+    told.generator.subschema_for::<Failure>();
+    json!({
+        "openrpc": "1.3.2",
+        "info": {
+            "title": "ovsns",
+            "description": "Labs of network namespaces and switches",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "Apache-2.0 OR MIT" },
+        },
+        "methods": told.methods,
+        "components": {
+            "schemas": told.generator.take_definitions(true),
+            "errors": errors(),
+        },
+    })
+}
+
+/// A method without parameters.
+#[derive(JsonSchema)]
+#[allow(dead_code)]
+struct Nothing {}
+
+/// What `call.unfollow` takes, by position.
+#[derive(JsonSchema)]
+#[allow(dead_code)]
+struct Unfollow {
+    /// What `call.follow` answered.
+    subscription: u64,
+}
+
+struct Told {
+    generator: SchemaGenerator,
+    methods: Vec<Json>,
+}
+
+impl api::Visitor for Told {
+    fn visit<C: Call>(&mut self) {
+        let schema = C::json_schema(&mut self.generator).to_value();
+        let about = schema["description"].as_str().unwrap_or_default().to_owned();
+        self.method::<C, C::Answer>(C::NAME, &about);
+    }
+}
+
+impl Told {
+    fn method<P: JsonSchema, R: JsonSchema>(&mut self, name: &str, about: &str) {
+        let takes = P::json_schema(&mut self.generator).to_value();
+        let required = takes["required"].as_array().cloned().unwrap_or_default();
+        let empty = Map::new();
+        let properties = takes["properties"].as_object().unwrap_or(&empty);
+        let params = properties.iter().map(|(name, schema)| {
+            json!({
+                "name": name,
+                "description": schema["description"],
+                "required": required.iter().any(|it| it == name),
+                "schema": schema,
+            })
+        });
+        let result = self.generator.subschema_for::<R>();
+        let structure = if name == FOLLOW[1] { "by-position" } else { "by-name" };
+        self.methods.push(json!({
+            "name": name,
+            "description": about,
+            "paramStructure": structure,
+            "params": params.collect::<Vec<_>>(),
+            "result": { "name": "answer", "schema": result },
+            "errors": errors().as_object().expect("an object").keys()
+                .map(|key| json!({ "$ref": format!("#/components/errors/{key}") }))
+                .collect::<Vec<_>>(),
+        }));
+    }
+}
+
+/// What every method may answer instead.
+fn errors() -> Json {
+    let data = json!({ "$ref": "#/components/schemas/Failure" });
+    json!({
+        "taken_back": { "code": -32001, "message": "failed, and all was taken back", "data": data },
+        "refused": { "code": -32002, "message": "bad input, and nothing was touched", "data": data },
+        "left": { "code": -32003, "message": "failed, and something is left", "data": data },
+        "late": {
+            "code": -32004,
+            "message": "in the database, and not carried out by the switch in time",
+            "data": data,
+        },
+        "busy": { "code": -32005, "message": "too many calls wait; try again later" },
+    })
+}

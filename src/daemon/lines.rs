@@ -1,0 +1,158 @@
+//! JSON-RPC a line a message, for those who would rather not speak HTTP: a shell
+//! with `socat`, twenty lines of Python, and our own client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jsonrpsee::Methods;
+use serde_json::Value as Json;
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+
+use super::REQUEST_BYTES_MAX;
+
+/// How many messages of one client are answered at once; what is more stays unread.
+const AT_ONCE_MAX: usize = 32;
+
+/// How many a batch may hold.
+const BATCH_MAX: usize = 100;
+
+/// How many messages of a subscription wait for a client.
+const TOLD_MAX: usize = 64;
+
+/// How long a client may leave an answer unread.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Answers a client until it goes, or `stopped`.
+pub(super) async fn serve(stream: UnixStream, methods: Methods, stopped: impl Future<Output = ()>) {
+    let (read, write) = stream.into_split();
+    let mut lines = FramedRead::new(read, LinesCodec::new_with_max_length(REQUEST_BYTES_MAX));
+    let (answers, to_write) = mpsc::channel::<Box<RawValue>>(4);
+    let writer = tokio::spawn(write_all(write, to_write));
+    let places = Arc::new(Semaphore::new(AT_ONCE_MAX));
+    tokio::pin!(stopped);
+    loop {
+        let line = tokio::select! {
+            line = lines.next() => line,
+            () = &mut stopped => break,
+            // Nobody reads the answers.
+            () = answers.closed() => break,
+        };
+        let line = match line {
+            Some(Ok(line)) if line.trim().is_empty() => continue,
+            Some(Ok(line)) => line,
+            Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
+                let most = REQUEST_BYTES_MAX >> 20;
+                let _ = answers
+                    .send(fault(&Json::Null, -32700, &format!("longer than {most} MiB")))
+                    .await;
+                break;
+            }
+            Some(Err(LinesCodecError::Io(error)))
+                if error.kind() == std::io::ErrorKind::InvalidData =>
+            {
+                let _ = answers.send(fault(&Json::Null, -32700, "not UTF-8")).await;
+                break;
+            }
+            Some(Err(_)) | None => break,
+        };
+        let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+        let (methods, answers) = (methods.clone(), answers.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = answer(&line, &methods, &answers) => {}
+                // What waits for its turn is not done for nobody.
+                () = answers.closed() => {}
+            }
+            drop(place);
+        });
+    }
+    drop(answers);
+    // Ends when the last that is at work has answered.
+    let _ = writer.await;
+}
+
+async fn write_all(mut write: OwnedWriteHalf, mut to_write: mpsc::Receiver<Box<RawValue>>) {
+    while let Some(message) = to_write.recv().await {
+        let whole = async {
+            write.write_all(message.get().as_bytes()).await?;
+            write.write_all(b"\n").await
+        };
+        match tokio::time::timeout(PATIENCE, whole).await {
+            Ok(Ok(())) => {}
+            // It is gone, or stopped reading.
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+}
+
+async fn answer(line: &str, methods: &Methods, answers: &mpsc::Sender<Box<RawValue>>) {
+    let said = match serde_json::from_str::<Json>(line) {
+        Err(error) => fault(&Json::Null, -32700, &format!("no JSON: {error}")),
+        Ok(Json::Array(batch)) if batch.is_empty() => fault(&Json::Null, -32600, "an empty batch"),
+        Ok(Json::Array(batch)) if BATCH_MAX < batch.len() => {
+            fault(&Json::Null, -32600, &format!("a batch of more than {BATCH_MAX}"))
+        }
+        Ok(Json::Array(batch)) => {
+            let (mut all, mut told) = (Vec::new(), Vec::new());
+            for message in batch {
+                let (said, tells) = one(message, methods).await;
+                all.extend(said);
+                told.extend(tells);
+            }
+            if !all.is_empty() {
+                let _ = answers.send(to_raw_value(&all).expect("JSON is JSON")).await;
+            }
+            told.into_iter().for_each(|told| drop(tokio::spawn(forward(told, answers.clone()))));
+            return;
+        }
+        Ok(message) => {
+            let (said, told) = one(message, methods).await;
+            if let Some(said) = said {
+                let _ = answers.send(said).await;
+            }
+            // Not before the answer, by which the client knows whose they are.
+            told.into_iter().for_each(|told| drop(tokio::spawn(forward(told, answers.clone()))));
+            return;
+        }
+    };
+    let _ = answers.send(said).await;
+}
+
+/// Passes on what a subscription tells.
+async fn forward(mut told: Told, answers: mpsc::Sender<Box<RawValue>>) {
+    while let Some(message) = told.recv().await {
+        if answers.send(message).await.is_err() {
+            break;
+        }
+    }
+}
+
+type Told = mpsc::Receiver<Box<RawValue>>;
+
+/// What is answered to one message, nothing to a notification; and what is told
+/// later, if that is a subscription.
+async fn one(mut message: Json, methods: &Methods) -> (Option<Box<RawValue>>, Option<Told>) {
+    let is_notification = message.is_object() && message.get("id").is_none();
+    if is_notification {
+        message["id"] = Json::Null;
+    }
+    let id = message.get("id").cloned().unwrap_or_default();
+    let Ok((said, told)) = methods.raw_json_request(&message.to_string(), TOLD_MAX).await else {
+        let words = "no request: it takes `jsonrpc`, `id`, `method` and `params`";
+        return (Some(fault(&id, -32600, words)), None);
+    };
+    ((!is_notification).then_some(said), Some(told))
+}
+
+/// A failure that is no call's.
+pub(super) fn fault(id: &Json, code: i32, message: &str) -> Box<RawValue> {
+    let error = json!({ "code": code, "message": message });
+    to_raw_value(&json!({ "jsonrpc": "2.0", "id": id, "error": error })).expect("JSON is JSON")
+}

@@ -1,0 +1,192 @@
+//! The control API: the calls of `api` over JSON-RPC 2.0, on a Unix socket.
+
+mod client;
+mod document;
+mod lines;
+mod methods;
+mod socket;
+mod work;
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonrpsee::Methods;
+use jsonrpsee::server::{
+    Server, ServerConfig, StopHandle, serve_with_graceful_shutdown, stop_channel,
+};
+use nix::sys::socket::{MsgFlags, recv};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+pub use client::{Client, ConnectError};
+pub use document::document;
+pub use methods::Info;
+pub use socket::{SocketError, path};
+use work::Works;
+
+use crate::api::CallError;
+
+/// The biggest request, in bytes.
+const REQUEST_BYTES_MAX: usize = 16 << 20;
+
+/// How many clients there may be at once.
+const CLIENTS_MAX: usize = 512;
+
+/// How long a client may take to say its first byte.
+const FIRST_BYTE: Duration = Duration::from_secs(30);
+
+/// How long clients have to fetch their last answers when the server ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// What a server is to be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where its socket is.
+    pub socket: PathBuf,
+    /// A group whose members may connect, besides root and whoever runs it.
+    pub group: Option<String>,
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// No socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The socket does not take clients any more.
+    #[error("could not take a client")]
+    Accept(#[source] io::Error),
+}
+
+impl From<ServeError> for CallError {
+    fn from(error: ServeError) -> Self {
+        let hint = match &error {
+            ServeError::Socket(SocketError::Taken(_)) => {
+                "end that one first, or give this one another `--socket`"
+            }
+            ServeError::Socket(SocketError::NoSocket(_)) => "give another `--socket`",
+            ServeError::Socket(SocketError::NoGroup(_)) => "`getent group` lists the groups",
+            ServeError::Socket(SocketError::File { .. }) | ServeError::Accept(_) => {
+                "see to it that its directory can be written, and start it again"
+            }
+        };
+        let mut what = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(deeper) = cause.filter(|deeper| deeper.to_string() != what) {
+            what += &format!(": {deeper}");
+            cause = deeper.source();
+        }
+        Self::Server { what, hint: hint.to_owned() }
+    }
+}
+
+/// Serves until `stopped`; then it takes no more clients, finishes what it is at, and
+/// goes. Labs stay as they are. `said` is called with what is worth a line in a log.
+pub async fn serve(
+    options: &Options,
+    stopped: impl Future<Output = ()>,
+    said: impl Fn(&str) + Clone + Send + 'static,
+) -> Result<(), ServeError> {
+    let listener = socket::listen(options)?;
+    said(&format!("serving at {}", options.socket.display()));
+    let works = Arc::new(Works::new());
+    let methods: Methods = methods::module(&works).into();
+    let (stop, stopping) = stop_channel();
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let mut clients = JoinSet::new();
+    tokio::pin!(stopped);
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = clients.join_next() => continue,
+            () = &mut stopped => break,
+        };
+        let stream = match stream {
+            Ok(stream) => stream,
+            // It went before it was taken, or there is no room: others go on.
+            Err(error) if is_passing(&error) => {
+                said(&format!("could not take a client: {error}"));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            Err(error) => return Err(ServeError::Accept(error)),
+        };
+        if let Err(why) = listener.admits(&stream) {
+            said(&format!("refused a client: {why}"));
+            clients.spawn(refuse(stream, why));
+            continue;
+        }
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            clients.spawn(refuse(stream, format!("there are {CLIENTS_MAX} clients already")));
+            continue;
+        };
+        let (methods, stop) = (methods.clone(), stop.clone());
+        clients.spawn(async move {
+            talk(stream, methods, stop).await;
+            drop(place);
+        });
+    }
+    said("ending: what is at work is finished first");
+    listener.close();
+    let _ = stopping.stop();
+    works.finished().await;
+    let rest = async { while clients.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_ANSWERS, rest).await;
+    Ok(())
+}
+
+/// Whether the next client may fare better.
+fn is_passing(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(
+            Errno::ECONNABORTED
+                | Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::ENOBUFS
+                | Errno::ENOMEM
+                | Errno::EINTR
+        )
+    )
+}
+
+/// Tells a client why it is not served, in a line that is JSON-RPC.
+async fn refuse(stream: UnixStream, why: String) {
+    let told = lines::fault(&serde_json::Value::Null, -32000, &why);
+    let _ = stream.writable().await;
+    let _ = stream.try_write(format!("{told}\n").as_bytes());
+}
+
+/// Answers a client: HTTP and WebSocket, or a line a message, as its first byte tells.
+async fn talk(stream: UnixStream, methods: Methods, stop: StopHandle) {
+    let first = tokio::time::timeout(FIRST_BYTE, first_byte(&stream)).await;
+    let Ok(Ok(Some(first))) = first else { return };
+    if first.is_ascii_uppercase() {
+        let config = ServerConfig::builder()
+            .max_request_body_size(REQUEST_BYTES_MAX as u32)
+            .max_response_body_size(u32::MAX)
+            .set_message_buffer_capacity(64)
+            .build();
+        let service = Server::builder().set_config(config).to_service_builder();
+        let service = service.build(methods, stop.clone());
+        // It went, or talked nonsense.
+        let _ = serve_with_graceful_shutdown(stream, service, stop.shutdown()).await;
+    } else {
+        lines::serve(stream, methods, stop.shutdown()).await;
+    }
+}
+
+/// The first byte that a client says, which stays to be read.
+async fn first_byte(stream: &UnixStream) -> io::Result<Option<u8>> {
+    let mut byte = [0];
+    let peek = || Ok(recv(stream.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK)?);
+    let read = stream.async_io(Interest::READABLE, peek).await?;
+    Ok((read == 1).then_some(byte[0]))
+}

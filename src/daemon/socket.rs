@@ -1,0 +1,158 @@
+//! The Unix socket: where it is, who may connect, and that there is one server only.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{Gid, Group, Uid, User, chown, getgrouplist};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::Options;
+use crate::engine::state;
+use crate::kernel::error::words_of;
+
+/// Where a server of this machine is: `ovsns.sock` in the state directory.
+pub fn path() -> PathBuf {
+    let directory = std::env::var_os("OVSNS_STATE_DIR").filter(|text| !text.is_empty());
+    directory.map_or_else(|| state::DIRECTORY.into(), PathBuf::from).join("ovsns.sock")
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// A server is there.
+    #[error("a server is at `{}` already", .0.display())]
+    Taken(PathBuf),
+    /// What is there is no socket.
+    #[error("`{}` is there, and is no socket", .0.display())]
+    NoSocket(PathBuf),
+    /// No group of that name.
+    #[error("there is no group `{0}`")]
+    NoGroup(String),
+    /// It could not be made.
+    #[error("could not make the socket `{}`", path.display())]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A socket that takes clients.
+pub(super) struct Listener {
+    inner: UnixListener,
+    path: PathBuf,
+    /// By which it is known to be the one that was made here.
+    inode: u64,
+    group: Option<Gid>,
+    network: fs::Metadata,
+    /// Held as long as the server is there.
+    _lock: Flock<File>,
+}
+
+/// Makes the socket: 0600, or 0660 and of the group whose members may connect.
+pub(super) fn listen(options: &Options) -> Result<Listener, SocketError> {
+    let path = options.socket.clone();
+    let failed = |source: io::Error| SocketError::File { path: path.clone(), source };
+    let group = options.group.as_deref().map(gid).transpose()?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    let lock = lock(&path.with_extension("lock")).map_err(failed)?;
+    let lock = lock.ok_or_else(|| SocketError::Taken(path.clone()))?;
+    // Who had the lock is gone, and what is left of it is only a name.
+    match fs::symlink_metadata(&path) {
+        Ok(there) if !there.file_type().is_socket() => return Err(SocketError::NoSocket(path)),
+        Ok(_) => fs::remove_file(&path).map_err(failed)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let inner = UnixListener::bind(&path).map_err(failed)?;
+    let mode = if group.is_some() { 0o660 } else { 0o600 };
+    fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed)?;
+    if let Some(group) = group {
+        // They have to get there: through our own directory, and no further.
+        let own = fs::metadata(directory).map_err(failed)?;
+        if own.uid() == Uid::effective().as_raw() && own.mode() & 0o777 == 0o700 {
+            chown(directory, None, Some(group)).map_err(|errno| failed(errno.into()))?;
+            fs::set_permissions(directory, Permissions::from_mode(0o710)).map_err(failed)?;
+        }
+        chown(&path, None, Some(group)).map_err(|errno| failed(errno.into()))?;
+    }
+    let inode = fs::symlink_metadata(&path).map_err(failed)?.ino();
+    let network = fs::metadata("/proc/self/ns/net").map_err(failed)?;
+    Ok(Listener { inner, path, inode, group, network, _lock: lock })
+}
+
+/// The lock of a server, unless another has it.
+fn lock(path: &Path) -> io::Result<Option<Flock<File>>> {
+    loop {
+        let mut file = OpenOptions::new();
+        let file = file.create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => return Err(errno.into()),
+        };
+        // Whoever had it before may have deleted it since it was opened.
+        let here = fs::symlink_metadata(path).map(|there| there.ino());
+        if here.is_ok_and(|ino| lock.metadata().is_ok_and(|ours| ours.ino() == ino)) {
+            return Ok(Some(lock));
+        }
+    }
+}
+
+fn gid(name: &str) -> Result<Gid, SocketError> {
+    let group = Group::from_name(name).ok().flatten();
+    group.map(|group| group.gid).ok_or_else(|| SocketError::NoGroup(name.to_owned()))
+}
+
+impl Listener {
+    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+        self.inner.accept().await.map(|(stream, _)| stream)
+    }
+
+    /// Whether whoever connects may, by what the kernel says of it (`unix(7)`,
+    /// `SO_PEERCRED`); why not.
+    pub(super) fn admits(&self, stream: &UnixStream) -> Result<(), String> {
+        let peer = stream.peer_cred().map_err(|error| words_of(&error))?;
+        let uid = Uid::from_raw(peer.uid());
+        let is_member = |group: Gid| Gid::from_raw(peer.gid()) == group || has(uid, group);
+        if !uid.is_root() && uid != Uid::effective() && !self.group.is_some_and(is_member) {
+            return Err(format!("user {uid} may not use this server"));
+        }
+        // A node shares the machine's files, unless it is sealed. What runs in it has
+        // no business with the labs.
+        let place = peer.pid().filter(|pid| *pid != 0);
+        let place = place.and_then(|pid| fs::metadata(format!("/proc/{pid}/ns/net")).ok());
+        let is_here = |place: &fs::Metadata| {
+            (place.dev(), place.ino()) == (self.network.dev(), self.network.ino())
+        };
+        if !place.as_ref().is_some_and(is_here) {
+            return Err("it is in another network namespace, such as a node's".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Takes no more clients. The name goes, if it is still that of this socket.
+    pub(super) fn close(self) {
+        let there = fs::symlink_metadata(&self.path);
+        if there.is_ok_and(|there| there.ino() == self.inode) {
+            // Whoever starts next removes it else.
+            let _ = fs::remove_file(&self.path);
+        }
+        let _ = fs::remove_file(self.path.with_extension("lock"));
+        // As long as something is in it, it stays.
+        let _ = self.path.parent().map(fs::remove_dir);
+    }
+}
+
+/// Whether a user is in a group, by the machine's own lists.
+fn has(uid: Uid, group: Gid) -> bool {
+    let Some(user) = User::from_uid(uid).ok().flatten() else { return false };
+    let Ok(name) = std::ffi::CString::new(user.name) else { return false };
+    getgrouplist(&name, user.gid).is_ok_and(|groups| groups.contains(&group))
+}

@@ -1,0 +1,148 @@
+//! Calls at work: each in a thread of its own, since the hands wait for the kernel
+//! without letting others run; and only so many at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value as Json};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::api::{self, Call, CallError, Desk, Failure, News};
+
+/// How many calls are at work at once; what is more waits.
+const AT_ONCE_MAX: usize = 16;
+
+/// How many may wait. One more is refused.
+const WAITING_MAX: usize = 1024;
+
+/// How much news of a call is kept for somebody who does not take it.
+pub(super) const NEWS_MAX: usize = 256;
+
+/// What a call came to.
+pub(super) type Outcome = Result<Box<RawValue>, Refused>;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// No call has that name.
+    Unknown,
+    /// The parameters are none of that call; why.
+    Parameters(String),
+    /// Too many wait already.
+    Busy,
+    /// It was tried.
+    Failed(Failure),
+}
+
+/// A call that was understood, to be worked on in a thread that stays with it.
+type Work = Box<dyn FnOnce() -> LocalBoxFuture<'static, Outcome> + Send>;
+
+type Read = fn(Json, mpsc::Sender<News>) -> Result<Work, serde_json::Error>;
+
+/// All calls, by their names, and who works on them.
+pub(super) struct Works {
+    calls: BTreeMap<&'static str, Read>,
+    desks: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+impl Works {
+    pub(super) fn new() -> Self {
+        let mut works = Self {
+            calls: BTreeMap::new(),
+            desks: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+            waiting: AtomicUsize::new(0),
+        };
+        api::visit(&mut works);
+        works
+    }
+
+    /// The names of all calls.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<'_> {
+        self.calls.keys().copied()
+    }
+
+    /// Has a call done. What it says meanwhile goes to `news`; what nobody takes is
+    /// lost, and keeps nothing waiting. A call that has begun goes on if nobody
+    /// waits for it any more.
+    pub(super) async fn call(&self, name: &str, params: Json, news: mpsc::Sender<News>) -> Outcome {
+        let read = self.calls.get(name).ok_or(Refused::Unknown)?;
+        let work = read(params, news).map_err(|error| Refused::Parameters(error.to_string()))?;
+        if WAITING_MAX <= self.waiting.fetch_add(1, Ordering::Relaxed) {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refused::Busy);
+        }
+        let place = Place(&self.waiting);
+        let desk = Arc::clone(&self.desks).acquire_owned().await.expect("it is never closed");
+        drop(place);
+        let (answer, answered) = oneshot::channel();
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let started = thread.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let outcome = match runtime {
+                Ok(runtime) => runtime.block_on(work()),
+                Err(source) => Err(Refused::Failed(CallError::not_started(source).told())),
+            };
+            drop(desk);
+            // Whoever asked may be gone.
+            let _ = answer.send(outcome);
+        });
+        if let Err(source) = started {
+            return Err(Refused::Failed(CallError::not_started(source).told()));
+        }
+        answered.await.unwrap_or_else(|_| {
+            Err(Refused::Failed(Failure {
+                message: format!("`{name}` ended without an answer, which is a fault of ovsns"),
+                details: Vec::new(),
+                causes: Vec::new(),
+                hints: vec!["what it was at is in the log of the server".to_owned()],
+                status: 3,
+            }))
+        })
+    }
+
+    /// Waits until nothing is at work any more, and begins nothing new.
+    pub(super) async fn finished(&self) {
+        let all = self.desks.acquire_many(AT_ONCE_MAX as u32).await;
+        all.expect("it is never closed").forget();
+    }
+}
+
+/// A place among those who wait, which ends with whoever has it.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl api::Visitor for Works {
+    fn visit<C: Call>(&mut self) {
+        let read: Read = |params, news| {
+            // No parameters are none of any.
+            let params = if params.is_null() { Json::Object(Map::new()) } else { params };
+            let call: C = serde_json::from_value(params)?;
+            Ok(Box::new(move || work(call, news).boxed_local()))
+        };
+        self.calls.insert(C::NAME, read);
+    }
+}
+
+async fn work<C: Call>(call: C, news: mpsc::Sender<News>) -> Outcome {
+    let mut hear = |told| {
+        // How far it has come may be left out, what is told not as long as there is
+        // room.
+        let spare = matches!(told, News::Progress { .. }) && news.capacity() < NEWS_MAX / 2;
+        if !spare {
+            let _ = news.try_send(told);
+        }
+    };
+    let answer = call.run(&mut Desk::new(&mut hear)).await;
+    let answer = answer.map_err(|error| Refused::Failed(error.told()))?;
+    Ok(to_raw_value(&answer).expect("our own types are JSON"))
+}
