@@ -5,8 +5,8 @@
 //! The process ends itself (`OVSNS_KILL_AT`, `kernel::cut_short`; only where it is
 //! built with debug assertions), so a big lab can be had; what becomes of a step
 //! that is done by half is seen in small ones by those who have `strace` kill at
-//! every request (`crash`, `crash_ovs`). With `OVSNS_LONG` every step is tried, and
-//! all three ways to go on; else some steps, which ones `$OVSNS_SEED` says, and one
+//! every request (`crash`, `crash_ovs`). `at_every_step_*` try every step, and
+//! all three ways to go on; `on_*` some steps, which ones `$OVSNS_SEED` says, and one
 //! way after the other.
 //!
 //! ```text
@@ -20,7 +20,7 @@
 
 use std::process::Stdio;
 
-use world::{ControlGroups, Inventory, Skip, Verdict, World, until};
+use world::{ControlGroups, Inventory, Skip, Verdict, World, note, until};
 
 use crate::attach::watchdogs;
 use crate::crash_ovs::{WAYS, Way};
@@ -105,6 +105,8 @@ enum Made {
 struct Case<'a> {
     world: &'a World,
     made: Made,
+    /// Which steps.
+    steps: Steps,
     /// The world without the lab.
     before: &'a Inventory,
     /// The file of the lab that is there before.
@@ -112,19 +114,27 @@ struct Case<'a> {
     words: &'static str,
 }
 
+/// Before which steps a command is killed, and how the world is made whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Steps {
+    /// Some, in one way after the other.
+    Some,
+    /// Each, in every way.
+    All,
+}
+
 impl Case<'_> {
     /// Kills the command before each of its steps and goes on in every way, or
     /// before some of them and in one way after the other. Returns how often.
     fn kill(&self) -> usize {
-        let all = std::env::var_os("OVSNS_LONG").is_some();
         let (seed, stride) = (seed(), self.made.stride());
         let mut killed = 0;
         for step in 1.. {
             let turn = [WAYS[(step / stride + seed) % WAYS.len()]];
-            let ways = match all {
-                true => &WAYS[..],
-                false if (step + seed).is_multiple_of(stride) => &turn,
-                false => continue,
+            let ways = match self.steps {
+                Steps::All => &WAYS[..],
+                Steps::Some if (step + seed).is_multiple_of(stride) => &turn,
+                Steps::Some => continue,
             };
             for way in ways {
                 let Some(what) = self.kill_before(step) else { return killed };
@@ -267,7 +277,7 @@ fn machine(world: &World) -> Result<ControlGroups, Skip> {
     Ok(groups)
 }
 
-fn kill_all(world: &World, made: Made) -> Verdict {
+fn kill_all(world: &World, made: Made, steps: Steps) -> Verdict {
     let _groups = machine(world)?;
     world.needs("strace")?;
     let _ovs = match made {
@@ -293,10 +303,12 @@ fn kill_all(world: &World, made: Made) -> Verdict {
         (Some("first.yaml"), "up second.yaml", 30),
         (Some("first.yaml"), "down all", 10),
     ] {
-        let case = Case { world, made, before: foreign.before(), first: before, words };
+        let before_it = foreign.before();
+        let case = Case { world, made, steps, before: before_it, first: before, words };
         let start = std::time::Instant::now();
         let kills = case.kill();
-        println!("`{words}` was killed {kills} times; {:.1} s", start.elapsed().as_secs_f64());
+        let seconds = start.elapsed().as_secs_f64();
+        note(&format!("`{words}` on {made:?} was killed {kills} times; {seconds:.0} s"));
         assert!(least <= kills * made.stride(), "only {kills} times");
     }
     Ok(())
@@ -362,18 +374,33 @@ fn labs(made: Made) -> [String; 2] {
 }
 
 /// The drawing at the top, on Linux bridges.
+pub(crate) fn on_bridges(world: &World) -> Verdict {
+    kill_all(world, Made::Bridges, Steps::Some)
+}
+
+/// The same on the machine's Open vSwitch.
+pub(crate) fn on_open_vswitch(world: &World) -> Verdict {
+    kill_all(world, Made::TheMachines, Steps::Some)
+}
+
+/// The same on an Open vSwitch of our own.
+pub(crate) fn on_our_own(world: &World) -> Verdict {
+    kill_all(world, Made::OurOwn, Steps::Some)
+}
+
+/// The drawing at the top, on Linux bridges.
 pub(crate) fn at_every_step_on_bridges(world: &World) -> Verdict {
-    kill_all(world, Made::Bridges)
+    kill_all(world, Made::Bridges, Steps::All)
 }
 
 /// The same on the machine's Open vSwitch.
 pub(crate) fn at_every_step_on_open_vswitch(world: &World) -> Verdict {
-    kill_all(world, Made::TheMachines)
+    kill_all(world, Made::TheMachines, Steps::All)
 }
 
 /// The same on an Open vSwitch of our own.
 pub(crate) fn at_every_step_on_our_own(world: &World) -> Verdict {
-    kill_all(world, Made::OurOwn)
+    kill_all(world, Made::OurOwn, Steps::All)
 }
 
 /// What was to be gone and was cut off is no lab that stays: `gc` goes on with it.
@@ -384,6 +411,7 @@ pub(crate) fn gc_goes_on_with_a_down(world: &World) -> Verdict {
     let before = world.inventory();
     let case = Case {
         world,
+        steps: Steps::Some,
         made: Made::Bridges,
         before: &before,
         first: Some("first.yaml"),

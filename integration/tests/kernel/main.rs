@@ -617,9 +617,12 @@ fn main() -> ExitCode {
             killed_and_whole_in_every_way_on_our_own.long() @ 900,
         ],
         tests![killed:
-            at_every_step_on_bridges @ 900,
-            at_every_step_on_open_vswitch @ 900,
-            at_every_step_on_our_own @ 900,
+            on_bridges @ 600,
+            on_open_vswitch @ 600,
+            on_our_own @ 600,
+            at_every_step_on_bridges.long() @ 5400,
+            at_every_step_on_open_vswitch.long() @ 9000,
+            at_every_step_on_our_own.long() @ 9000,
             gc_goes_on_with_a_down,
         ],
         tests![lives:
