@@ -194,7 +194,9 @@ fn finding(
 
 fn no_namespaces(error: &KernelError) -> Finding {
     let mend = match error.errno {
-        Errno::ENOSPC => "allow more of them: `sysctl -w user.max_net_namespaces=100000`",
+        Errno::ENOSPC | Errno::EUSERS => {
+            "allow more of them: `sysctl -w user.max_net_namespaces=100000`"
+        }
         _ => "use a kernel with CONFIG_NET_NS",
     };
     Finding {
