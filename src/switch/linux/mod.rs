@@ -567,7 +567,11 @@ impl Switch for LinuxBridge {
             RouteNetlinkMessage::NewLink(link) => Some(link),
             _ => None,
         });
-        let bridge = self.netlink.index_of(switch.device.as_str()).map_err(observed)?;
+        let bridge = match self.netlink.index_of(switch.device.as_str()) {
+            // It went since it was observed: nothing passes it.
+            Err(error) if error.errno == Errno::ENODEV => return Ok(Traffic::default()),
+            other => other.map_err(observed)?,
+        };
         let mut traffic = Traffic::default();
         let mut names = BTreeMap::new();
         for link in links {
@@ -581,7 +585,10 @@ impl Switch for LinuxBridge {
                 traffic.counters.insert(name, counters(&link));
             }
         }
-        let table = fdb::entries(&self.netlink, bridge, &names).map_err(observed)?;
+        let table = match fdb::entries(&self.netlink, bridge, &names) {
+            Err(error) if error.errno == Errno::ENODEV => return Ok(Traffic::default()),
+            other => other.map_err(observed)?,
+        };
         // Not the bridge's own addresses.
         let heard = table.into_iter().filter(|entry| entry.state != NeighbourState::Permanent);
         traffic.learned.extend(heard.map(|fdb::Entry { mac, port, vlan, .. }| Learned {
