@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::CallError;
 use super::error::which_lab;
@@ -30,12 +31,23 @@ pub enum News {
 /// A call's place of work.
 pub struct Desk<'a> {
     hear: &'a mut (dyn FnMut(News) + Send),
+    asker: CancellationToken,
 }
 
 impl<'a> Desk<'a> {
     /// One whose news `hear` is called with.
     pub fn new(hear: &'a mut (dyn FnMut(News) + Send)) -> Self {
-        Self { hear }
+        Self { hear, asker: CancellationToken::new() }
+    }
+
+    /// The same, for somebody who may be gone before it is done: `asker` says when.
+    pub fn for_asker(hear: &'a mut (dyn FnMut(News) + Send), asker: CancellationToken) -> Self {
+        Self { hear, asker }
+    }
+
+    /// Waits until nobody waits for the answer any more, which may be never.
+    pub(crate) fn abandoned(&self) -> impl Future<Output = ()> + use<> {
+        self.asker.clone().cancelled_owned()
     }
 
     /// Says something that is no answer.

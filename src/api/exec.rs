@@ -54,6 +54,7 @@ pub struct Ran {
 
 impl Call for NodeExec {
     const NAME: &'static str = "node.exec";
+    const IS_OPEN_ENDED: bool = true;
     type Answer = Ran;
 
     async fn run(self, desk: &mut Desk<'_>) -> Result<Ran, CallError> {
@@ -103,9 +104,12 @@ impl Call for NodeExec {
                 None => std::future::pending().await,
             }
         };
+        let abandoned = desk.abandoned();
         let ended = tokio::select! {
             ended = all => Some(ended),
             () = late => None,
+            // It is killed as if its time was over; nobody reads that.
+            () = abandoned => None,
         };
         let timed_out = ended.is_none();
         let status = match ended {

@@ -46,6 +46,10 @@ pub trait Call: Serialize + DeserializeOwned + JsonSchema + Send + 'static {
     /// What it is called, such as `lab.up`.
     const NAME: &'static str;
 
+    /// Whether it may go on for as long as somebody wants, such as a command in a node:
+    /// it takes no place of those that end, and ends with whoever asked.
+    const IS_OPEN_ENDED: bool = false;
+
     /// What comes of it.
     type Answer: Serialize + DeserializeOwned + JsonSchema + Send + 'static;
 

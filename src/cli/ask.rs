@@ -3,6 +3,7 @@
 
 use super::show::{self, Meter};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -10,6 +11,9 @@ use super::CallError;
 use crate::api::view::LabView;
 use crate::api::{Call, Changed, Desk, LabStatus, News};
 use crate::daemon::{self, Client, Info};
+
+/// How long a server may take to say what it is.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whether servers are left alone.
 static NO_SERVER: AtomicBool = AtomicBool::new(false);
@@ -39,7 +43,11 @@ async fn server() -> Option<Client> {
     }
     let client = Client::connect(&daemon::path()).await.ok()?;
     // One that does not take this client leaves it to itself.
-    let Info { version, pid } = client.info().await.ok()?;
+    let Ok(info) = tokio::time::timeout(PATIENCE, client.info()).await else {
+        show::talk("the server does not answer, and is not asked");
+        return None;
+    };
+    let Info { version, pid } = info.ok()?;
     if version != env!("CARGO_PKG_VERSION") {
         show::talk(&format!("the server (process {pid}) is ovsns {version}, and is not asked"));
         return None;

@@ -1,8 +1,11 @@
 //! What there is to ask for, as an OpenRPC document (<https://spec.open-rpc.org>,
 //! 1.3), made from the types that the calls are read into and answered with.
 
+use std::sync::OnceLock;
+
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value as Json, json};
 
 use super::methods::{DISCOVER, FOLLOW, Follow, INFO, Info};
@@ -42,6 +45,12 @@ pub fn document() -> Json {
             "errors": errors(),
         },
     })
+}
+
+/// The same as text, made once.
+pub(super) fn text() -> Box<RawValue> {
+    static TEXT: OnceLock<Box<RawValue>> = OnceLock::new();
+    TEXT.get_or_init(|| to_raw_value(&document()).expect("JSON is JSON")).clone()
 }
 
 /// A method without parameters.

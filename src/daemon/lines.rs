@@ -9,19 +9,16 @@ use jsonrpsee::Methods;
 use serde_json::Value as Json;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
-use super::REQUEST_BYTES_MAX;
+use super::{BATCH_MAX, REQUEST_BYTES_MAX};
 
 /// How many messages of one client are answered at once; what is more stays unread.
 const AT_ONCE_MAX: usize = 32;
-
-/// How many a batch may hold.
-const BATCH_MAX: usize = 100;
 
 /// How many messages of a subscription wait for a client.
 const TOLD_MAX: usize = 64;
@@ -31,10 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Answers a client until it goes, or `stopped`.
 pub(super) async fn serve(stream: UnixStream, methods: Methods, stopped: impl Future<Output = ()>) {
+    let Ok((stream, watched)) = twice(stream) else { return };
     let (read, write) = stream.into_split();
     let mut lines = FramedRead::new(read, LinesCodec::new_with_max_length(REQUEST_BYTES_MAX));
     let (answers, to_write) = mpsc::channel::<Box<RawValue>>(4);
-    let writer = tokio::spawn(write_all(write, to_write));
+    let mut writer = tokio::spawn(write_all(write, to_write));
     let places = Arc::new(Semaphore::new(AT_ONCE_MAX));
     tokio::pin!(stopped);
     loop {
@@ -74,8 +72,28 @@ pub(super) async fn serve(stream: UnixStream, methods: Methods, stopped: impl Fu
         });
     }
     drop(answers);
-    // Ends when the last that is at work has answered.
-    let _ = writer.await;
+    tokio::select! {
+        // The last that was at work has answered.
+        _ = &mut writer => {}
+        // Nobody hears it: one that has only said all still listens.
+        () = closed(&watched) => writer.abort(),
+    }
+}
+
+/// The same socket twice, each with readiness of its own.
+fn twice(stream: UnixStream) -> std::io::Result<(UnixStream, UnixStream)> {
+    let stream = stream.into_std()?;
+    let other = stream.try_clone()?;
+    Ok((UnixStream::from_std(stream)?, UnixStream::from_std(other)?))
+}
+
+/// Waits until the other end is closed, not only for what it says.
+async fn closed(watched: &UnixStream) {
+    // `epoll(7)` tells of each change once, and of a hang-up with any of them.
+    while watched.ready(Interest::WRITABLE).await.is_ok_and(|ready| !ready.is_write_closed()) {
+        let wait = || Err::<(), _>(std::io::ErrorKind::WouldBlock.into());
+        let _ = watched.try_io(Interest::WRITABLE, wait);
+    }
 }
 
 async fn write_all(mut write: OwnedWriteHalf, mut to_write: mpsc::Receiver<Box<RawValue>>) {
@@ -96,7 +114,7 @@ async fn answer(line: &str, methods: &Methods, answers: &mpsc::Sender<Box<RawVal
     let said = match serde_json::from_str::<Json>(line) {
         Err(error) => fault(&Json::Null, -32700, &format!("no JSON: {error}")),
         Ok(Json::Array(batch)) if batch.is_empty() => fault(&Json::Null, -32600, "an empty batch"),
-        Ok(Json::Array(batch)) if BATCH_MAX < batch.len() => {
+        Ok(Json::Array(batch)) if (BATCH_MAX as usize) < batch.len() => {
             fault(&Json::Null, -32600, &format!("a batch of more than {BATCH_MAX}"))
         }
         Ok(Json::Array(batch)) => {

@@ -80,7 +80,9 @@ pub(super) fn module(works: &Arc<Works>) -> RpcModule<()> {
     module
         .register_method(INFO, |_, _, _| Ok::<_, ErrorObjectOwned>(Info::of_this()))
         .expect(taken);
-    module.register_method(DISCOVER, |_, _, _| document::document()).expect(taken);
+    module
+        .register_method(DISCOVER, |_, _, _| Ok::<_, ErrorObjectOwned>(document::text()))
+        .expect(taken);
     let [follow, unfollow] = FOLLOW;
     let works = Arc::clone(works);
     module
@@ -159,6 +161,7 @@ fn error(refused: Refused) -> ErrorObjectOwned {
         Refused::Unknown => refusal(-32601, "there is no such method; `rpc.discover` lists all"),
         Refused::Parameters(why) => refusal(-32602, &format!("the parameters do not fit: {why}")),
         Refused::Busy => refusal(-32005, "too many calls wait; try again later"),
+        Refused::Ending => refusal(-32005, "the server is ending, and begins nothing new"),
         Refused::Failed(failure) => ErrorObjectOwned::owned(
             -32000 - i32::from(failure.status),
             failure.message.clone(),

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use jsonrpsee::Methods;
 use jsonrpsee::server::{
-    Server, ServerConfig, StopHandle, serve_with_graceful_shutdown, stop_channel,
+    BatchRequestConfig, Server, ServerConfig, StopHandle, serve_with_graceful_shutdown,
+    stop_channel,
 };
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
@@ -31,8 +32,12 @@ use work::Works;
 
 use crate::api::CallError;
 
-/// The biggest request, in bytes.
-const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// The biggest request, in bytes: files of nodes may have 16 MiB in a lab, and JSON
+/// may write each byte as several.
+const REQUEST_BYTES_MAX: usize = 64 << 20;
+
+/// How many requests a batch may hold.
+const BATCH_MAX: u32 = 100;
 
 /// How many clients there may be at once.
 const CLIENTS_MAX: usize = 512;
@@ -173,6 +178,7 @@ async fn talk(stream: UnixStream, methods: Methods, stop: StopHandle) {
             .max_request_body_size(REQUEST_BYTES_MAX as u32)
             .max_response_body_size(u32::MAX)
             .set_message_buffer_capacity(64)
+            .set_batch_request_config(BatchRequestConfig::Limit(BATCH_MAX))
             .build();
         let service = Server::builder().set_config(config).to_service_builder();
         let service = service.build(methods, stop.clone());

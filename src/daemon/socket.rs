@@ -3,10 +3,11 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::{Gid, Group, Uid, User, chown, getgrouplist};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -50,6 +51,10 @@ pub(super) struct Listener {
     inode: u64,
     group: Option<Gid>,
     network: fs::Metadata,
+    /// Its directory, if that is ours.
+    ours: Option<PathBuf>,
+    /// Whose that was before it was opened for the group.
+    closed_to: Option<Gid>,
     /// Held as long as the server is there.
     _lock: Flock<File>,
 }
@@ -59,39 +64,83 @@ pub(super) fn listen(options: &Options) -> Result<Listener, SocketError> {
     let path = options.socket.clone();
     let failed = |source: io::Error| SocketError::File { path: path.clone(), source };
     let group = options.group.as_deref().map(gid).transpose()?;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-    let lock = lock(&path.with_extension("lock")).map_err(failed)?;
+    let directory = match path.parent() {
+        Some(directory) if directory != Path::new("") => directory.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    // Only what is ours is opened for others, and removed in the end.
+    let is_ours = path == self::path();
+    if is_ours {
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
+    }
+    let lock_path = lock_path(&path);
+    let lock = lock(&lock_path).map_err(failed)?;
     let lock = lock.ok_or_else(|| SocketError::Taken(path.clone()))?;
-    // Who had the lock is gone, and what is left of it is only a name.
-    match fs::symlink_metadata(&path) {
-        Ok(there) if !there.file_type().is_socket() => return Err(SocketError::NoSocket(path)),
-        Ok(_) => fs::remove_file(&path).map_err(failed)?,
+    let made = make(&path, group, is_ours.then_some(&*directory));
+    let (inner, closed_to) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let _ = fs::remove_file(&lock_path);
+            return Err(error);
+        }
+    };
+    let inode = fs::symlink_metadata(&path).map_err(failed)?.ino();
+    let network = fs::metadata("/proc/self/ns/net").map_err(failed)?;
+    let ours = is_ours.then_some(directory);
+    Ok(Listener { inner, path, inode, group, network, ours, closed_to, _lock: lock })
+}
+
+/// Makes the socket, and opens the way to it for a group; returns whose its directory
+/// was before that.
+fn make(
+    path: &Path,
+    group: Option<Gid>,
+    ours: Option<&Path>,
+) -> Result<(UnixListener, Option<Gid>), SocketError> {
+    let failed = |source: io::Error| SocketError::File { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(SocketError::NoSocket(path.to_owned()));
+        }
+        // Somebody else's, who has not our lock.
+        Ok(_) if StdStream::connect(path).is_ok() => {
+            return Err(SocketError::Taken(path.to_owned()));
+        }
+        // Who had the lock is gone, and what is left of it is only a name.
+        Ok(_) => fs::remove_file(path).map_err(failed)?,
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    let inner = UnixListener::bind(&path).map_err(failed)?;
+    let inner = UnixListener::bind(path).map_err(failed)?;
     let mode = if group.is_some() { 0o660 } else { 0o600 };
-    fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed)?;
-    if let Some(group) = group {
-        // They have to get there: through our own directory, and no further.
-        let own = fs::metadata(directory).map_err(failed)?;
-        if own.uid() == Uid::effective().as_raw() && own.mode() & 0o777 == 0o700 {
-            chown(directory, None, Some(group)).map_err(|errno| failed(errno.into()))?;
-            fs::set_permissions(directory, Permissions::from_mode(0o710)).map_err(failed)?;
-        }
-        chown(&path, None, Some(group)).map_err(|errno| failed(errno.into()))?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
+    let Some(group) = group else { return Ok((inner, None)) };
+    chown(path, None, Some(group)).map_err(|errno| failed(errno.into()))?;
+    // They have to get there: through our own directory, and no further.
+    let Some(directory) = ours else { return Ok((inner, None)) };
+    let own = fs::metadata(directory).map_err(failed)?;
+    if own.uid() != Uid::effective().as_raw() || own.mode() & 0o777 != 0o700 {
+        return Ok((inner, None));
     }
-    let inode = fs::symlink_metadata(&path).map_err(failed)?.ino();
-    let network = fs::metadata("/proc/self/ns/net").map_err(failed)?;
-    Ok(Listener { inner, path, inode, group, network, _lock: lock })
+    chown(directory, None, Some(group)).map_err(|errno| failed(errno.into()))?;
+    fs::set_permissions(directory, Permissions::from_mode(0o710)).map_err(failed)?;
+    Ok((inner, Some(Gid::from_raw(own.gid()))))
+}
+
+/// `SOCKET.lock`.
+fn lock_path(socket: &Path) -> PathBuf {
+    let mut name = socket.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
 }
 
 /// The lock of a server, unless another has it.
 fn lock(path: &Path) -> io::Result<Option<Flock<File>>> {
     loop {
         let mut file = OpenOptions::new();
-        let file = file.create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        file.create(true).truncate(false).write(true).mode(0o600);
+        // A link would lead to a file of others.
+        let file = file.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
         let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
@@ -126,12 +175,20 @@ impl Listener {
         }
         // A node shares the machine's files, unless it is sealed. What runs in it has
         // no business with the labs.
-        let place = peer.pid().filter(|pid| *pid != 0);
-        let place = place.and_then(|pid| fs::metadata(format!("/proc/{pid}/ns/net")).ok());
-        let is_here = |place: &fs::Metadata| {
+        let Some(pid) = peer.pid().filter(|pid| *pid != 0) else {
+            return Err("its process cannot be seen from here".to_owned());
+        };
+        let place = match fs::metadata(format!("/proc/{pid}/ns/net")) {
+            Ok(place) => place,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err("its process is gone".to_owned());
+            }
+            Err(error) => return Err(format!("its process: {}", words_of(&error))),
+        };
+        let is_here = |place: &fs::Metadata| -> bool {
             (place.dev(), place.ino()) == (self.network.dev(), self.network.ino())
         };
-        if !place.as_ref().is_some_and(is_here) {
+        if !is_here(&place) {
             return Err("it is in another network namespace, such as a node's".to_owned());
         }
         Ok(())
@@ -144,9 +201,15 @@ impl Listener {
             // Whoever starts next removes it else.
             let _ = fs::remove_file(&self.path);
         }
-        let _ = fs::remove_file(self.path.with_extension("lock"));
-        // As long as something is in it, it stays.
-        let _ = self.path.parent().map(fs::remove_dir);
+        let _ = fs::remove_file(lock_path(&self.path));
+        let Some(directory) = &self.ours else { return };
+        // As long as something is in it, it stays, and is closed again.
+        if fs::remove_dir(directory).is_err()
+            && let Some(group) = self.closed_to
+        {
+            let _ = fs::set_permissions(directory, Permissions::from_mode(0o700));
+            let _ = chown(directory, None, Some(group));
+        }
     }
 }
 

@@ -10,11 +10,15 @@ use futures::future::LocalBoxFuture;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value as Json};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Call, CallError, Desk, Failure, News};
 
 /// How many calls are at work at once; what is more waits.
 const AT_ONCE_MAX: usize = 16;
+
+/// How many that end when somebody wants it.
+const OPEN_ENDED_MAX: usize = 64;
 
 /// How many may wait. One more is refused.
 const WAITING_MAX: usize = 1024;
@@ -34,6 +38,8 @@ pub(super) enum Refused {
     Parameters(String),
     /// Too many wait already.
     Busy,
+    /// The server ends.
+    Ending,
     /// It was tried.
     Failed(Failure),
 }
@@ -41,12 +47,20 @@ pub(super) enum Refused {
 /// A call that was understood, to be worked on in a thread that stays with it.
 type Work = Box<dyn FnOnce() -> LocalBoxFuture<'static, Outcome> + Send>;
 
-type Read = fn(Json, mpsc::Sender<News>) -> Result<Work, serde_json::Error>;
+type Read = fn(Json, mpsc::Sender<News>, CancellationToken) -> Result<Work, serde_json::Error>;
+
+/// A call that there is.
+struct Known {
+    read: Read,
+    is_open_ended: bool,
+}
 
 /// All calls, by their names, and who works on them.
 pub(super) struct Works {
-    calls: BTreeMap<&'static str, Read>,
+    calls: BTreeMap<&'static str, Known>,
     desks: Arc<Semaphore>,
+    open_ended: Arc<Semaphore>,
+    ending: CancellationToken,
     waiting: AtomicUsize,
 }
 
@@ -55,6 +69,8 @@ impl Works {
         let mut works = Self {
             calls: BTreeMap::new(),
             desks: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+            open_ended: Arc::new(Semaphore::new(OPEN_ENDED_MAX)),
+            ending: CancellationToken::new(),
             waiting: AtomicUsize::new(0),
         };
         api::visit(&mut works);
@@ -70,15 +86,23 @@ impl Works {
     /// lost, and keeps nothing waiting. A call that has begun goes on if nobody
     /// waits for it any more.
     pub(super) async fn call(&self, name: &str, params: Json, news: mpsc::Sender<News>) -> Outcome {
-        let read = self.calls.get(name).ok_or(Refused::Unknown)?;
-        let work = read(params, news).map_err(|error| Refused::Parameters(error.to_string()))?;
+        let known = self.calls.get(name).ok_or(Refused::Unknown)?;
+        // Gone is who does not await this any more; and all are when the server ends.
+        let asker = self.ending.child_token();
+        let _gone = asker.clone().drop_guard();
+        let work = (known.read)(params, news, asker)
+            .map_err(|error| Refused::Parameters(error.to_string()))?;
         if WAITING_MAX <= self.waiting.fetch_add(1, Ordering::Relaxed) {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(Refused::Busy);
         }
         let place = Place(&self.waiting);
-        let desk = Arc::clone(&self.desks).acquire_owned().await.expect("it is never closed");
+        let desks = if known.is_open_ended { &self.open_ended } else { &self.desks };
+        let desk = Arc::clone(desks).acquire_owned().await.expect("it is never closed");
         drop(place);
+        if self.ending.is_cancelled() {
+            return Err(Refused::Ending);
+        }
         let (answer, answered) = oneshot::channel();
         let thread = std::thread::Builder::new().name(name.to_owned());
         let started = thread.spawn(move || {
@@ -107,8 +131,10 @@ impl Works {
 
     /// Waits until nothing is at work any more, and begins nothing new.
     pub(super) async fn finished(&self) {
-        let all = self.desks.acquire_many(AT_ONCE_MAX as u32).await;
-        all.expect("it is never closed").forget();
+        self.ending.cancel();
+        let never = "it is never closed";
+        self.desks.acquire_many(AT_ONCE_MAX as u32).await.expect(never).forget();
+        self.open_ended.acquire_many(OPEN_ENDED_MAX as u32).await.expect(never).forget();
     }
 }
 
@@ -123,17 +149,17 @@ impl Drop for Place<'_> {
 
 impl api::Visitor for Works {
     fn visit<C: Call>(&mut self) {
-        let read: Read = |params, news| {
+        let read: Read = |params, news, asker| {
             // No parameters are none of any.
             let params = if params.is_null() { Json::Object(Map::new()) } else { params };
             let call: C = serde_json::from_value(params)?;
-            Ok(Box::new(move || work(call, news).boxed_local()))
+            Ok(Box::new(move || work(call, news, asker).boxed_local()))
         };
-        self.calls.insert(C::NAME, read);
+        self.calls.insert(C::NAME, Known { read, is_open_ended: C::IS_OPEN_ENDED });
     }
 }
 
-async fn work<C: Call>(call: C, news: mpsc::Sender<News>) -> Outcome {
+async fn work<C: Call>(call: C, news: mpsc::Sender<News>, asker: CancellationToken) -> Outcome {
     let mut hear = |told| {
         // How far it has come may be left out, what is told not as long as there is
         // room.
@@ -142,7 +168,7 @@ async fn work<C: Call>(call: C, news: mpsc::Sender<News>) -> Outcome {
             let _ = news.try_send(told);
         }
     };
-    let answer = call.run(&mut Desk::new(&mut hear)).await;
+    let answer = call.run(&mut Desk::for_asker(&mut hear, asker)).await;
     let answer = answer.map_err(|error| Refused::Failed(error.told()))?;
     Ok(to_raw_value(&answer).expect("our own types are JSON"))
 }

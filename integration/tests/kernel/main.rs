@@ -196,6 +196,8 @@ fn main() -> ExitCode {
             a_message_a_line,
             a_program_with_nothing_but_python,
             not_everybody_may,
+            elsewhere_nothing_of_others_is_touched,
+            commands_in_nodes_end_with_who_asked,
             it_ends_as_it_should,
             bad_clients_harm_nobody,
         ],
