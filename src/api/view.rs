@@ -24,9 +24,6 @@ use crate::model::world::{KernelRoute, SeenDevice, SeenLease, SeenNode, World};
 use crate::plan::attach::{Attached, Away};
 use crate::switch::Traffic;
 
-/// How often a lab is looked at whose switches come and go meanwhile.
-const LOOKS_MAX: usize = 4;
-
 /// One lab.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LabView {
@@ -275,17 +272,6 @@ impl LabView {
 
     /// Looks at a lab, with what its switches have counted and learned.
     pub async fn look(engine: &mut Engine, lab: &LabName) -> Result<Self, EngineError> {
-        for _ in 1..LOOKS_MAX {
-            match Self::look_once(engine, lab).await {
-                // A switch may go between a look at the lab and one at its counters.
-                Err(EngineError::ObserveSwitches(_)) => {}
-                seen => return seen,
-            }
-        }
-        Self::look_once(engine, lab).await
-    }
-
-    async fn look_once(engine: &mut Engine, lab: &LabName) -> Result<Self, EngineError> {
         let status = engine.status(lab).await?;
         let mut switches = Vec::new();
         for seen in status.world.fabric.switches.values() {

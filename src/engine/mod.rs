@@ -558,8 +558,12 @@ impl Engine {
     pub async fn status(&mut self, lab: &LabName) -> Result<Status, EngineError> {
         let LabState { lab: wanted, cut_off, leaving: _, begun: _ } = self.state.read(lab)?;
         let mut shut = Vec::new();
-        let (world, drift) = match &wanted {
-            None => (self.observe(&Questions::about(lab)).await?, Vec::new()),
+        let (world, drift, nics) = match &wanted {
+            None => {
+                let world = self.observe(&Questions::about(lab)).await?;
+                let nics = self.standing(lab, &world)?;
+                (world, Vec::new(), nics)
+            }
             Some(lab) => {
                 let wanted = self.wanted(lab).await?;
                 let world = self.observe(&questions(lab, &wanted)).await?;
@@ -568,10 +572,10 @@ impl Engine {
                     Ok(plan) => plan.lines(),
                     Err(refusals) => refusals.iter().map(|r| format!("! {r}")).collect(),
                 };
-                let standing = self.standing(&lab.name, &world)?;
-                drift.extend(self.uplink_drift(lab, &standing).await?);
+                let nics = self.standing(&lab.name, &world)?;
+                drift.extend(self.uplink_drift(lab, &nics).await?);
                 shut = plan::exits::warnings(&wanted, &world);
-                (world, drift)
+                (world, drift, nics)
             }
         };
         if wanted.is_none() && world.is_empty() {
@@ -581,7 +585,6 @@ impl Engine {
         let troubles = world.fabric.troubles.iter().cloned().chain(unseen).chain(shut);
         let told = |trouble: &String| drift.iter().any(|line| line.ends_with(trouble));
         let troubles = troubles.filter(|trouble| !told(trouble)).collect();
-        let nics = self.standing(lab, &world)?;
         Ok(Status { world, lab: wanted, drift, troubles, cut_off, nics })
     }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::Switch;
+use super::{Switch, Traffic};
 use crate::model::mark::{Mac, Mark, Thing, birth_mac, flow_cookie, group};
 use crate::model::names::{IfName, LabName, SwitchName};
 use crate::model::packet::{Frame, Inside};
@@ -474,7 +474,11 @@ pub async fn counters_name_every_port(subject: &mut Subject<'_>) {
     let traffic = subject.switch.traffic(&spec).await.expect("traffic can be read");
     let ports: Vec<_> = traffic.counters.keys().cloned().collect();
     assert_eq!(ports, std::slice::from_ref(&port.device));
-    subject.commit(&[FabricStep::DeletePort(port), FabricStep::DeleteSwitch(spec)]).await;
+    let gone = [FabricStep::DeletePort(port), FabricStep::DeleteSwitch(spec.clone())];
+    subject.commit(&gone).await;
+    // One that others removed since it was observed.
+    let traffic = subject.switch.traffic(&spec).await.expect("nothing is no failure");
+    assert_eq!(traffic, Traffic::default());
 }
 
 /// What is for everybody leaves by all other ports, or it is said what keeps it: on

@@ -53,7 +53,8 @@ pub trait Switch: Send {
     /// was plugged in or raised, and has carrier, forwards.
     async fn commit(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError>;
 
-    /// Reads what one switch has learned and counted. Changes nothing.
+    /// Reads what one switch has learned and counted; nothing if it went since it was
+    /// observed. Changes nothing.
     async fn traffic(&mut self, switch: &SwitchSpec) -> Result<Traffic, SwitchError>;
 
     /// Says what a switch would do with a frame that comes in at a port: by
