@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::CallError;
 use super::error::which_lab;
-use crate::engine::Engine;
+use crate::engine::{Done, Engine};
 use crate::kernel::permissions::{self, Capability};
 use crate::model::names::{LabName, NodeName};
 use crate::model::topology::Lab;
@@ -58,6 +58,13 @@ impl<'a> Desk<'a> {
     /// Says what will not be as somebody may expect.
     pub(crate) fn warn(&mut self, warnings: &[String]) {
         warnings.iter().for_each(|warning| self.tell(format!("warning: {warning}")));
+    }
+
+    /// Says the warnings of what was done, or would be, and returns its steps.
+    pub(crate) fn steps(&mut self, done: &Done) -> Vec<String> {
+        self.warn(&done.warnings);
+        self.warn(&done.moved.warnings);
+        [done.plan.lines(), done.moved.lines.clone()].concat()
     }
 
     /// Says how far the work has come.

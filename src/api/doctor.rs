@@ -1,13 +1,11 @@
 //! What this machine can do, and what is wrong.
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Call, CallError, Desk};
-use crate::engine::state;
+use super::{Call, CallError, Desk, Failure};
 use crate::kernel::doctor::{self, Finding, Part, Verdict};
+use crate::kernel::laid;
 use crate::kernel::permissions::{self, Capability};
 use crate::switch::ovs::report::Report;
 use crate::switch::own::Own;
@@ -101,8 +99,7 @@ fn allowed() -> Vec<Finding> {
 
 /// The Open vSwitch of our own of the state directory that the environment names.
 pub(crate) fn own() -> Own {
-    let directory = std::env::var_os("OVSNS_STATE_DIR").filter(|text| !text.is_empty());
-    Own::of(&directory.map_or_else(|| state::DIRECTORY.into(), PathBuf::from))
+    Own::of(&laid::state_directory())
 }
 
 /// The Open vSwitch of this machine.
@@ -154,12 +151,8 @@ async fn leftovers(desk: &mut Desk<'_>) -> Vec<Finding> {
         }
         Ok(found) => found,
         Err(error) => {
-            let mut said = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(deeper) = cause {
-                said += &format!(": {deeper}");
-                cause = deeper.source();
-            }
+            let Failure { message, causes, .. } = error.told();
+            let said = [vec![message], causes].concat().join(": ");
             let mend = "`ovsns list` says more".to_owned();
             vec![left("leftovers", Verdict::Warning, &said, Some(mend))]
         }

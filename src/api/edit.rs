@@ -79,11 +79,7 @@ pub(crate) async fn again(
 ) -> Result<(Lab, Done), CallError> {
     let (mut engine, name, there) = open(desk, "ovsns up --again", named).await?;
     there?;
-    let edit = |lab: Option<Lab>| changed(&name, lab.as_ref(), false, |_| Ok(()));
-    let (lab, done) = engine.change(&name, edit, &mut desk.progress()).await?;
-    desk.warn(&done.warnings);
-    desk.warn(&done.moved.warnings);
-    Ok((lab, done))
+    apply(desk, &mut engine, &name, |_| Ok(())).await
 }
 
 /// The lab that a call changes, and the error to make if it is not there.
@@ -121,24 +117,20 @@ pub(crate) async fn change_in(
     name: &LabName,
     edit: impl FnOnce(&mut Json) -> Result<(), CallError>,
 ) -> Result<Changed, CallError> {
-    let done = apply(desk, engine, name, edit).await?;
-    desk.warn(&done.warnings);
-    desk.warn(&done.moved.warnings);
-    let steps = [done.plan.lines(), done.moved.lines].concat();
-    Ok(Changed { lab: name.to_string(), steps })
+    let (_, done) = apply(desk, engine, name, edit).await?;
+    Ok(Changed { lab: name.to_string(), steps: desk.steps(&done) })
 }
 
-/// Makes what a lab's file says when it is changed.
+/// Makes what a lab's file says when it is changed, and says what it is then.
 pub(crate) async fn apply(
     desk: &mut Desk<'_>,
     engine: &mut Engine,
     name: &LabName,
     edit: impl FnOnce(&mut Json) -> Result<(), CallError>,
-) -> Result<Done, CallError> {
+) -> Result<(Lab, Done), CallError> {
     let removes = removes(engine);
     let edit = |lab: Option<Lab>| changed(name, lab.as_ref(), removes, edit);
-    let (_, done) = engine.change(name, edit, &mut desk.progress()).await?;
-    Ok(done)
+    engine.change(name, edit, &mut desk.progress()).await
 }
 
 /// What a lab would be if its file were changed.

@@ -37,6 +37,19 @@ pub struct Failure {
     pub status: u8,
 }
 
+impl Failure {
+    /// One with nothing to add but a thing to do, if there is any.
+    pub(crate) fn new(message: impl Into<String>, hint: Option<&str>, status: u8) -> Self {
+        Self {
+            message: message.into(),
+            details: Vec::new(),
+            causes: Vec::new(),
+            hints: hint.map(str::to_owned).into_iter().collect(),
+            status,
+        }
+    }
+}
+
 /// In lines, the last of which ends, too.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,10 +110,10 @@ pub enum CallError {
         source: KernelError,
     },
     /// There is no server.
-    #[error("{what}")]
+    #[error("{source}")]
     Server {
-        /// In words.
-        what: String,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
         /// A thing to do.
         hint: String,
     },

@@ -10,8 +10,8 @@ use serde_json::{Map, Value as Json};
 use super::desk::one_lab;
 use super::view::LabView;
 use super::{Call, CallError, Desk, Failure, edit};
+use crate::engine::EngineError;
 use crate::engine::attach::Wishes;
-use crate::engine::{Done, EngineError};
 use crate::model::file;
 use crate::model::names::LabName;
 use crate::model::topology::{Backend, Lab};
@@ -151,7 +151,7 @@ impl Call for LabUp {
         if self.again {
             let named = self.lab.as_deref();
             let (lab, done) = edit::again(desk, named).await?;
-            return Ok(made(&lab, done, start));
+            return Ok(made(&lab, desk.steps(&done), start));
         }
         let lab = asked(self.topology, self.shape.as_deref(), self.lab.as_deref(), self.backend)?;
         let mut engine = desk.engine(&format!("ovsns up (lab {})", lab.name)).await?;
@@ -159,16 +159,14 @@ impl Call for LabUp {
         desk.tell_backend(&mut engine, &lab).await?;
         let start = Instant::now();
         let done = engine.up(&lab, &mut desk.progress()).await?;
-        desk.warn(&done.warnings);
-        desk.warn(&done.moved.warnings);
-        Ok(made(&lab, done, start))
+        Ok(made(&lab, desk.steps(&done), start))
     }
 }
 
-fn made(lab: &Lab, done: Done, start: Instant) -> Made {
+fn made(lab: &Lab, steps: Vec<String>, start: Instant) -> Made {
     Made {
         lab: lab.name.to_string(),
-        steps: [done.plan.lines(), done.moved.lines].concat(),
+        steps,
         nodes: lab.nodes.len(),
         switches: lab.switches.len(),
         links: lab.links.len(),
@@ -221,10 +219,7 @@ impl Call for LabPlan {
         let mut engine = desk.engine("ovsns plan").await?;
         desk.tell_backend(&mut engine, &lab).await?;
         let done = engine.plan(&lab).await?;
-        desk.warn(&done.warnings);
-        desk.warn(&done.moved.warnings);
-        let steps = [done.plan.lines(), done.moved.lines].concat();
-        Ok(Planned { lab: lab.name.to_string(), steps })
+        Ok(Planned { lab: lab.name.to_string(), steps: desk.steps(&done) })
     }
 }
 

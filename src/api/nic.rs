@@ -252,7 +252,7 @@ async fn make(
     lab: &LabName,
     edit: impl FnOnce(&mut Json) -> Result<(), CallError>,
 ) -> Result<Done, CallError> {
-    let done = edit::apply(desk, engine, lab, edit).await?;
+    let (_, done) = edit::apply(desk, engine, lab, edit).await?;
     desk.warn(&done.moved.warnings);
     Ok(done)
 }

@@ -1,13 +1,13 @@
 //! Asking: by the same calls as any program, and with what they say meanwhile
 //! on standard error.
 
-use super::show::{self, Meter};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::CallError;
+use super::show::{self, Meter};
 use crate::api::view::LabView;
 use crate::api::{Call, Changed, Desk, LabStatus, News};
 use crate::daemon::{self, Client, Info};

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CallError, Ending, show};
-use crate::api::Call as _;
-use crate::api::{Desk, LabList};
+use super::{CallError, Ending, input, show};
 use crate::daemon::{self, Options};
 
 /// Serve the control API (JSON-RPC 2.0)
@@ -38,8 +36,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     };
     // What another server left in the middle of a change is mended by whoever comes
     // first; and who may not serve is told now, not the first client.
-    let mut hear = super::ask::show;
-    LabList {}.run(&mut Desk::new(&mut hear)).await?;
+    drop(input::engine("ovsns serve").await?);
     let socket = args.socket.clone().unwrap_or_else(daemon::path);
     let options = Options { socket, group: args.group.clone() };
     daemon::serve(&options, stopped, show::talk).await?;

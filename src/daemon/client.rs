@@ -112,34 +112,19 @@ fn told(error: &RpcError) -> CallError {
 
 fn failure(refused: &ErrorObjectOwned) -> Failure {
     let data = refused.data().and_then(|data| serde_json::from_str(data.get()).ok());
-    data.unwrap_or_else(|| Failure {
-        message: refused.message().to_owned(),
-        details: Vec::new(),
-        causes: Vec::new(),
-        hints: Vec::new(),
-        status: 2,
-    })
+    data.unwrap_or_else(|| Failure::new(refused.message(), None, 2))
 }
 
 /// It was killed, or ended while this waited.
 fn gone() -> CallError {
-    CallError::Told(Failure {
-        message: "the server went away before it answered".to_owned(),
-        details: Vec::new(),
-        causes: Vec::new(),
-        hints: vec!["`ovsns status` shows what is there; `--no-server` goes without it".to_owned()],
-        status: 3,
-    })
+    let hint = "`ovsns status` shows what is there; `--no-server` goes without it";
+    CallError::Told(Failure::new("the server went away before it answered", Some(hint), 3))
 }
 
 fn misunderstood(why: &str) -> CallError {
-    CallError::Told(Failure {
-        message: "the server's answer is not understood".to_owned(),
-        details: Vec::new(),
-        causes: vec![why.to_owned()],
-        hints: vec!["it may be of another version: start it again".to_owned()],
-        status: 3,
-    })
+    let hint = "it may be of another version: start it again";
+    let failure = Failure::new("the server's answer is not understood", Some(hint), 3);
+    CallError::Told(Failure { causes: vec![why.to_owned()], ..failure })
 }
 
 struct Sender(OwnedWriteHalf);

@@ -111,11 +111,12 @@ async fn write_all(mut write: OwnedWriteHalf, mut to_write: mpsc::Receiver<Box<R
 }
 
 async fn answer(line: &str, methods: &Methods, answers: &mpsc::Sender<Box<RawValue>>) {
-    let said = match serde_json::from_str::<Json>(line) {
-        Err(error) => fault(&Json::Null, -32700, &format!("no JSON: {error}")),
-        Ok(Json::Array(batch)) if batch.is_empty() => fault(&Json::Null, -32600, "an empty batch"),
+    let refused = |code, words: &str| (Some(fault(&Json::Null, code, words)), Vec::new());
+    let (said, told) = match serde_json::from_str::<Json>(line) {
+        Err(error) => refused(-32700, &format!("no JSON: {error}")),
+        Ok(Json::Array(batch)) if batch.is_empty() => refused(-32600, "an empty batch"),
         Ok(Json::Array(batch)) if (BATCH_MAX as usize) < batch.len() => {
-            fault(&Json::Null, -32600, &format!("a batch of more than {BATCH_MAX}"))
+            refused(-32600, &format!("a batch of more than {BATCH_MAX}"))
         }
         Ok(Json::Array(batch)) => {
             let (mut all, mut told) = (Vec::new(), Vec::new());
@@ -124,23 +125,21 @@ async fn answer(line: &str, methods: &Methods, answers: &mpsc::Sender<Box<RawVal
                 all.extend(said);
                 told.extend(tells);
             }
-            if !all.is_empty() {
-                let _ = answers.send(to_raw_value(&all).expect("JSON is JSON")).await;
-            }
-            told.into_iter().for_each(|told| drop(tokio::spawn(forward(told, answers.clone()))));
-            return;
+            let said = (!all.is_empty()).then(|| to_raw_value(&all).expect("JSON is JSON"));
+            (said, told)
         }
         Ok(message) => {
             let (said, told) = one(message, methods).await;
-            if let Some(said) = said {
-                let _ = answers.send(said).await;
-            }
-            // Not before the answer, by which the client knows whose they are.
-            told.into_iter().for_each(|told| drop(tokio::spawn(forward(told, answers.clone()))));
-            return;
+            (said, told.into_iter().collect())
         }
     };
-    let _ = answers.send(said).await;
+    if let Some(said) = said {
+        let _ = answers.send(said).await;
+    }
+    // Not before the answer, by which the client knows whose they are.
+    for told in told {
+        tokio::spawn(forward(told, answers.clone()));
+    }
 }
 
 /// Passes on what a subscription tells.

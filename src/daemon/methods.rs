@@ -100,7 +100,7 @@ async fn follow_call(
     works: Arc<Works>,
 ) -> Option<()> {
     let asked = match params.parse::<Follow>() {
-        Ok(asked) if works.names().any(|name| name == asked.method) => asked,
+        Ok(asked) if works.knows(&asked.method) => asked,
         Ok(asked) => {
             let words = format!("there is no method `{}` that can be followed", asked.method);
             pending.reject(refusal(-32602, &words)).await;
@@ -135,17 +135,7 @@ fn last(outcome: Outcome) -> Heard {
             Heard::Answer(serde_json::from_str(answer.get()).expect("it was made of JSON"))
         }
         Err(Refused::Failed(failure)) => Heard::Failure(failure),
-        Err(refused) => {
-            let error = error(refused);
-            let why = error.data().map(|data| data.get().to_owned());
-            Heard::Failure(Failure {
-                message: error.message().to_owned(),
-                details: why.into_iter().collect(),
-                causes: Vec::new(),
-                hints: Vec::new(),
-                status: 2,
-            })
-        }
+        Err(refused) => Heard::Failure(Failure::new(error(refused).message(), None, 2)),
     }
 }
 

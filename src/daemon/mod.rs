@@ -18,6 +18,7 @@ use jsonrpsee::server::{
     BatchRequestConfig, Server, ServerConfig, StopHandle, serve_with_graceful_shutdown,
     stop_channel,
 };
+use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -80,13 +81,8 @@ impl From<ServeError> for CallError {
                 "see to it that its directory can be written, and start it again"
             }
         };
-        let mut what = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(deeper) = cause.filter(|deeper| deeper.to_string() != what) {
-            what += &format!(": {deeper}");
-            cause = deeper.source();
-        }
-        Self::Server { what, hint: hint.to_owned() }
+        let hint = hint.to_owned();
+        Self::Server { source: error.into(), hint }
     }
 }
 
@@ -147,7 +143,6 @@ pub async fn serve(
 
 /// Whether the next client may fare better.
 fn is_passing(error: &io::Error) -> bool {
-    use nix::errno::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
         errno,

@@ -12,13 +12,12 @@ use nix::unistd::{Gid, Group, Uid, User, chown, getgrouplist};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::Options;
-use crate::engine::state;
 use crate::kernel::error::words_of;
+use crate::kernel::laid;
 
 /// Where a server of this machine is: `ovsns.sock` in the state directory.
 pub fn path() -> PathBuf {
-    let directory = std::env::var_os("OVSNS_STATE_DIR").filter(|text| !text.is_empty());
-    directory.map_or_else(|| state::DIRECTORY.into(), PathBuf::from).join("ovsns.sock")
+    laid::state_directory().join("ovsns.sock")
 }
 
 /// Why there is no socket.

@@ -82,9 +82,14 @@ impl Works {
         self.calls.keys().copied()
     }
 
+    /// Whether there is a call of that name.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.calls.contains_key(name)
+    }
+
     /// Has a call done. What it says meanwhile goes to `news`; what nobody takes is
     /// lost, and keeps nothing waiting. A call that has begun goes on if nobody
-    /// waits for it any more.
+    /// waits for it any more, unless it is open-ended.
     pub(super) async fn call(&self, name: &str, params: Json, news: mpsc::Sender<News>) -> Outcome {
         let known = self.calls.get(name).ok_or(Refused::Unknown)?;
         // Gone is who does not await this any more; and all are when the server ends.
@@ -92,11 +97,11 @@ impl Works {
         let _gone = asker.clone().drop_guard();
         let work = (known.read)(params, news, asker)
             .map_err(|error| Refused::Parameters(error.to_string()))?;
-        if WAITING_MAX <= self.waiting.fetch_add(1, Ordering::Relaxed) {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Place(&self.waiting);
+        if WAITING_MAX <= before {
             return Err(Refused::Busy);
         }
-        let place = Place(&self.waiting);
         let desks = if known.is_open_ended { &self.open_ended } else { &self.desks };
         let desk = Arc::clone(desks).acquire_owned().await.expect("it is never closed");
         drop(place);
@@ -119,13 +124,9 @@ impl Works {
             return Err(Refused::Failed(CallError::not_started(source).told()));
         }
         answered.await.unwrap_or_else(|_| {
-            Err(Refused::Failed(Failure {
-                message: format!("`{name}` ended without an answer, which is a fault of ovsns"),
-                details: Vec::new(),
-                causes: Vec::new(),
-                hints: vec!["what it was at is in the log of the server".to_owned()],
-                status: 3,
-            }))
+            let message = format!("`{name}` ended without an answer, which is a fault of ovsns");
+            let hint = "what it was at is in the log of the server";
+            Err(Refused::Failed(Failure::new(message, Some(hint), 3)))
         })
     }
 
