@@ -1,11 +1,12 @@
 //! `ovsns serve`
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CallError, Ending, input, show};
-use crate::daemon::{self, Options};
+use crate::daemon::{self, Options, TcpOptions, TlsFiles};
 
 /// Serve the control API (JSON-RPC 2.0)
 ///
@@ -23,6 +24,28 @@ pub(super) struct Args {
     /// network what root can
     #[arg(long, value_name = "GROUP")]
     group: Option<String>,
+    /// Serve HTTP and WebSocket here, too, to whoever knows the token; without a
+    /// certificate on a loopback address only
+    #[arg(long, value_name = "ADDR:PORT", requires = "token")]
+    tcp: Option<SocketAddr>,
+    /// The file of that token, which nobody else may read (mode 0600); clients say
+    /// `Authorization: Bearer TOKEN`
+    #[arg(long, value_name = "FILE", requires = "tcp")]
+    token: Option<PathBuf>,
+    /// A certificate for TLS, in PEM
+    #[arg(long, value_name = "FILE", requires_all = ["key", "tcp"])]
+    cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+}
+
+impl Args {
+    fn tcp(&self) -> Option<TcpOptions> {
+        let files = self.cert.clone().zip(self.key.clone());
+        let tls = files.map(|(certificate, key)| TlsFiles { certificate, key });
+        Some(TcpOptions { address: self.tcp?, token: self.token.clone()?, tls })
+    }
 }
 
 pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
@@ -38,7 +61,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     // first; and who may not serve is told now, not the first client.
     drop(input::engine("ovsns serve").await?);
     let socket = args.socket.clone().unwrap_or_else(daemon::path);
-    let options = Options { socket, group: args.group.clone() };
+    let options = Options { socket, group: args.group.clone(), tcp: args.tcp() };
     daemon::serve(&options, stopped, show::talk).await?;
     Ok(Ending::Well)
 }

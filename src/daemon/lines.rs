@@ -23,6 +23,9 @@ const AT_ONCE_MAX: usize = 32;
 /// How many messages of a subscription wait for a client.
 const TOLD_MAX: usize = 64;
 
+/// How long a client may take to say its first message.
+const FIRST_MESSAGE: Duration = Duration::from_secs(30);
+
 /// How long a client may leave an answer unread.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,10 +37,17 @@ pub(super) async fn serve(stream: UnixStream, methods: Methods, stopped: impl Fu
     let (answers, to_write) = mpsc::channel::<Box<RawValue>>(4);
     let mut writer = tokio::spawn(write_all(write, to_write));
     let places = Arc::new(Semaphore::new(AT_ONCE_MAX));
-    tokio::pin!(stopped);
+    let late = tokio::time::sleep(FIRST_MESSAGE);
+    let mut has_said_one = false;
+    tokio::pin!(stopped, late);
     loop {
         let line = tokio::select! {
             line = lines.next() => line,
+            () = &mut late, if !has_said_one => {
+                let words = "no message in time: each is a line, with its end";
+                let _ = answers.send(fault(&Json::Null, -32700, words)).await;
+                break;
+            }
             () = &mut stopped => break,
             // Nobody reads the answers.
             () = answers.closed() => break,
@@ -60,6 +70,7 @@ pub(super) async fn serve(stream: UnixStream, methods: Methods, stopped: impl Fu
             }
             Some(Err(_)) | None => break,
         };
+        has_said_one = true;
         let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
         let (methods, answers) = (methods.clone(), answers.clone());
         tokio::spawn(async move {
@@ -172,4 +183,23 @@ async fn one(mut message: Json, methods: &Methods) -> (Option<Box<RawValue>>, Op
 pub(super) fn fault(id: &Json, code: i32, message: &str) -> Box<RawValue> {
     let error = json!({ "code": code, "message": message });
     to_raw_value(&json!({ "jsonrpc": "2.0", "id": id, "error": error })).expect("JSON is JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jsonrpsee::RpcModule;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_half_a_message_goes() {
+        let (near, mut far) = UnixStream::pair().expect("sockets");
+        far.write_all(b"{\"jsonrpc\"").await.expect("it listens");
+        let methods = RpcModule::new(()).into();
+        // The clock goes on by itself when there is nothing else to do.
+        serve(near, methods, std::future::pending()).await;
+        let mut said = String::new();
+        far.read_to_string(&mut said).await.expect("it is closed");
+        assert!(said.contains("no message in time"), "{said}");
+    }
 }

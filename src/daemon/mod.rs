@@ -1,10 +1,14 @@
-//! The control API: the calls of `api` over JSON-RPC 2.0, on a Unix socket.
+//! The control API: the calls of `api` over JSON-RPC 2.0, on a Unix socket, and on TCP
+//! if that is asked for.
 
 mod client;
 mod document;
+mod http;
 mod lines;
 mod methods;
 mod socket;
+mod tcp;
+mod token;
 mod work;
 
 use std::io;
@@ -14,21 +18,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonrpsee::Methods;
-use jsonrpsee::server::{
-    BatchRequestConfig, Server, ServerConfig, StopHandle, serve_with_graceful_shutdown,
-    stop_channel,
-};
+use jsonrpsee::server::stop_channel;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
-use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 pub use client::{Client, ConnectError};
 pub use document::document;
+use http::{Door, Http};
 pub use methods::Info;
 pub use socket::{SocketError, path};
+use tcp::Tcp;
+pub use tcp::{TcpError, TcpOptions, TlsFiles};
+pub use token::TokenError;
 use work::Works;
 
 use crate::api::CallError;
@@ -40,7 +45,8 @@ const REQUEST_BYTES_MAX: usize = 64 << 20;
 /// How many requests a batch may hold.
 const BATCH_MAX: u32 = 100;
 
-/// How many clients there may be at once.
+/// How many clients there may be at once, on the Unix socket and on TCP each: those who
+/// come from afar take nobody's place here.
 const CLIENTS_MAX: usize = 512;
 
 /// How long a client may take to say its first byte.
@@ -56,6 +62,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// A group whose members may connect, besides root and whoever runs it.
     pub group: Option<String>,
+    /// Where clients may come in from afar, if they may.
+    pub tcp: Option<TcpOptions>,
 }
 
 /// Why there is no server.
@@ -64,6 +72,9 @@ pub enum ServeError {
     /// No socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// No TCP.
+    #[error(transparent)]
+    Tcp(#[from] TcpError),
     /// The socket does not take clients any more.
     #[error("could not take a client")]
     Accept(#[source] io::Error),
@@ -73,15 +84,17 @@ impl From<ServeError> for CallError {
     fn from(error: ServeError) -> Self {
         let hint = match &error {
             ServeError::Socket(SocketError::Taken(_)) => {
-                "end that one first, or give this one another `--socket`"
+                "end that one first, or give this one another `--socket`".to_owned()
             }
-            ServeError::Socket(SocketError::NoSocket(_)) => "give another `--socket`",
-            ServeError::Socket(SocketError::NoGroup(_)) => "`getent group` lists the groups",
+            ServeError::Socket(SocketError::NoSocket(_)) => "give another `--socket`".to_owned(),
+            ServeError::Socket(SocketError::NoGroup(_)) => {
+                "`getent group` lists the groups".to_owned()
+            }
             ServeError::Socket(SocketError::File { .. }) | ServeError::Accept(_) => {
-                "see to it that its directory can be written, and start it again"
+                "see to it that its directory can be written, and start it again".to_owned()
             }
+            ServeError::Tcp(error) => error.hint(),
         };
-        let hint = hint.to_owned();
         Self::Server { source: error.into(), hint }
     }
 }
@@ -94,21 +107,47 @@ pub async fn serve(
     said: impl Fn(&str) + Clone + Send + 'static,
 ) -> Result<(), ServeError> {
     let listener = socket::listen(options)?;
+    let tcp = match &options.tcp {
+        Some(tcp) => match Tcp::listen(tcp).await {
+            Ok(tcp) => Some(tcp),
+            Err(error) => {
+                listener.close();
+                return Err(error.into());
+            }
+        },
+        None => None,
+    };
     said(&format!("serving at {}", options.socket.display()));
+    if let Some(tcp) = &tcp {
+        said(&format!("serving at {}", tcp.url().map_err(ServeError::Accept)?));
+    }
     let works = Arc::new(Works::new());
     let methods: Methods = methods::module(&works).into();
     let (stop, stopping) = stop_channel();
-    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let local = Http { door: Arc::new(Door::default()), methods, stop };
+    let far = tcp.as_ref().map(|tcp| Http { door: tcp.door(), ..local.clone() });
+    let places = [(); 2].map(|()| Arc::new(Semaphore::new(CLIENTS_MAX)));
+    let [local_places, far_places] = &places;
     let mut clients = JoinSet::new();
     tokio::pin!(stopped);
     loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let came = tokio::select! {
+            accepted = listener.accept() => accepted.map(Came::Local),
+            accepted = from_afar(tcp.as_ref()) => accepted.map(Came::Far),
             Some(_) = clients.join_next() => continue,
             () = &mut stopped => break,
         };
-        let stream = match stream {
-            Ok(stream) => stream,
+        let stream = match came {
+            Ok(Came::Local(stream)) => stream,
+            Ok(Came::Far(stream)) => {
+                // One who is not known yet is not told that there are many.
+                if let (Some(tcp), Some(far)) = (&tcp, &far)
+                    && let Ok(place) = Arc::clone(far_places).try_acquire_owned()
+                {
+                    clients.spawn(tcp.talk(stream, far.clone(), place));
+                }
+                continue;
+            }
             // It went before it was taken, or there is no room: others go on.
             Err(error) if is_passing(&error) => {
                 said(&format!("could not take a client: {error}"));
@@ -122,23 +161,40 @@ pub async fn serve(
             clients.spawn(refuse(stream, why));
             continue;
         }
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(local_places).try_acquire_owned() else {
             clients.spawn(refuse(stream, format!("there are {CLIENTS_MAX} clients already")));
             continue;
         };
-        let (methods, stop) = (methods.clone(), stop.clone());
-        clients.spawn(async move {
-            talk(stream, methods, stop).await;
-            drop(place);
-        });
+        clients.spawn(talk(stream, local.clone(), place));
     }
     said("ending: what is at work is finished first");
     listener.close();
+    drop(tcp);
     let _ = stopping.stop();
     works.finished().await;
-    let rest = async { while clients.join_next().await.is_some() {} };
+    let rest = async {
+        while clients.join_next().await.is_some() {}
+        // WebSockets have a place, and no task here.
+        for places in &places {
+            let _ = places.acquire_many(CLIENTS_MAX as u32).await;
+        }
+    };
     let _ = tokio::time::timeout(LAST_ANSWERS, rest).await;
     Ok(())
+}
+
+/// Somebody who has come.
+enum Came {
+    Local(UnixStream),
+    Far(TcpStream),
+}
+
+/// The next client by TCP; none, if there is no TCP.
+async fn from_afar(tcp: Option<&Tcp>) -> io::Result<TcpStream> {
+    match tcp {
+        Some(tcp) => tcp.accept().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Whether the next client may fare better.
@@ -165,22 +221,14 @@ async fn refuse(stream: UnixStream, why: String) {
 }
 
 /// Answers a client: HTTP and WebSocket, or a line a message, as its first byte tells.
-async fn talk(stream: UnixStream, methods: Methods, stop: StopHandle) {
+async fn talk(stream: UnixStream, http: Http, place: OwnedSemaphorePermit) {
     let first = tokio::time::timeout(FIRST_BYTE, first_byte(&stream)).await;
     let Ok(Ok(Some(first))) = first else { return };
     if first.is_ascii_uppercase() {
-        let config = ServerConfig::builder()
-            .max_request_body_size(REQUEST_BYTES_MAX as u32)
-            .max_response_body_size(u32::MAX)
-            .set_message_buffer_capacity(64)
-            .set_batch_request_config(BatchRequestConfig::Limit(BATCH_MAX))
-            .build();
-        let service = Server::builder().set_config(config).to_service_builder();
-        let service = service.build(methods, stop.clone());
-        // It went, or talked nonsense.
-        let _ = serve_with_graceful_shutdown(stream, service, stop.shutdown()).await;
+        http.serve(stream, place).await;
     } else {
-        lines::serve(stream, methods, stop.shutdown()).await;
+        lines::serve(stream, http.methods, http.stop.shutdown()).await;
+        drop(place);
     }
 }
 

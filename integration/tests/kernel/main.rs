@@ -44,6 +44,7 @@ mod sdn;
 mod seeing;
 mod sequences;
 mod serve;
+mod serve_tcp;
 mod settings;
 mod soak;
 mod spanning;
@@ -200,6 +201,11 @@ fn main() -> ExitCode {
             commands_in_nodes_end_with_who_asked,
             it_ends_as_it_should,
             bad_clients_harm_nobody,
+        ],
+        tests![serve_tcp:
+            who_knows_the_token_from_afar,
+            on_this_machine_without_tls,
+            what_is_not_safe_is_refused,
         ],
         tests![why:
             nodes_and_links_that_are_broken,
