@@ -10,6 +10,7 @@ mod doctor;
 pub mod edit;
 mod error;
 mod exec;
+mod graph;
 mod lab;
 mod link;
 mod nic;
@@ -31,6 +32,8 @@ pub use doctor::{Diagnosis, Doctor, Found};
 pub use edit::Changed;
 pub use error::{CallError, Failure};
 pub use exec::{NodeExec, Ran};
+pub use graph::LabGraph;
+pub(crate) use graph::running;
 pub use lab::{
     Gc, LabDown, LabList, LabPlan, LabRow, LabStatus, LabUp, Made, Planned, Removed, Topology,
 };
@@ -71,6 +74,7 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.visit::<Doctor>();
     visitor.visit::<Gc>();
     visitor.visit::<LabDown>();
+    visitor.visit::<LabGraph>();
     visitor.visit::<LabList>();
     visitor.visit::<LabPlan>();
     visitor.visit::<LabStatus>();

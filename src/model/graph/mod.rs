@@ -12,7 +12,8 @@ mod words;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::impair::Impairments;
 
@@ -21,7 +22,7 @@ pub use text::text;
 pub use words::{dot, mermaid};
 
 /// A lab, to be drawn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Graph {
     /// The lab's name.
     pub lab: String,
@@ -34,7 +35,7 @@ pub struct Graph {
 }
 
 /// A thing in a lab.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Vertex {
     /// What edges call it.
     pub id: String,
@@ -49,7 +50,9 @@ pub struct Vertex {
 }
 
 /// What a thing is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A switch.
@@ -63,7 +66,7 @@ pub enum Kind {
 }
 
 /// How a thing is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Nobody looked: it is as in a file.
@@ -81,7 +84,7 @@ pub enum State {
 }
 
 /// What joins two things.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Edge {
     /// What tells it from every other of the lab.
     pub id: String,
@@ -94,7 +97,7 @@ pub struct Edge {
 }
 
 /// Where an edge ends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EdgeEnd {
     /// The thing.
     pub node: String,
