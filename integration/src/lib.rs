@@ -28,8 +28,9 @@
 //! every frame, `groups` are control groups, `host` is a second
 //! machine, `lan` makes the world a host with a NIC, `leases` has somebody there
 //! give addresses, `likeness` is an inventory less its numbers, `terminal` is a person at a
-//! keyboard, `tools` are small programs that run in nodes.
+//! keyboard, `browser` one before a page, `tools` are small programs that run in nodes.
 
+mod browser;
 mod capture;
 mod crowd;
 mod groups;
@@ -48,6 +49,7 @@ mod tools;
 mod trace;
 mod witness;
 
+pub use browser::{Browser, keys};
 pub use capture::{Capture, Frame};
 pub use crowd::Crowd;
 pub use groups::ControlGroups;

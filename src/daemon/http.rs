@@ -28,6 +28,7 @@ use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
 use super::token::{Token, subprotocols};
+use super::web::{self, Terminals};
 use super::{BATCH_MAX, REQUEST_BYTES_MAX};
 
 /// How long a client may take for the head of a request, and may say nothing between
@@ -59,10 +60,9 @@ enum Refusal {
 }
 
 impl Door {
-    /// Whether a request with these headers may come in. What a browser sends on behalf
-    /// of a foreign page is told from the rest first, so that such a page learns nothing
-    /// of the token.
-    fn admits(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Whether a request with these headers is nothing that a browser sends on behalf of
+    /// a foreign page. It is asked first, so that such a page learns nothing of the token.
+    fn is_no_trick(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let host = only(headers, HOST).map_err(|()| Refusal::Host)?;
         if let Some(origin) = only(headers, ORIGIN).map_err(|()| Refusal::Origin)? {
             let of_site = ["http://", "https://"].iter().find_map(|it| origin.strip_prefix(it));
@@ -74,6 +74,11 @@ impl Door {
         if self.by_loopback_name && !host.is_some_and(is_loopback) {
             return Err(Refusal::Host);
         }
+        Ok(())
+    }
+
+    /// Whether it knows the token, if there is one.
+    fn is_known(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         match &self.token {
             Some(token) if !token.admits(headers) => Err(Refusal::Token),
             Some(_) | None => Ok(()),
@@ -137,6 +142,8 @@ pub(super) struct Http {
     pub(super) methods: Methods,
     /// Until when.
     pub(super) stop: StopHandle,
+    /// The terminals of the page, if that is served at this door.
+    pub(super) page: Option<Terminals>,
 }
 
 impl Http {
@@ -171,10 +178,29 @@ impl Http {
         request: Request<Incoming>,
         place: Arc<OwnedSemaphorePermit>,
     ) -> HttpResponse {
-        if let Err(refusal) = self.door.admits(request.headers()) {
+        if let Err(refusal) = self.door.is_no_trick(request.headers()) {
             return refusal.answer();
         }
-        self.call(request, place).await
+        if let Some(part) = self.page.as_ref().and_then(|_| web::asset(&request)) {
+            return part;
+        }
+        if let Err(refusal) = self.door.is_known(request.headers()) {
+            return refusal.answer();
+        }
+        let mut offered = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+        let offers_ours = offered.any(|value| subprotocols(value).any(|it| it == SUBPROTOCOL));
+        let mut answer = match &self.page {
+            Some(terminals) if request.uri().path() == web::TERMINAL => {
+                terminals.open(request, place, self.stop.clone())
+            }
+            Some(_) | None => self.call(request, place).await,
+        };
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS && offers_ours {
+            // A browser goes if it has offered some, and none is taken.
+            let taken = HeaderValue::from_static(SUBPROTOCOL);
+            answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, taken);
+        }
+        answer
     }
 
     /// JSON-RPC: a message that is posted, or a WebSocket.
@@ -194,18 +220,11 @@ impl Http {
         }
         let service = Server::builder().set_config(config.build()).to_service_builder();
         let mut service = service.build(self.methods.clone(), self.stop.clone());
-        let mut offered = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-        let offers_ours = offered.any(|value| subprotocols(value).any(|it| it == SUBPROTOCOL));
         let closed = service.on_session_closed();
         let answer = service.call(request.map(Impatient::new)).await;
-        let mut answer = answer
+        let answer = answer
             .unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()));
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            if offers_ours {
-                // A browser goes if it has offered some, and none is taken.
-                let taken = HeaderValue::from_static(SUBPROTOCOL);
-                answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, taken);
-            }
             tokio::spawn(async move {
                 closed.await;
                 drop(place);
@@ -255,6 +274,12 @@ impl Body for Impatient {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Door {
+        fn admits(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+            self.is_no_trick(headers).and_then(|()| self.is_known(headers))
+        }
+    }
     use jsonrpsee::RpcModule;
     use jsonrpsee::server::stop_channel;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -347,7 +372,7 @@ mod tests {
         let place = Arc::clone(&places).try_acquire_owned().expect("it is free");
         far.write_all(text.as_bytes()).await.expect("it listens");
         // The clock goes on by itself when there is nothing else to do.
-        Http { door, methods, stop }.serve(near, place).await;
+        Http { door, methods, stop, page: None }.serve(near, place).await;
         let mut answer = [0; 1024];
         let length = far.read(&mut answer).await.expect("it is closed or has answered");
         String::from_utf8_lossy(&answer[..length]).into_owned()

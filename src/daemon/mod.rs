@@ -9,6 +9,7 @@ mod methods;
 mod socket;
 mod tcp;
 mod token;
+mod web;
 mod work;
 
 use std::io;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{select_all, try_join};
 use jsonrpsee::Methods;
 use jsonrpsee::server::stop_channel;
 use nix::errno::Errno;
@@ -34,6 +36,7 @@ pub use socket::{SocketError, path};
 use tcp::Tcp;
 pub use tcp::{TcpError, TcpOptions, TlsFiles};
 pub use token::TokenError;
+use web::Terminals;
 use work::Works;
 
 use crate::api::CallError;
@@ -64,6 +67,10 @@ pub struct Options {
     pub group: Option<String>,
     /// Where clients may come in from afar, if they may.
     pub tcp: Option<TcpOptions>,
+    /// Where the page is, if it is wanted.
+    pub web: Option<TcpOptions>,
+    /// Whether what is said is read by a person at a terminal, who may be told the token.
+    pub tells_token: bool,
 }
 
 /// Why there is no server.
@@ -107,25 +114,35 @@ pub async fn serve(
     said: impl Fn(&str) + Clone + Send + 'static,
 ) -> Result<(), ServeError> {
     let listener = socket::listen(options)?;
-    let tcp = match &options.tcp {
-        Some(tcp) => match Tcp::listen(tcp).await {
-            Ok(tcp) => Some(tcp),
-            Err(error) => {
-                listener.close();
-                return Err(error.into());
-            }
-        },
-        None => None,
+    let (tcp, web) = match try_join(listen(&options.tcp), listen(&options.web)).await {
+        Ok(both) => both,
+        Err(error) => {
+            listener.close();
+            return Err(error.into());
+        }
     };
     said(&format!("serving at {}", options.socket.display()));
     if let Some(tcp) = &tcp {
         said(&format!("serving at {}", tcp.url().map_err(ServeError::Accept)?));
     }
+    if let (Some(web), Some(TcpOptions { token, .. })) = (&web, &options.web) {
+        let url = web.url().map_err(ServeError::Accept)?;
+        said(&match web.token().filter(|_| options.tells_token) {
+            Some(token) => format!("page at {url}/#token={token}"),
+            None => format!("page at {url}/ (the token is in {})", token.display()),
+        });
+    }
     let works = Arc::new(Works::new());
     let methods: Methods = methods::module(&works).into();
     let (stop, stopping) = stop_channel();
-    let local = Http { door: Arc::new(Door::default()), methods, stop };
-    let far = tcp.as_ref().map(|tcp| Http { door: tcp.door(), ..local.clone() });
+    let local = Http { door: Arc::new(Door::default()), methods, stop, page: None };
+    let behind = |tcp: Tcp, page| (Http { door: tcp.door(), page, ..local.clone() }, tcp);
+    let page = Some(Terminals::default());
+    let far: Vec<(Http, Tcp)> = tcp
+        .map(|tcp| behind(tcp, None))
+        .into_iter()
+        .chain(web.map(|web| behind(web, page)))
+        .collect();
     let places = [(); 2].map(|()| Arc::new(Semaphore::new(CLIENTS_MAX)));
     let [local_places, far_places] = &places;
     let mut clients = JoinSet::new();
@@ -133,18 +150,17 @@ pub async fn serve(
     loop {
         let came = tokio::select! {
             accepted = listener.accept() => accepted.map(Came::Local),
-            accepted = from_afar(tcp.as_ref()) => accepted.map(Came::Far),
+            accepted = from_afar(&far) => accepted.map(Came::Far),
             Some(_) = clients.join_next() => continue,
             () = &mut stopped => break,
         };
         let stream = match came {
             Ok(Came::Local(stream)) => stream,
-            Ok(Came::Far(stream)) => {
+            Ok(Came::Far((stream, by))) => {
                 // One who is not known yet is not told that there are many.
-                if let (Some(tcp), Some(far)) = (&tcp, &far)
-                    && let Ok(place) = Arc::clone(far_places).try_acquire_owned()
-                {
-                    clients.spawn(tcp.talk(stream, far.clone(), place));
+                if let Ok(place) = Arc::clone(far_places).try_acquire_owned() {
+                    let (http, tcp) = &far[by];
+                    clients.spawn(tcp.talk(stream, http.clone(), place));
                 }
                 continue;
             }
@@ -169,7 +185,7 @@ pub async fn serve(
     }
     said("ending: what is at work is finished first");
     listener.close();
-    drop(tcp);
+    drop(far);
     let _ = stopping.stop();
     works.finished().await;
     let rest = async {
@@ -186,15 +202,24 @@ pub async fn serve(
 /// Somebody who has come.
 enum Came {
     Local(UnixStream),
-    Far(TcpStream),
+    Far((TcpStream, usize)),
 }
 
-/// The next client by TCP; none, if there is no TCP.
-async fn from_afar(tcp: Option<&Tcp>) -> io::Result<TcpStream> {
-    match tcp {
-        Some(tcp) => tcp.accept().await,
-        None => std::future::pending().await,
+/// Listens, if that is wanted.
+async fn listen(options: &Option<TcpOptions>) -> Result<Option<Tcp>, TcpError> {
+    match options {
+        Some(options) => Tcp::listen(options).await.map(Some),
+        None => Ok(None),
     }
+}
+
+/// The next client by TCP, and by which of several ways; none, if there is no TCP.
+async fn from_afar(ways: &[(Http, Tcp)]) -> io::Result<(TcpStream, usize)> {
+    if ways.is_empty() {
+        return std::future::pending().await;
+    }
+    let (came, by, _) = select_all(ways.iter().map(|(_, tcp)| Box::pin(tcp.accept()))).await;
+    came.map(|stream| (stream, by))
 }
 
 /// Whether the next client may fare better.

@@ -134,6 +134,11 @@ impl Tcp {
         Ok(format!("{scheme}://{}", self.listener.local_addr()?))
     }
 
+    /// What clients have to know.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.door.token.as_ref().map(Token::text)
+    }
+
     pub(super) async fn accept(&self) -> io::Result<TcpStream> {
         self.listener.accept().await.map(|(stream, _)| stream)
     }

@@ -142,6 +142,11 @@ impl Token {
         said.chain(offered).any(|said| self.is(said))
     }
 
+    /// The token itself, for whoever may read its file.
+    pub(super) fn text(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("it is letters, digits and some signs")
+    }
+
     /// Takes as long for one that begins right as for any other of that length.
     fn is(&self, said: &str) -> bool {
         self.0.ct_eq(said.as_bytes()).into()

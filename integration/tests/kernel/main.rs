@@ -37,6 +37,7 @@ mod nodes;
 mod offload;
 mod own_ovs;
 mod owners;
+mod page;
 mod parity;
 mod qos;
 mod refusals;
@@ -206,6 +207,13 @@ fn main() -> ExitCode {
             who_knows_the_token_from_afar,
             on_this_machine_without_tls,
             what_is_not_safe_is_refused,
+        ],
+        tests![page:
+            links_go_down_and_up_by_a_click,
+            what_others_do_shows_by_itself,
+            a_ping_and_a_terminal,
+            strangers_get_nowhere,
+            all_of_it_by_keyboard,
         ],
         tests![why:
             nodes_and_links_that_are_broken,

@@ -1,0 +1,284 @@
+//! The page of `ovsns serve --web`: what a person with a browser sees and does there,
+//! and what the kernel says of it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use world::{Browser, Running, Skip, Verdict, World, keys, until};
+
+use crate::TWO_NODES;
+use crate::serve::server;
+
+const TOKEN: &str = "0123456789abcdef+123456789abcdef";
+const AT: &str = "127.0.0.1:8080";
+
+/// A server with a page, and a browser.
+fn page(world: &World) -> Result<(Running, Browser), Skip> {
+    let browser = world.browser()?;
+    let token = Path::new("/run/world").join(world.file("token", TOKEN));
+    std::fs::set_permissions(token, PermissionsExt::from_mode(0o600)).expect("our own file");
+    Ok((server(world, &format!("--web {AT} --token /run/world/token")), browser))
+}
+
+/// Comes in by the address that the server told, and waits until a lab is shown.
+#[track_caller]
+fn come_in(browser: &Browser) {
+    browser.open(&format!("http://{AT}/#token={TOKEN}"));
+    browser.until("document.body.dataset.lab");
+}
+
+/// The row of a link or a node is of that state.
+#[track_caller]
+fn is(browser: &Browser, id: &str, state: &str) {
+    let row = json!(format!("tr[data-id=\"{id}\"]"));
+    browser.until(&format!("document.querySelector({row})?.dataset.state === '{state}'"));
+}
+
+fn operstate(world: &World) -> Value {
+    world.setting("two-nodes.n1", "eth0", "operstate")
+}
+
+#[track_caller]
+fn no_complaints(browser: &Browser) {
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// n1 -- b.1.1 -- n2: all of it is drawn and listed; a link goes down and up by a click.
+pub(crate) fn links_go_down_and_up_by_a_click(world: &World) -> Verdict {
+    let (_server, browser) = page(world)?;
+    world.file("two.yaml", TWO_NODES);
+    world.ovsns("up two.yaml").ok();
+    come_in(&browser);
+    let names =
+        "return [...document.querySelectorAll('#things th button')].map(it => it.textContent)";
+    assert_eq!(browser.asks(names), json!(["b.1.1", "n1", "n2"]));
+    browser.until(
+        "[...document.querySelectorAll('#drawing canvas')].some(it => \
+         it.getContext('2d').getImageData(0, 0, it.width, it.height).data.some(byte => byte))",
+    );
+    // The token has left the address.
+    assert_eq!(browser.asks("return location.href"), json!(format!("http://{AT}/")));
+
+    // A click on the picture of a node.
+    let place = "const box = document.getElementById('drawing'), at = box.getBoundingClientRect(), \
+                 node = box._cyreg.cy.getElementById('n1').renderedPosition(); \
+                 return [at.x + node.x, at.y + node.y].map(Math.round)";
+    let place = browser.asks(place);
+    browser.click_at(place[0].as_i64().expect("a number"), place[1].as_i64().expect("a number"));
+    browser.shows("#thing-title", "n1");
+    browser.shows("#thing-facts", "10.0.0.1/24");
+
+    is(&browser, "b.1.1 -- n1:eth0", "up");
+    browser.click("button[aria-label='Take down: n1:eth0 — b.1.1']");
+    is(&browser, "b.1.1 -- n1:eth0", "held_down");
+    browser.shows("tr[data-id='b.1.1 -- n1:eth0']", "taken down");
+    browser.shows("#news", "n1:eth0 — b.1.1: taken down");
+    browser.until("document.getElementById('drawing').ariaLabel.includes('taken down')");
+    assert_ne!(operstate(world), "UP");
+    browser.click("button[aria-label='Bring up: n1:eth0 — b.1.1']");
+    is(&browser, "b.1.1 -- n1:eth0", "up");
+    until("the kernel has it up", || operstate(world) == "UP");
+    world.pings("two-nodes.n1", "10.0.0.2");
+    no_complaints(&browser);
+    is_accessible(&browser);
+    Ok(())
+}
+
+/// What `axe` says of the page, where that was fetched: it is no part of ovsns.
+fn is_accessible(browser: &Browser) {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/daemon/web/page");
+    let Ok(axe) = std::fs::read_to_string(page.join("node_modules/axe-core/axe.min.js")) else {
+        return world::note("without axe: `npm ci --ignore-scripts` in src/daemon/web/page");
+    };
+    browser.asks(&axe);
+    browser.asks("axe.run().then(it => { window.found = it.violations; })");
+    browser.until("window.found");
+    let found = browser
+        .asks("return window.found.map(it => [it.impact, it.id, it.nodes.map(node => node.html)])");
+    assert_eq!(found, json!([]), "axe has found something");
+}
+
+/// n1 -- b.1.1 -- n2: what others do shows without a click, whoever they are.
+pub(crate) fn what_others_do_shows_by_itself(world: &World) -> Verdict {
+    let (_server, browser) = page(world)?;
+    browser.open(&format!("http://{AT}/#token={TOKEN}"));
+    browser.shows("#lab-state", "There is no lab");
+    world.file("two.yaml", TWO_NODES);
+    world.ovsns("--no-server up two.yaml").ok();
+    is(&browser, "b.1.1 -- n2:eth0", "up");
+    browser.shows("#lab-state", "up");
+    browser.until("document.getElementById('trouble').hidden");
+    world.run("ip -n two-nodes.n2 link del eth0");
+    is(&browser, "b.1.1 -- n2:eth0", "missing");
+    browser.until("!document.getElementById('trouble').hidden");
+    browser.shows("#trouble-list", "n2");
+    browser.shows("#lab-state", "drifted");
+    world.ovsns("up two.yaml").ok();
+    is(&browser, "b.1.1 -- n2:eth0", "up");
+    browser.until("document.getElementById('trouble').hidden");
+    world.ovsns("up --lab other --topo single,3").ok();
+    browser.until("document.querySelectorAll('#lab option').length === 2");
+    world.ovsns("down two-nodes").ok();
+    browser.until("document.body.dataset.lab === 'other'");
+    is(&browser, "h3:eth0 -- s1", "up");
+    no_complaints(&browser);
+    Ok(())
+}
+
+/// n1 -- b.1.1 -- n2: a ping, and a terminal in a node that ends with its window.
+pub(crate) fn a_ping_and_a_terminal(world: &World) -> Verdict {
+    let (_server, browser) = page(world)?;
+    world.file("two.yaml", TWO_NODES);
+    world.ovsns("up two.yaml").ok();
+    come_in(&browser);
+    browser.click("#ping-go");
+    browser.shows("#ping-said", "ok: n2 answers n1 from 10.0.0.2");
+    world.run("ip -n two-nodes.n2 link set eth0 down");
+    browser.click("#ping-go");
+    browser.shows("#ping-said", "no answer from n2");
+
+    browser.click("#things button[aria-label='Terminal in n1']");
+    browser.until("document.activeElement.matches('.xterm-helper-textarea')");
+    browser.press("ip -br addr show eth0; stty size; echo $OVSNS_LAB-$TERM\n");
+    let screen = ".terminal-box[data-node=n1] .xterm-accessibility-tree";
+    browser.shows(screen, "10.0.0.1/24");
+    browser.shows(screen, "two-nodes-xterm-256color");
+    // It hears how big it is.
+    let columns = browser.asks(
+        "document.querySelector('.terminal-box .screen').style.width = '20rem'; \
+         return document.querySelector('.terminal-box .screen').clientWidth",
+    );
+    assert!(columns.as_u64() < Some(400), "{columns}");
+    browser
+        .press("until stty size | grep -E ' [1-4][0-9]$'; do :; done; echo is-narrow | tr - _\n");
+    browser.shows(screen, "is_narrow");
+
+    let runs = |what: &str| world.processes().iter().any(|(_, line)| line.contains(what));
+    browser.press("sleep 4753\n");
+    until("it runs", || runs("sleep 4753"));
+    browser.click(".terminal-box button");
+    until("it is hung up on", || !runs("sleep 4753"));
+    browser.until("!document.querySelector('.terminal-box')");
+    // Whoever says `exit` is told so.
+    browser.click("#things button[aria-label='Terminal in n2']");
+    browser.until("document.activeElement.matches('.xterm-helper-textarea')");
+    browser.press("exit 3\n");
+    browser.shows(".terminal-box[data-node=n2]", "the shell has ended with status 3");
+    no_complaints(&browser);
+    Ok(())
+}
+
+/// Who does not know the token sees nothing of a lab; pages of others get nowhere.
+pub(crate) fn strangers_get_nowhere(world: &World) -> Verdict {
+    let (_server, browser) = page(world)?;
+    world.ovsns("up --topo single,2 --lab l").ok();
+    browser.open(&format!("http://{AT}/#token=wrong"));
+    browser.shows("#door-error", "not this server's token");
+    browser.until("document.activeElement.id === 'token'");
+    assert_eq!(browser.asks("return document.getElementById('hall').checkVisibility()"), false);
+    assert_eq!(browser.asks("return location.hash"), "");
+    browser.complaints();
+    browser.press(&format!("{TOKEN}{}", keys::ENTER));
+    browser.until("document.body.dataset.lab === 'l'");
+    browser.until("!document.getElementById('door').checkVisibility()");
+    no_complaints(&browser);
+    // It is kept for this tab, and only there.
+    browser.open(&format!("http://{AT}/"));
+    browser.until("document.body.dataset.lab === 'l'");
+
+    // A page of somebody else, which knows the token even.
+    browser.open("data:text/html,somebody");
+    browser.asks(&format!(
+        "window.heard = []; \
+         for (const path of ['rpc', 'terminal']) {{ \
+           const it = new WebSocket('ws://{AT}/' + path, ['ovsns', 'ovsns.token.{TOKEN}']); \
+           it.onopen = () => heard.push('open'); it.onerror = () => heard.push('refused'); }} \
+         fetch('http://{AT}/rpc', {{ method: 'POST', body: '{{}}' }}) \
+           .then(() => heard.push('answered'), () => heard.push('refused'));"
+    ));
+    browser.until("window.heard.length === 3");
+    assert_eq!(browser.asks("return heard"), json!(["refused", "refused", "refused"]));
+
+    // The parts of the page are for all, but not under a foreign name; the rest is not.
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    for (status, request) in [
+        (200, "GET / HTTP/1.1\r\nHost: 127.0.0.1:8080".to_owned()),
+        (200, "GET /page.js HTTP/1.1\r\nHost: localhost:8080".to_owned()),
+        (403, "GET / HTTP/1.1\r\nHost: evil.example:8080".to_owned()),
+        (403, format!("GET / HTTP/1.1\r\n{bearer}")),
+        (401, "GET /terminal HTTP/1.1\r\nHost: 127.0.0.1:8080".to_owned()),
+        (426, format!("GET /terminal HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n{bearer}")),
+        (401, "POST /rpc HTTP/1.1\r\nHost: 127.0.0.1:8080".to_owned()),
+        (403, format!("POST /rpc HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n{bearer}\r\nOrigin: null")),
+    ] {
+        let mut stream = TcpStream::connect(AT).expect("a server");
+        let request = format!("{request}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it listens");
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).expect("an answer");
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{request}{said:.300}");
+        let has_policy = said.to_lowercase().contains("frame-ancestors 'none'");
+        assert_eq!(has_policy, status == 200, "{request}{said:.900}");
+    }
+    world
+        .ovsns("serve --web 192.0.2.1:8080 --token token --socket a.sock")
+        .code(1)
+        .says("loopback");
+    world.ovsns(&format!("serve --web {AT}")).code(2).says("--token");
+    Ok(())
+}
+
+/// n1 -- b.1.1 -- n2: all that a mouse can do, by keys alone.
+pub(crate) fn all_of_it_by_keyboard(world: &World) -> Verdict {
+    let (_server, browser) = page(world)?;
+    world.file("two.yaml", TWO_NODES);
+    world.ovsns("up two.yaml").ok();
+    come_in(&browser);
+    let to = |css: &str| {
+        for _ in 0..60 {
+            browser.press(keys::TAB);
+            if browser.asks(&format!("return document.activeElement.matches({})", json!(css)))
+                == true
+            {
+                return;
+            }
+        }
+        panic!("no way to {css}");
+    };
+    to("#things tr[data-id=n2] th button");
+    let outline = "return getComputedStyle(document.activeElement).outlineStyle";
+    assert_eq!(browser.asks(outline), "solid", "it can be seen where the focus is");
+    browser.press(keys::ENTER);
+    browser.shows("#thing-title", "n2");
+    to("tr[data-id='b.1.1 -- n1:eth0'] td button");
+    browser.press(keys::ENTER);
+    is(&browser, "b.1.1 -- n1:eth0", "held_down");
+    assert_ne!(operstate(world), "UP");
+    // The focus has stayed on what is the way back now.
+    browser.shows("tr[data-id='b.1.1 -- n1:eth0'] button:focus", "Bring up");
+    browser.press(keys::ENTER);
+    is(&browser, "b.1.1 -- n1:eth0", "up");
+    to("#ping-from");
+    browser.press(keys::DOWN);
+    to("#ping-to");
+    browser.press("n1");
+    to("#ping-go");
+    browser.press(keys::ENTER);
+    browser.shows("#ping-said", "ok: n1 answers n2 from 10.0.0.1");
+    to("#things button[aria-label='Terminal in n1']");
+    browser.press(keys::ENTER);
+    browser.until("document.activeElement.matches('.xterm-helper-textarea')");
+    browser.press("echo a-word | tr - _\n");
+    browser.shows(".terminal-box .xterm-accessibility-tree", "a_word");
+    browser.press(&[keys::SHIFT, keys::F6, keys::NONE].concat());
+    browser.shows(".terminal-box button:focus", "Close");
+    browser.press(keys::ENTER);
+    browser.until("!document.querySelector('.terminal-box')");
+    browser.until("document.activeElement.matches('#things button')");
+    no_complaints(&browser);
+    Ok(())
+}

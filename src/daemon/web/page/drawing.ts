@@ -1,0 +1,181 @@
+// The lab as a picture, by cytoscape. Nothing in it moves by itself. What the picture
+// says, the lists say too: for who does not see it, it is one image with a name.
+
+import cytoscape from "cytoscape";
+import { type Edge, type Graph, type Rate, type Vertex, bits, name, pair, stateWords, words } from "./lab";
+
+/** More than so many things are laid in rings: forces take the square of their number. */
+const BY_FORCES_MAX = 250;
+
+const SHAPES = { node: "round-rectangle", switch: "rectangle", nic: "diamond", remote: "hexagon" } as const;
+
+/** How names are written. */
+const LETTERS = 13;
+const FONT = "system-ui, sans-serif";
+const ruler = document.createElement("canvas").getContext("2d") as CanvasRenderingContext2D;
+ruler.font = `bold ${LETTERS}px ${FONT}`;
+
+export class Drawing {
+  private readonly cy: cytoscape.Core;
+  private lab = "";
+  private rates = new Map<string, Rate>();
+
+  /** Draws into a box; `choose` is called with the id of what is clicked. */
+  constructor(private readonly box: HTMLElement, choose: (id: string) => void) {
+    this.cy = cytoscape({ container: box, minZoom: 0.05, maxZoom: 4, style: style() });
+    this.cy.on("tap", "node, edge", (event) => choose(event.target.id() as string));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.cy.style(style()));
+  }
+
+  /** Shows a lab. What is there already stays where it is. */
+  show(graph: Graph): void {
+    const fresh = graph.lab !== this.lab;
+    this.lab = graph.lab;
+    let added: cytoscape.CollectionReturnValue = this.cy.collection();
+    this.cy.batch(() => {
+      if (fresh) this.cy.elements().remove();
+      const known = new Set([...graph.nodes, ...graph.edges].map((it) => it.id));
+      this.cy.elements().filter((it) => !known.has(it.id())).remove();
+      for (const vertex of graph.nodes) {
+        const there = this.cy.getElementById(vertex.id);
+        if (there.nonempty()) there.data(ofVertex(vertex));
+        else added = added.union(this.cy.add({ group: "nodes", data: ofVertex(vertex) }));
+      }
+      for (const edge of graph.edges) {
+        const there = this.cy.getElementById(edge.id);
+        if (there.nonempty()) there.data(this.ofEdge(edge));
+        // What joins nothing that is known is not drawn; the lists have it.
+        else if (edge.ends.every((end) => known.has(end.node))) {
+          this.cy.add({ group: "edges", data: this.ofEdge(edge) });
+        }
+      }
+    });
+    if (fresh) this.arrange();
+    else this.place(added);
+    this.box.setAttribute("aria-label", described(graph));
+  }
+
+  /** Writes beside each link how fast it is. */
+  flow(rates: Rate[]): void {
+    this.rates = new Map(rates.map((rate) => [pair(...rate.ends), rate]));
+    this.cy.batch(() => {
+      for (const edge of this.cy.edges().toArray()) edge.data("label", this.label(edge.data("edge") as Edge));
+    });
+  }
+
+  choose(id: string | null): void {
+    this.cy.elements(":selected").unselect();
+    if (id !== null) this.cy.getElementById(id).select();
+  }
+
+  zoom(by: number): void {
+    const middle = { x: this.cy.width() / 2, y: this.cy.height() / 2 };
+    this.cy.zoom({ level: this.cy.zoom() * by, renderedPosition: middle });
+  }
+
+  whole(): void {
+    this.cy.resize();
+    this.cy.fit(undefined, 30);
+    if (this.cy.zoom() > 1.5) {
+      this.cy.zoom(1.5);
+      this.cy.center();
+    }
+  }
+
+  /** Places all anew, the same way each time. */
+  arrange(): void {
+    const { cy } = this;
+    const rings = { name: "concentric", animate: false, minNodeSpacing: 24, concentric: (it: cytoscape.NodeSingular) => it.degree(false), levelWidth: () => 2 };
+    cy.layout(rings as cytoscape.LayoutOptions).run();
+    if (cy.nodes().length <= BY_FORCES_MAX) {
+      const forces = { name: "cose", animate: false, randomize: false, idealEdgeLength: () => 90, nodeRepulsion: () => 400000, nodeOverlap: 20, gravity: 0.4, numIter: 800, componentSpacing: 80 };
+      cy.layout(forces as cytoscape.LayoutOptions).run();
+    }
+    this.whole();
+  }
+
+  /** Puts new things beside what they hang on. */
+  private place(added: cytoscape.CollectionReturnValue): void {
+    added.nodes().forEach((node, number) => {
+      const [beside] = node.neighborhood().nodes().difference(added).toArray() as cytoscape.NodeSingular[];
+      const at = beside?.position() ?? { x: 0, y: 0 };
+      const turn = number * 2.4;
+      node.position({ x: at.x + 90 * Math.cos(turn), y: at.y + 90 * Math.sin(turn) });
+    });
+    if (added.nonempty()) this.whole();
+  }
+
+  private ofEdge(edge: Edge): object {
+    const [source, target] = edge.ends.map((end) => end.node);
+    return { id: edge.id, source, target, state: edge.state, edge, label: this.label(edge) };
+  }
+
+  private label(edge: Edge): string {
+    const said = [...edge.notes];
+    if (edge.state !== "up" && edge.state !== "wanted") said.unshift(stateWords(edge.state).toUpperCase());
+    const rate = this.rates.get(pair(words(edge.ends[0]), words(edge.ends[1])));
+    if (rate && rate.bits_per_s[0] + rate.bits_per_s[1] >= 1) {
+      said.push(`${bits(rate.bits_per_s[0])} / ${bits(rate.bits_per_s[1])}bit/s`);
+    }
+    return said.join("\n");
+  }
+}
+
+function ofVertex(vertex: Vertex): object {
+  const well = vertex.state === "up" || vertex.state === "wanted";
+  const label = well ? vertex.name : `${vertex.name}\n${stateWords(vertex.state).toUpperCase()}`;
+  const lines = label.split("\n");
+  // The corners of diamonds and hexagons have no room for letters.
+  const margin = vertex.kind === "node" || vertex.kind === "switch" ? 20 : 60;
+  const width = Math.max(...lines.map((line) => ruler.measureText(line).width)) + margin;
+  const height = lines.length * LETTERS * 1.3 + margin;
+  return { id: vertex.id, label, width, height, shape: SHAPES[vertex.kind], kind: vertex.kind, state: vertex.state };
+}
+
+/** The picture in a sentence. */
+function described(graph: Graph): string {
+  const count = (kind: Vertex["kind"]) => graph.nodes.filter((it) => it.kind === kind).length;
+  const odd = [
+    ...graph.nodes.filter((it) => it.state !== "up").map((it) => `${it.name} ${stateWords(it.state)}`),
+    ...graph.edges.filter((it) => it.state !== "up").map((it) => `${name(it)} ${stateWords(it.state)}`),
+  ];
+  const more = odd.length > 5 ? `, and ${odd.length - 5} more` : "";
+  const told = odd.length === 0 ? "all up" : odd.slice(0, 5).join(", ") + more;
+  return `Lab ${graph.lab}: ${count("node")} nodes, ${count("switch")} switches, ${graph.edges.length} links; ${told}. The lists below say the same.`;
+}
+
+function style(): cytoscape.StylesheetJson {
+  const colours = getComputedStyle(document.documentElement);
+  const colour = (name: string) => colours.getPropertyValue(`--${name}`).trim();
+  const [ground, raised, text, line] = ["ground", "raised", "text", "line"].map(colour);
+  const [accent, bad, odd, quiet] = ["accent", "bad", "odd", "quiet"].map(colour);
+  const states = [
+    ["down", { "line-style": "dashed", "line-color": bad, width: 3, "border-style": "dashed", "border-color": bad }],
+    ["held_down", { "line-style": "dashed", "line-color": quiet }],
+    ["missing", { "line-style": "dotted", "line-color": bad, width: 3, "border-style": "dotted", "border-color": bad, "background-opacity": 0.3 }],
+    ["extra", { "line-color": odd, "border-style": "double", "border-width": 5, "border-color": odd, "line-dash-pattern": [12, 3], "line-style": "dashed" }],
+  ] as const;
+  const sheet = [
+    {
+      selector: "node",
+      style: {
+        label: "data(label)", shape: "data(shape)", color: text, "background-color": raised,
+        "border-width": 2, "border-color": line, "font-size": LETTERS, "font-family": FONT,
+        "text-valign": "center", "text-wrap": "wrap", "font-weight": "bold", width: "data(width)", height: "data(height)",
+        "min-zoomed-font-size": 6,
+      },
+    },
+    { selector: 'node[kind = "switch"]', style: { "border-color": accent, "border-width": 3 } },
+    {
+      selector: "edge",
+      style: {
+        label: "data(label)", width: 2, "line-color": accent, "curve-style": "bezier", color: text,
+        "font-size": 11, "text-wrap": "wrap", "text-background-color": ground, "text-background-opacity": 0.85,
+        "text-background-padding": "2px", "min-zoomed-font-size": 7,
+      },
+    },
+    ...states.map(([state, style]) => ({ selector: `[state = "${state}"]`, style })),
+    { selector: ":selected", style: { "underlay-color": accent, "underlay-opacity": 0.35, "underlay-padding": 7 } },
+  ];
+  return sheet as unknown as cytoscape.StylesheetJson;
+}
