@@ -212,6 +212,7 @@ fn main() -> ExitCode {
             links_go_down_and_up_by_a_click,
             what_others_do_shows_by_itself,
             a_ping_and_a_terminal,
+            terminals_have_an_end,
             strangers_get_nowhere,
             all_of_it_by_keyboard,
         ],

@@ -171,6 +171,49 @@ pub(crate) fn a_ping_and_a_terminal(world: &World) -> Verdict {
     Ok(())
 }
 
+/// A node with processes of its own has terminals like any other; there are only so many,
+/// and all end with the server.
+pub(crate) fn terminals_have_an_end(world: &World) -> Verdict {
+    let (server, browser) = page(world)?;
+    let alone = "name: l\nnodes: { a: { isolation: [all] } }\n";
+    world.ovsns(&format!("up {}", world.file("l.yaml", alone))).ok();
+    come_in(&browser);
+    browser.click("#things button[aria-label='Terminal in a']");
+    browser.until("document.activeElement.matches('.xterm-helper-textarea')");
+    browser.press("hostname; sleep 4754\n");
+    let runs = |what: &str| world.processes().iter().any(|(_, line)| line.contains(what));
+    until("it runs", || runs("sleep 4754"));
+    browser.click(".terminal-box button");
+    until("it is hung up on", || !runs("sleep 4754"));
+
+    browser.asks(
+        "window.heard = []; window.lines = []; \
+         const token = sessionStorage.getItem('ovsns-token'); \
+         for (let i = 0; i < 33; i++) { \
+           const it = new WebSocket('/terminal', ['ovsns', 'ovsns.token.' + token]); \
+           it.onopen = () => it.send('{\"open\":{\"lab\":\"l\",\"node\":\"a\",\"size\":[80,24]}}'); \
+           it.onmessage = (event) => heard.push(event.data); lines.push(it); }",
+    );
+    let refused = json!({ "ended": "there are 32 terminals already; close one" }).to_string();
+    browser.until(&format!("heard.includes({})", json!(refused)));
+    browser.until("lines.filter(it => it.readyState === 1).length === 32");
+    let shells = || {
+        let all = world.processes();
+        all.iter().filter(|(_, line)| line.contains("shell l/a")).count()
+    };
+    until("each has a shell", || shells() == 32);
+    // One that goes makes room for another.
+    browser.asks("lines.find(it => it.readyState === 1).close()");
+    until("its shell has gone", || shells() == 31);
+    browser.click("#things button[aria-label='Terminal in a']");
+    until("there is room", || shells() == 32);
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.finish().ok();
+    until("all have ended", || shells() == 0);
+    browser.shows("#link-state", "does not answer");
+    Ok(())
+}
+
 /// Who does not know the token sees nothing of a lab; pages of others get nowhere.
 pub(crate) fn strangers_get_nowhere(world: &World) -> Verdict {
     let (_server, browser) = page(world)?;

@@ -220,7 +220,7 @@ class Page {
     if (this.rates?.lab === (lab ?? undefined)) return;
     const old = this.rates;
     this.rates = null;
-    if (old) await connection.unsubscribe("fabric.stats.end", old.subscription);
+    if (old) await connection.unsubscribe("fabric.stats.stop", old.subscription);
     if (lab === null) return;
     this.rates = { lab, subscription: 0 };
     const subscription = await connection.subscribe("fabric.stats", { lab, interval: RATES_S }, (told) => {
