@@ -4,8 +4,12 @@
 import cytoscape from "cytoscape";
 import { type Edge, type Graph, type Rate, type Vertex, bits, name, pair, stateWords, words } from "./lab";
 
-/** More than so many things are laid in rings: forces take the square of their number. */
+/** Forces take the square of their number: of more things only those are placed so on
+which others hang. */
 const BY_FORCES_MAX = 250;
+
+/** The room of a thing that hangs on one other. */
+const LEAF = 42;
 
 const SHAPES = { node: "round-rectangle", switch: "rectangle", nic: "diamond", remote: "hexagon" } as const;
 
@@ -84,14 +88,39 @@ export class Drawing {
 
   /** Places all anew, the same way each time. */
   arrange(): void {
-    const { cy } = this;
-    const rings = { name: "concentric", animate: false, minNodeSpacing: 24, concentric: (it: cytoscape.NodeSingular) => it.degree(false), levelWidth: () => 2 };
-    cy.layout(rings as cytoscape.LayoutOptions).run();
-    if (cy.nodes().length <= BY_FORCES_MAX) {
-      const forces = { name: "cose", animate: false, randomize: false, idealEdgeLength: () => 90, nodeRepulsion: () => 400000, nodeOverlap: 20, gravity: 0.4, numIter: 800, componentSpacing: 80 };
-      cy.layout(forces as cytoscape.LayoutOptions).run();
+    const nodes = this.cy.nodes();
+    if (nodes.length <= BY_FORCES_MAX) {
+      this.byForces(this.cy.elements(), () => 0);
+    } else {
+      const near = (node: cytoscape.NodeSingular) => node.neighborhood().nodes();
+      const leaves = nodes.filter((it) => near(it).length === 1 && near(near(it)[0] as cytoscape.NodeSingular).length > 1);
+      const inner = nodes.difference(leaves) as cytoscape.NodeCollection;
+      const room = (node: cytoscape.NodeSingular) => LEAF * Math.sqrt(near(node).intersection(leaves).length);
+      const frame = inner.union(inner.edgesWith(inner));
+      if (inner.length <= BY_FORCES_MAX) this.byForces(frame, room);
+      else frame.layout({ name: "grid", animate: false, spacingFactor: 1 + Math.max(...inner.map((it) => room(it))) / 40 }).run();
+      inner.forEach((node) => {
+        const at = node.position();
+        near(node).intersection(leaves).nodes().forEach((leaf, number) => {
+          leaf.position(around(at, LEAF * Math.sqrt(number + 2), number));
+        });
+      });
     }
     this.whole();
+  }
+
+  /** Places some by forces; `room` is what a thing has around it. */
+  private byForces(some: cytoscape.CollectionReturnValue, room: (node: cytoscape.NodeSingular) => number): void {
+    const degree = (it: cytoscape.NodeSingular) => it.degree(false);
+    const rings = { name: "concentric", animate: false, minNodeSpacing: 24, concentric: degree, levelWidth: () => 2 };
+    some.layout(rings as cytoscape.LayoutOptions).run();
+    const idealEdgeLength = (edge: cytoscape.EdgeSingular) => 90 + room(edge.source()) + room(edge.target());
+    const nodeRepulsion = (node: cytoscape.NodeSingular) => 400000 * (1 + room(node) / 10);
+    const forces = {
+      name: "cose", animate: false, randomize: false, idealEdgeLength, nodeRepulsion,
+      nodeOverlap: 20, gravity: 0.4, numIter: 800, componentSpacing: 80,
+    };
+    some.layout(forces as cytoscape.LayoutOptions).run();
   }
 
   /** Puts new things beside what they hang on. */
@@ -99,8 +128,7 @@ export class Drawing {
     added.nodes().forEach((node, number) => {
       const [beside] = node.neighborhood().nodes().difference(added).toArray() as cytoscape.NodeSingular[];
       const at = beside?.position() ?? { x: 0, y: 0 };
-      const turn = number * 2.4;
-      node.position({ x: at.x + 90 * Math.cos(turn), y: at.y + 90 * Math.sin(turn) });
+      node.position(around(at, 90, number));
     });
     if (added.nonempty()) this.whole();
   }
@@ -119,6 +147,12 @@ export class Drawing {
     }
     return said.join("\n");
   }
+}
+
+/** A place beside another: turned by the golden angle, no two lie in one direction. */
+function around(at: cytoscape.Position, away: number, number: number): cytoscape.Position {
+  const turn = number * Math.PI * (3 - Math.sqrt(5));
+  return { x: at.x + away * Math.cos(turn), y: at.y + away * Math.sin(turn) };
 }
 
 function ofVertex(vertex: Vertex): object {
