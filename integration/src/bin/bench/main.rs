@@ -6,13 +6,14 @@
 //! the same minutes. Every way is a program that is started anew, so that all
 //! pay for their start.
 //!
-//! `nodes`, `city`, `shapes`, `traffic` and `attach` are the tables, `measure` is how they
+//! `nodes`, `city`, `shapes`, `traffic`, `attach` and `keep` are the tables, `measure` is how they
 //! take figures; `bare` and `open_vswitch` are floors, `shell` and `mininet`
 //! rivals.
 
 mod attach;
 mod bare;
 mod city;
+mod keep;
 mod measure;
 mod mininet;
 mod nodes;
@@ -34,6 +35,8 @@ struct Asked {
     all: bool,
     rounds: usize,
     mininet_rounds: usize,
+    /// How often each thing is broken.
+    faults: usize,
     /// Not at real-time priority, where that is the rule.
     ordinary: bool,
 }
@@ -46,6 +49,7 @@ enum Part {
     Shapes,
     Throughput,
     Attach,
+    Keep,
 }
 
 fn main() -> ExitCode {
@@ -98,6 +102,7 @@ fn outside() -> ExitCode {
             Part::Shapes => shapes::compare_all(&asked),
             Part::Throughput => traffic::compare(asked.rounds),
             Part::Attach => attach::compare(asked.rounds, asked.ordinary),
+            Part::Keep => keep::compare_all(asked.faults),
         };
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -110,7 +115,8 @@ impl Asked {
         let rounds = rounds.and_then(|it| it.parse().ok()).unwrap_or(5);
         let (parts, counts) = (Vec::new(), Vec::new());
         let (all, ordinary) = (false, false);
-        let mut asked = Self { parts, counts, all, rounds, mininet_rounds: 3, ordinary };
+        let (mininet_rounds, faults) = (3, 50);
+        let mut asked = Self { parts, counts, all, rounds, mininet_rounds, faults, ordinary };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut number = || match words.next().and_then(|it| it.parse().ok()) {
@@ -123,6 +129,8 @@ impl Asked {
                 "shapes" => asked.parts.push(Part::Shapes),
                 "throughput" => asked.parts.push(Part::Throughput),
                 "attach" => asked.parts.push(Part::Attach),
+                "keep" => asked.parts.push(Part::Keep),
+                "--faults" => asked.faults = number()?,
                 "--all" => asked.all = true,
                 "--ordinary" => asked.ordinary = true,
                 "--rounds" => asked.rounds = number()?,
@@ -163,6 +171,7 @@ fn inside(word: &str) -> ExitCode {
         ["city", ref words @ ..] => tell(Ok(city::run(&world, words))),
         ["shape", ref words @ ..] => tell(shapes::run(&world, words)),
         ["attach", ref words @ ..] => tell(attach::run(&world, words)),
+        ["keep", ref words @ ..] => tell(Ok(keep::run(&world, words))),
         ["traffic", ref words @ ..] => tell(traffic::run(&world, words)),
         ["exec"] => {
             println!("{}", nodes::exec(&world));
