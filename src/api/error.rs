@@ -50,6 +50,14 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// All but the hints in one line, for a log.
+    pub(crate) fn in_a_line(&self) -> String {
+        let all = std::iter::once(&self.message).chain(&self.details).chain(&self.causes);
+        all.map(|line| line.trim()).collect::<Vec<_>>().join(": ")
+    }
+}
+
 /// In lines, the last of which ends, too.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

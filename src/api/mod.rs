@@ -9,12 +9,14 @@ mod desk;
 mod doctor;
 pub mod edit;
 mod error;
+mod events;
 mod exec;
 mod graph;
 mod lab;
 mod link;
 mod nic;
 mod node;
+mod rates;
 mod switch;
 pub mod view;
 
@@ -31,6 +33,7 @@ pub(crate) use doctor::own;
 pub use doctor::{Diagnosis, Doctor, Found};
 pub use edit::Changed;
 pub use error::{CallError, Failure};
+pub use events::{Event, Happened, Kind, Thing, difference};
 pub use exec::{NodeExec, Ran};
 pub use graph::LabGraph;
 pub(crate) use graph::running;
@@ -40,6 +43,7 @@ pub use lab::{
 pub use link::{Impair, LinkAdd, LinkDown, LinkRm, LinkSet, LinkUp};
 pub use nic::{Confirmed, How, NicAttach, NicConfirm, NicDetach, Shared};
 pub use node::{NodeAdd, NodeRestart, NodeRm};
+pub use rates::{Rates, Reading};
 pub(crate) use switch::no_switch;
 pub use switch::{SwitchAdd, SwitchRm, SwitchSet};
 

@@ -256,16 +256,27 @@ pub struct LinkView {
 }
 
 impl LabView {
-    /// Looks at a lab without asking its switches what they have counted and learned;
-    /// returns what it is to be as well.
+    /// Looks at a lab without asking its switches what they have counted and learned,
+    /// and only those that have controllers how they stand to them; returns what it is
+    /// to be as well.
     pub async fn glance(
         engine: &mut Engine,
         lab: &LabName,
     ) -> Result<(Self, Option<Lab>), EngineError> {
         let status = engine.status(lab).await?;
-        let seen = status.world.fabric.switches.values();
-        let view = |seen| SwitchView::new(&status.world, seen, &Traffic::default(), None);
-        let switches = seen.map(view).collect();
+        let mut switches = Vec::new();
+        for seen in status.world.fabric.switches.values() {
+            let asks = !seen.spec.settings.openflow.controllers.is_empty();
+            let openflow = engine.switch(seen.spec.backend).filter(|_| asks);
+            let standing = match openflow.and_then(|switch| switch.openflow()) {
+                Some(openflow) => {
+                    let standing = openflow.standing(&seen.spec).await;
+                    Some(standing.map_err(EngineError::ObserveSwitches)?)
+                }
+                None => None,
+            };
+            switches.push(SwitchView::new(&status.world, seen, &Traffic::default(), standing));
+        }
         let wanted = status.lab.clone();
         Ok((Self::of(engine, lab, status, switches)?, wanted))
     }

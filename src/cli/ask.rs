@@ -37,7 +37,7 @@ pub(super) async fn ask<C: Call>(what: &str, call: C) -> Result<C::Answer, CallE
 }
 
 /// The server of this machine, if there is one that understands this command.
-async fn server() -> Option<Client> {
+pub(super) async fn server() -> Option<Client> {
     if NO_SERVER.load(Ordering::Relaxed) {
         return None;
     }

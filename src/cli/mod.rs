@@ -36,6 +36,7 @@ mod switch;
 mod top;
 mod trace;
 mod up;
+mod watch;
 mod why;
 
 use std::process::ExitCode;
@@ -94,6 +95,7 @@ enum Command {
     Why(why::Args),
     Graph(graph::Args),
     Top(top::Args),
+    Watch(watch::Args),
     Attach(attach::AttachArgs),
     Confirm(attach::ConfirmArgs),
     Detach(attach::DetachArgs),
@@ -136,6 +138,7 @@ impl Command {
             | Self::Why(_)
             | Self::Graph(_)
             | Self::Top(_)
+            | Self::Watch(_)
             | Self::Serve(_)
             | Self::Api(_)
             | Self::Doctor(_)
@@ -214,6 +217,7 @@ fn in_runtime(command: &Command) -> Result<Ending, CallError> {
             Command::Why(args) => why::run(args).await,
             Command::Graph(args) => graph::run(args).await,
             Command::Top(args) => top::run(args).await,
+            Command::Watch(args) => watch::run(args).await,
             Command::Attach(args) => attach::attach(args).await,
             Command::Confirm(args) => attach::confirm(args).await,
             Command::Detach(args) => attach::detach(args).await,

@@ -17,7 +17,7 @@ use crate::daemon::{self, Options, TcpOptions, TlsFiles};
 /// it as long as it is there, unless they are told `--no-server`. When it is ended
 /// (SIGTERM), it finishes what it is at; labs stay as they are.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: ovsns serve --group netdev\n         \
+#[command(after_help = "Example: ovsns serve --group netdev --keep\n         \
                         ovsns serve --web 127.0.0.1:8080 --token ~/.ovsns-token")]
 #[command(group(ArgGroup::new("by_tcp").args(["tcp", "web"]).multiple(true)))]
 pub(super) struct Args {
@@ -46,6 +46,9 @@ pub(super) struct Args {
     /// Its private key
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
+    /// Mend labs that are not as they are to be, as soon as that happens
+    #[arg(long)]
+    keep: bool,
 }
 
 impl Args {
@@ -75,6 +78,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
         group: args.group.clone(),
         tcp: args.at(args.tcp),
         web: args.at(args.web),
+        keep: args.keep,
         tells_token: io::stderr().is_terminal(),
     };
     daemon::serve(&options, stopped, show::talk).await?;

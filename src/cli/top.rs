@@ -2,24 +2,17 @@
 
 mod screen;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::screen::{Pressed, Screen, Table};
 use super::{CallError, Ending, input, show};
-use crate::engine::{Engine, EngineError};
-use crate::kernel::counters::{self, Counted};
-use crate::kernel::netlink::Netlink;
-use crate::kernel::netns;
-use crate::kernel::worker::{Where, Worker};
-use crate::model::names::LabName;
-use crate::model::world::{Questions, SwitchSpec};
-use crate::plan::top::{Counter, Passed, Rate, Watched, rate, watched};
+use crate::api::Rates;
+use crate::engine::EngineError;
+use crate::plan::top::Rate;
 
 /// Show how fast the links of a lab are, live
 ///
@@ -106,18 +99,11 @@ fn secs(text: &str) -> Result<Duration, String> {
     secs.map(Duration::from_secs_f64).ok_or_else(|| "seconds are from 0.1 to 3600".to_owned())
 }
 
-#[derive(Serialize)]
-struct Reading<'r> {
-    lab: &'r str,
-    seconds: f64,
-    links: &'r [Rate],
-}
-
 pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     let mut engine = input::engine("ovsns top").await?;
     let lab = input::one_lab(&mut engine, args.lab.as_deref().or(args.named.as_deref())).await?;
     let mut ends = Ends::new().map_err(CallError::not_started)?;
-    let watch = Watch::new(engine, lab).await?;
+    let rates = Rates::of(engine, lab).await?;
     let mut ticks = interval(args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -125,16 +111,16 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let is_terminal = io::stdout().is_terminal() && io::stdin().is_terminal() && !is_dumb;
     if is_terminal && !args.json && !args.once {
-        live(args, watch, &mut ticks, &mut ends).await
+        live(args, rates, &mut ticks, &mut ends).await
     } else {
-        lines(args, watch, &mut ticks, &mut ends).await
+        lines(args, rates, &mut ticks, &mut ends).await
     }
 }
 
 /// One table, or objects until nobody reads them.
 async fn lines(
     args: &Args,
-    mut watch: Watch,
+    mut rates: Rates,
     ticks: &mut Interval,
     ends: &mut Ends,
 ) -> Result<Ending, CallError> {
@@ -144,13 +130,12 @@ async fn lines(
             () = ends.any() => return Ok(Ending::Well),
             _ = ticks.tick() => {}
         }
-        let (seconds, mut rates) = watch.read().await?;
-        args.sort.sort(&mut rates);
+        let mut reading = rates.read().await?;
+        args.sort.sort(&mut reading.links);
         let text = if args.json {
-            let reading = Reading { lab: watch.lab.as_str(), seconds, links: &rates };
             serde_json::to_string(&reading).expect("our own types are JSON")
         } else {
-            show::table(&table(&rates))
+            show::table(&table(&reading.links))
         };
         match show::try_out(&format!("{text}\n")) {
             // Whoever closed the pipe has seen enough.
@@ -163,8 +148,8 @@ async fn lines(
         if args.once || !args.json {
             return Ok(Ending::Well);
         }
-        if watch.is_over {
-            return Err(EngineError::NoLab(watch.lab).into());
+        if rates.is_over() {
+            return Err(EngineError::NoLab(rates.lab().clone()).into());
         }
     }
 }
@@ -172,22 +157,22 @@ async fn lines(
 /// On a screen, until somebody has seen enough.
 async fn live(
     args: &Args,
-    mut watch: Watch,
+    mut rates: Rates,
     ticks: &mut Interval,
     ends: &mut Ends,
 ) -> Result<Ending, CallError> {
     let fail = |source| CallError::Output { to: "to the terminal".to_owned(), source };
     let mut screen = Screen::enter().map_err(fail)?;
-    let (mut sort, mut paused, mut rates) = (args.sort, false, Vec::new());
+    let (mut sort, mut paused, mut links) = (args.sort, false, Vec::new());
     let mut seconds = args.interval.as_secs_f64();
     loop {
-        sort.sort(&mut rates);
+        sort.sort(&mut links);
         let table = Table {
             head: format!(
                 "lab {}  {} {}  {}",
-                watch.lab,
-                watch.links.len(),
-                if watch.links.len() == 1 { "link" } else { "links" },
+                rates.lab(),
+                rates.links(),
+                if rates.links() == 1 { "link" } else { "links" },
                 if paused { "PAUSED".to_owned() } else { format!("every {seconds:.1} s") },
             ),
             foot: format!(
@@ -195,7 +180,7 @@ async fn live(
                 sort.word(),
                 if paused { "go on" } else { "pause" }
             ),
-            rows: table(&rates),
+            rows: table(&links),
         };
         screen.show(&table).map_err(fail)?;
         tokio::select! {
@@ -204,7 +189,7 @@ async fn live(
             pressed = screen.pressed() => match pressed {
                 Pressed::Quit => return Ok(Ending::Well),
                 Pressed::Sort => {
-                    rates.sort_by(|a: &Rate, b| a.ends.cmp(&b.ends));
+                    links.sort_by(|a: &Rate, b| a.ends.cmp(&b.ends));
                     sort = sort.next();
                 }
                 Pressed::Pause => paused = !paused,
@@ -213,15 +198,15 @@ async fn live(
             },
             _ = ticks.tick() => {
                 // It is read all the same: what comes first afterwards is fresh.
-                let (passed, fresh) = watch.read().await?;
+                let reading = rates.read().await?;
                 if !paused {
-                    (seconds, rates) = (passed, fresh);
+                    (seconds, links) = (reading.seconds, reading.links);
                 }
             }
         }
-        if watch.is_over {
+        if rates.is_over() {
             drop(screen);
-            show::talk(&format!("lab {} is gone", watch.lab));
+            show::talk(&format!("lab {} is gone", rates.lab()));
             return Ok(Ending::Well);
         }
     }
@@ -241,146 +226,6 @@ impl Ends {
         let [a, b, c] = &mut self.0;
         tokio::select! { _ = a.recv() => {}, _ = b.recv() => {}, _ = c.recv() => {} }
     }
-}
-
-/// How often it is looked which links there are, when nothing seems to be new.
-const LOOK: Duration = Duration::from_secs(5);
-
-/// A lab that is watched.
-struct Watch {
-    engine: Engine,
-    worker: Worker,
-    home: Netlink,
-    lab: LabName,
-    links: Vec<Watched>,
-    /// The switches that are asked for what has no device.
-    asked: Vec<SwitchSpec>,
-    /// By what it is seen that there is something new.
-    there: BTreeSet<String>,
-    before: BTreeMap<[String; 2], Passed>,
-    at: Instant,
-    /// When it is looked again without a reason.
-    look_at: Instant,
-    is_over: bool,
-}
-
-impl Watch {
-    async fn new(engine: Engine, lab: LabName) -> Result<Self, CallError> {
-        let (worker, at) = (Worker::start()?, Instant::now());
-        let home = worker.netlink(Where::Home).await?;
-        let mut watch = Self {
-            engine,
-            worker,
-            home,
-            lab,
-            links: Vec::new(),
-            asked: Vec::new(),
-            there: BTreeSet::new(),
-            before: BTreeMap::new(),
-            at,
-            look_at: at,
-            is_over: false,
-        };
-        watch.look().await?;
-        if watch.is_over {
-            return Err(EngineError::NoLab(watch.lab).into());
-        }
-        watch.read().await?;
-        Ok(watch)
-    }
-
-    /// Sees which links there are.
-    async fn look(&mut self) -> Result<(), CallError> {
-        let began = Instant::now();
-        let world = self.engine.observe(&Questions::about(&self.lab)).await?;
-        self.is_over = world.is_empty();
-        self.links = watched(&self.lab, &world);
-        let asks = |spec: &SwitchSpec| {
-            let mut counters = self.links.iter().map(|link| &link.counter);
-            counters.any(|it| matches!(it, Counter::Switch(switch, _) if *switch == spec.name))
-        };
-        let specs = world.fabric.switches.values().map(|seen| seen.spec.clone());
-        self.asked = specs.filter(asks).collect();
-        // What is set otherwise shows at no device; to look may take long.
-        self.look_at = Instant::now() + LOOK.max(10 * began.elapsed());
-        Ok(())
-    }
-
-    /// Reads all counters; returns what passed since the last time, and how long
-    /// that was.
-    async fn read(&mut self) -> Result<(f64, Vec<Rate>), CallError> {
-        let visits = self.links.iter().filter_map(|link| match &link.counter {
-            Counter::Devices(namespace, _) => Some(namespace.clone()),
-            Counter::Switch(..) => None,
-        });
-        let visits: BTreeSet<String> = visits.filter(|namespace| !namespace.is_empty()).collect();
-        let visits = visits.into_iter().collect();
-        let counted = counters::all(&self.worker, &self.home, visits).await?;
-        let at = Instant::now();
-        let mut switches = BTreeMap::new();
-        let name = |((namespace, device), it): (&(String, String), &Counted)| {
-            format!("{namespace}/{device} {:?}", it.place)
-        };
-        let mut there: BTreeSet<String> = counted.iter().map(name).collect();
-        for spec in &self.asked {
-            let Some(switch) = self.engine.switch(spec.backend) else { continue };
-            match switch.traffic(spec).await {
-                Ok(traffic) => drop(switches.insert(spec.name.clone(), traffic.counters)),
-                // It may be gone: the next look tells, or fails.
-                Err(_) => drop(there.insert(format!("silent {}", spec.name))),
-            }
-        }
-        let seconds = at.duration_since(self.at).as_secs_f64();
-        let (mut rates, mut now) = (Vec::new(), BTreeMap::new());
-        for link in &self.links {
-            let counted = match &link.counter {
-                Counter::Devices(namespace, devices) => {
-                    let of = |device: &_| counted.get(&(namespace.clone(), format!("{device}")));
-                    devices.iter().filter_map(of).copied().reduce(sum)
-                }
-                Counter::Switch(switch, port) => {
-                    switches.get(switch).and_then(|ports| ports.get(port)).map(|it| Counted {
-                        // A switch hears what its port gets.
-                        received: (it.rx_packets, it.rx_bytes),
-                        sent: (it.tx_packets, it.tx_bytes),
-                        dropped: it.dropped,
-                        up: true,
-                        ..Counted::default()
-                    })
-                }
-            };
-            let Some(counted) = counted else { continue };
-            let passed = passed(link, &counted);
-            let before = self.before.get(&link.ends).unwrap_or(&passed);
-            rates.push(rate(link, before, &passed, seconds));
-            now.insert(link.ends.clone(), passed);
-        }
-        (self.before, self.at) = (now, at);
-        there.extend(netns::list()?);
-        if there != self.there || self.look_at <= Instant::now() {
-            self.there = there;
-            self.look().await?;
-        }
-        Ok((seconds, rates))
-    }
-}
-
-fn sum(a: Counted, b: Counted) -> Counted {
-    Counted {
-        received: (a.received.0 + b.received.0, a.received.1 + b.received.1),
-        sent: (a.sent.0 + b.sent.0, a.sent.1 + b.sent.1),
-        dropped: a.dropped + b.dropped,
-        errors: a.errors + b.errors,
-        up: a.up || b.up,
-        place: a.place,
-    }
-}
-
-/// From the first end to the second, and back.
-fn passed(link: &Watched, counted: &Counted) -> Passed {
-    let Counted { received, sent, dropped, errors, up, place: _ } = *counted;
-    let (there, back) = if link.is_near { (sent, received) } else { (received, sent) };
-    Passed { packets: [there.0, back.0], bytes: [there.1, back.1], dropped, errors, up }
 }
 
 fn table(rates: &[Rate]) -> Vec<Vec<String>> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use jsonrpsee::core::client::{
     Client as RpcClient, ClientBuilder, ClientT, Error as RpcError, ReceivedMessage, Subscription,
@@ -10,6 +11,7 @@ use jsonrpsee::core::client::{
 use jsonrpsee::core::traits::ToRpcParams;
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -17,7 +19,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::methods::{FOLLOW, Follow, Heard, INFO, Info};
-use crate::api::{Call, CallError, Failure, News};
+use super::subscriptions::{EVENTS, Events, STATS, Stats};
+use crate::api::{Call, CallError, Event, Failure, News, Reading};
 
 /// A lab of thousands of nodes takes its time; who waits can end it himself.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
@@ -36,7 +39,7 @@ pub struct ConnectError {
 /// A connection to a server.
 #[derive(Debug)]
 pub struct Client {
-    inner: RpcClient,
+    inner: Arc<RpcClient>,
 }
 
 impl Client {
@@ -48,7 +51,7 @@ impl Client {
         let builder = ClientBuilder::new().request_timeout(PATIENCE);
         let builder = builder.max_buffer_capacity_per_subscription(4096);
         let inner = builder.build_with_tokio(Sender(write), Receiver(BufReader::new(read)));
-        Ok(Self { inner })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Asks what the server is.
@@ -90,6 +93,59 @@ impl Client {
             }
         }
         Err(gone())
+    }
+}
+
+impl Client {
+    /// Begins to hear what happens to labs, or to one: what happens after this has
+    /// returned is heard of.
+    ///
+    /// # Errors
+    /// Why nothing can be watched, or that the server went away.
+    pub async fn events(&self, lab: Option<String>) -> Result<Told<Event>, CallError> {
+        self.subscribe(EVENTS, Events { lab }).await
+    }
+
+    /// Begins to hear how fast the links of a lab are, each `interval` (from 0.1 s to
+    /// 3600 s).
+    ///
+    /// # Errors
+    /// There is no such lab, or the server went away.
+    pub async fn stats(
+        &self,
+        lab: Option<String>,
+        interval: Duration,
+    ) -> Result<Told<Reading>, CallError> {
+        self.subscribe(STATS, Stats { lab, interval: interval.as_secs_f64() }).await
+    }
+
+    async fn subscribe<T: DeserializeOwned>(
+        &self,
+        [name, _, stop]: [&'static str; 3],
+        asked: impl Serialize + Send,
+    ) -> Result<Told<T>, CallError> {
+        let inner = self.inner.subscribe(name, Parameters(asked), stop).await;
+        let inner = inner.map_err(|error| told(&error))?;
+        Ok(Told { inner, _connection: Arc::clone(&self.inner) })
+    }
+}
+
+/// What a subscription tells, until it is dropped.
+#[derive(Debug)]
+pub struct Told<T> {
+    inner: Subscription<T>,
+    /// Ends with the last who has it.
+    _connection: Arc<RpcClient>,
+}
+
+impl<T: DeserializeOwned> Told<T> {
+    /// Awaits the next; `None` when no more will come.
+    ///
+    /// # Errors
+    /// It is not understood.
+    pub async fn next(&mut self) -> Option<Result<T, CallError>> {
+        let next = self.inner.next().await?;
+        Some(next.map_err(|error| misunderstood(&error.to_string())))
     }
 }
 

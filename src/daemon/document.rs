@@ -9,7 +9,8 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value as Json, json};
 
 use super::methods::{DISCOVER, FOLLOW, Follow, INFO, Info};
-use crate::api::{self, Call, Failure};
+use super::subscriptions::{EVENTS, Events, STATS, Stats};
+use crate::api::{self, Call, Event, Failure, Reading};
 
 /// The document.
 pub fn document() -> Json {
@@ -23,6 +24,33 @@ pub fn document() -> Json {
         "Has a call done, and tells of it as it goes on: `call.news` with `news`, and as the \
          last `answer` or `failure`. The result is the subscription's number.",
     );
+    let [events, event, stop] = EVENTS;
+    let told_by = |name: &str| {
+        format!(
+            "The result is the subscription's number; each notification is `{name}`, with \
+                 `subscription` and `result`."
+        )
+    };
+    told.method::<Events, u64>(
+        events,
+        &format!(
+            "Tells what happens to labs, each an `Event` (things made, changed, gone; links up \
+             and down; drift; processes). Whoever does not keep up is told how much he missed. {}",
+            told_by(event)
+        ),
+    );
+    told.generator.subschema_for::<Event>();
+    told.method::<Unfollow, bool>(stop, "Hears no more events.");
+    let [stats, rates, stop] = STATS;
+    told.method::<Stats, u64>(
+        stats,
+        &format!(
+            "Tells how fast the links of a lab are, each time a `Reading`. {}",
+            told_by(rates)
+        ),
+    );
+    told.generator.subschema_for::<Reading>();
+    told.method::<Unfollow, bool>(stop, "Hears of rates no more.");
     told.method::<Unfollow, bool>(
         unfollow,
         "Hears no more of a call; what has begun goes on. Whether there was such a subscription.",
@@ -58,11 +86,11 @@ pub(super) fn text() -> Box<RawValue> {
 #[allow(dead_code)]
 struct Nothing {}
 
-/// What `call.unfollow` takes, by position.
+/// What ends a subscription takes, by position.
 #[derive(JsonSchema)]
 #[allow(dead_code)]
 struct Unfollow {
-    /// What `call.follow` answered.
+    /// What began it answered.
     subscription: u64,
 }
 
@@ -94,7 +122,11 @@ impl Told {
             })
         });
         let result = self.generator.subschema_for::<R>();
-        let structure = if name == FOLLOW[1] { "by-position" } else { "by-name" };
+        let structure = if [FOLLOW[1], EVENTS[2], STATS[2]].contains(&name) {
+            "by-position"
+        } else {
+            "by-name"
+        };
         self.methods.push(json!({
             "name": name,
             "description": about,

@@ -13,8 +13,9 @@ use serde_json::Value as Json;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::mpsc;
 
-use super::document;
+use super::watch::Watch;
 use super::work::{NEWS_MAX, Outcome, Refused, Works};
+use super::{document, subscriptions};
 use crate::api::{Failure, News};
 
 /// What the server is.
@@ -62,7 +63,7 @@ pub(super) const INFO: &str = "server.info";
 pub(super) const DISCOVER: &str = "rpc.discover";
 
 /// What a server answers to.
-pub(super) fn module(works: &Arc<Works>) -> RpcModule<()> {
+pub(super) fn module(works: &Arc<Works>, watch: &Arc<Watch>) -> RpcModule<()> {
     let mut module = RpcModule::new(());
     let taken = "no name is there twice";
     for name in works.names() {
@@ -90,6 +91,7 @@ pub(super) fn module(works: &Arc<Works>) -> RpcModule<()> {
             follow_call(params, pending, Arc::clone(&works)).map(|_| ())
         })
         .expect(taken);
+    subscriptions::register(&mut module, watch);
     module
 }
 
@@ -146,7 +148,7 @@ async fn tell(sink: &SubscriptionSink, heard: &Heard) -> Option<()> {
 
 /// A refusal as JSON-RPC has it: failures by their exit status, below -32000, and
 /// with all that is told of them as `data`.
-fn error(refused: Refused) -> ErrorObjectOwned {
+pub(super) fn error(refused: Refused) -> ErrorObjectOwned {
     match refused {
         Refused::Unknown => refusal(-32601, "there is no such method; `rpc.discover` lists all"),
         Refused::Parameters(why) => refusal(-32602, &format!("the parameters do not fit: {why}")),
@@ -160,7 +162,7 @@ fn error(refused: Refused) -> ErrorObjectOwned {
     }
 }
 
-fn refusal(code: i32, message: &str) -> ErrorObjectOwned {
+pub(super) fn refusal(code: i32, message: &str) -> ErrorObjectOwned {
     ErrorObjectOwned::owned(code, message, None::<()>)
 }
 
@@ -171,7 +173,8 @@ mod tests {
 
     #[test]
     fn the_document_tells_of_every_method() {
-        let module = module(&Arc::new(Works::new()));
+        let watch = Watch::start(false, || {}, |_| {}).expect("a thread");
+        let module = module(&Arc::new(Works::new()), &Arc::new(watch));
         let there: BTreeSet<_> = module.method_names().collect();
         let document = document::document();
         let told = document["methods"].as_array().expect("a list");

@@ -6,9 +6,12 @@ mod document;
 mod http;
 mod lines;
 mod methods;
+mod settle;
 mod socket;
+mod subscriptions;
 mod tcp;
 mod token;
+mod watch;
 mod web;
 mod work;
 
@@ -28,7 +31,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-pub use client::{Client, ConnectError};
+pub use client::{Client, ConnectError, Told};
 pub use document::document;
 use http::{Door, Http};
 pub use methods::Info;
@@ -36,6 +39,7 @@ pub use socket::{SocketError, path};
 use tcp::Tcp;
 pub use tcp::{TcpError, TcpOptions, TlsFiles};
 pub use token::TokenError;
+pub use watch::{Listener, Watch};
 use web::Terminals;
 use work::Works;
 
@@ -71,6 +75,8 @@ pub struct Options {
     pub web: Option<TcpOptions>,
     /// Whether what is said is read by a person at a terminal, who may be told the token.
     pub tells_token: bool,
+    /// Whether labs that drift are mended.
+    pub keep: bool,
 }
 
 /// Why there is no server.
@@ -82,6 +88,9 @@ pub enum ServeError {
     /// No TCP.
     #[error(transparent)]
     Tcp(#[from] TcpError),
+    /// No thread to watch labs.
+    #[error("could not watch labs")]
+    Watch(#[source] io::Error),
     /// The socket does not take clients any more.
     #[error("could not take a client")]
     Accept(#[source] io::Error),
@@ -97,6 +106,7 @@ impl From<ServeError> for CallError {
             ServeError::Socket(SocketError::NoGroup(_)) => {
                 "`getent group` lists the groups".to_owned()
             }
+            ServeError::Watch(_) => "see `ulimit -u` and `ulimit -n`".to_owned(),
             ServeError::Socket(SocketError::File { .. }) | ServeError::Accept(_) => {
                 "see to it that its directory can be written, and start it again".to_owned()
             }
@@ -111,8 +121,10 @@ impl From<ServeError> for CallError {
 pub async fn serve(
     options: &Options,
     stopped: impl Future<Output = ()>,
-    said: impl Fn(&str) + Clone + Send + 'static,
+    said: impl Fn(&str) + Clone + Send + Sync + 'static,
 ) -> Result<(), ServeError> {
+    let watch = Watch::start(options.keep, || {}, said.clone()).map_err(ServeError::Watch)?;
+    let watch = Arc::new(watch);
     let listener = socket::listen(options)?;
     let (tcp, web) = match try_join(listen(&options.tcp), listen(&options.web)).await {
         Ok(both) => both,
@@ -121,6 +133,7 @@ pub async fn serve(
             return Err(error.into());
         }
     };
+    settle::settle(&said).await;
     said(&format!("serving at {}", options.socket.display()));
     if let Some(tcp) = &tcp {
         said(&format!("serving at {}", tcp.url().map_err(ServeError::Accept)?));
@@ -133,7 +146,7 @@ pub async fn serve(
         });
     }
     let works = Arc::new(Works::new());
-    let methods: Methods = methods::module(&works).into();
+    let methods: Methods = methods::module(&works, &watch).into();
     let (stop, stopping) = stop_channel();
     let local = Http { door: Arc::new(Door::default()), methods, stop, page: None };
     let behind = |tcp: Tcp, page| (Http { door: tcp.door(), page, ..local.clone() }, tcp);
@@ -188,6 +201,7 @@ pub async fn serve(
     drop(far);
     let _ = stopping.stop();
     works.finished().await;
+    watch.end().await;
     let rest = async {
         while clients.join_next().await.is_some() {}
         // WebSockets have a place, and no task here.

@@ -9,6 +9,7 @@ pub mod attach;
 pub mod attachments;
 pub(crate) mod fuzzing;
 mod host_leases;
+pub mod news;
 mod nics;
 mod recall;
 pub mod state;

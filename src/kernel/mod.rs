@@ -29,6 +29,7 @@ pub mod life;
 mod line;
 pub mod netlink;
 pub mod netns;
+pub mod news;
 mod nft;
 pub mod nic;
 pub mod observe;

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::model::impair::Impairments;
 use crate::model::mark::{Mark, Thing, netns};
@@ -52,7 +53,7 @@ pub struct Passed {
 }
 
 /// How fast a link is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rate {
     /// Its two ends.
     pub ends: [String; 2],
@@ -70,7 +71,7 @@ pub struct Rate {
     /// ways the fuller.
     pub used_percent: Option<f64>,
     /// `kernel`, or `open vswitch` for what has no device.
-    pub counted_by: &'static str,
+    pub counted_by: String,
 }
 
 /// The links of a lab, by name.
@@ -230,8 +231,8 @@ pub fn rate(watched: &Watched, before: &Passed, after: &Passed, seconds: f64) ->
         errors: after.errors.saturating_sub(before.errors),
         used_percent: used.fold(None, |most, it| Some(most.map_or(it, |most: f64| most.max(it)))),
         counted_by: match watched.counter {
-            Counter::Devices(..) => "kernel",
-            Counter::Switch(..) => "open vswitch",
+            Counter::Devices(..) => "kernel".to_owned(),
+            Counter::Switch(..) => "open vswitch".to_owned(),
         },
     }
 }

@@ -8,6 +8,7 @@ pub mod fake;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod linux;
+pub mod news;
 pub mod ovs;
 pub mod own;
 

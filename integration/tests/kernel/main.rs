@@ -45,6 +45,7 @@ mod sdn;
 mod seeing;
 mod sequences;
 mod serve;
+mod serve_load;
 mod serve_tcp;
 mod settings;
 mod soak;
@@ -57,6 +58,7 @@ mod undo;
 mod vlans;
 mod vm;
 mod walls;
+mod watching;
 mod why;
 
 use std::process::ExitCode;
@@ -203,6 +205,9 @@ fn main() -> ExitCode {
             it_ends_as_it_should,
             bad_clients_harm_nobody,
         ],
+        tests![serve_load:
+            ten_thousand_requests @ 300,
+        ],
         tests![serve_tcp:
             who_knows_the_token_from_afar,
             on_this_machine_without_tls,
@@ -215,6 +220,20 @@ fn main() -> ExitCode {
             terminals_have_an_end,
             strangers_get_nowhere,
             all_of_it_by_keyboard,
+        ],
+        tests![watching:
+            what_happens_is_told,
+            watch_prints_events,
+            rates_are_told,
+            who_does_not_read_is_told_that_he_missed,
+            what_drifts_is_mended,
+            what_cannot_be_mended_is_given_up,
+            killed_in_a_change_and_started_again,
+        ],
+        tests![watching over ovs:
+            what_happens_is_told,
+            what_a_database_tells_is_told,
+            what_drifts_is_mended,
         ],
         tests![why:
             nodes_and_links_that_are_broken,

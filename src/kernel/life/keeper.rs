@@ -432,6 +432,7 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>) {
     while let Some(ask) = line.hear::<Ask>().await {
         let tell = match ask {
             Ask::Look => Tell::Keeps(keeps(&shared)),
+            Ask::Watch => return tell_changes(&shared, line).await,
             Ask::Lay(path, file) => told(shared.laid().lay(&path, &file)),
             Ask::Lift(path) => told(shared.laid().lift(&path)),
             Ask::Rename(name) => match sethostname(&name) {
@@ -453,6 +454,19 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>) {
         };
         if line.say(&tell).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Tells each time when something of a process has changed, until nobody hears it.
+async fn tell_changes(shared: &Shared, mut line: Line) {
+    let mut changed = shared.changed.subscribe();
+    // Changes that come while one is told are one.
+    while line.say(&Tell::Changed).await.is_ok() {
+        tokio::select! {
+            // The sender is in `shared`.
+            _ = changed.changed() => {}
+            _ = line.hear::<Ask>() => return,
         }
     }
 }

@@ -15,6 +15,7 @@ pub(super) mod fuzzing;
 mod groups;
 pub mod keeper;
 pub mod log;
+pub mod news;
 mod ports;
 mod wire;
 

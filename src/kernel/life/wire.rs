@@ -33,6 +33,8 @@ pub(super) enum Begun {
 pub(super) enum Ask {
     /// What it keeps.
     Look,
+    /// To be told each time when something of a process is not what it was.
+    Watch,
     /// To run a process, unless that runs already, and to be told when it is
     /// ready.
     Run(Process),
@@ -53,6 +55,8 @@ pub(super) enum Ask {
 pub(super) enum Tell {
     /// To `Look`.
     Keeps(Keeps),
+    /// To `Watch`, at once and from then on.
+    Changed,
     /// To `Run`.
     Ready,
     /// To `Run`: it is not, and was stopped and forgotten.

@@ -48,6 +48,7 @@ use crate::plan::why::facts::Way;
 use crate::plan::{Abilities, FabricStep, Need, Refusal};
 
 pub use error::OvsError;
+pub(super) use seek::directories;
 
 /// How long `ovs-vswitchd` may take to carry out a change: a thousand ports
 /// take a second or two on a busy machine. `OVSNS_APPLY_SECS` says otherwise.

@@ -1,6 +1,7 @@
 //! Which Open vSwitch: the machine's, or one of our own. One at a time in a
 //! network namespace, so ours is never started beside another.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -220,6 +221,15 @@ fn knock(socket: &Path) -> nix::Result<()> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let ours = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     socket::connect(ours.as_raw_fd(), &UnixAddr::new(socket)?)
+}
+
+/// The directories in which the socket of a database may come to be that has switches
+/// of ours. `state` is where one of our own would have its own.
+pub(in crate::switch) fn directories(state: &Path) -> BTreeSet<PathBuf> {
+    let own = Own::of(state).directory().to_owned();
+    // Two names of one directory are one.
+    let machines = places().into_iter().map(|place| place.canonicalize().unwrap_or(place));
+    machines.chain([own]).collect()
 }
 
 /// Where its directory would be.

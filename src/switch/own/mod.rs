@@ -239,6 +239,11 @@ impl Own {
         Self { directory: state.join("ovs") }
     }
 
+    /// Its directory, whether it is there or not.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Whether what it takes is installed.
     pub fn missing() -> Option<Missing> {
         match Programs::find() {
