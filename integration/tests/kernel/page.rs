@@ -59,6 +59,17 @@ pub(crate) fn links_go_down_and_up_by_a_click(world: &World) -> Verdict {
         "[...document.querySelectorAll('#drawing canvas')].some(it => \
          it.getContext('2d').getImageData(0, 0, it.width, it.height).data.some(byte => byte))",
     );
+    // How fast a link is, there and back: more than a ping in two seconds.
+    let pinging = world.pinging("two-nodes.n1", "10.0.0.2");
+    browser.until(
+        "[2, 3].every(at => /^[1-9][0-9.]* k$/.test( \
+         document.querySelector('tr[data-id=\"b.1.1 -- n1:eth0\"]').cells[at].textContent))",
+    );
+    browser.until(
+        "document.getElementById('drawing')._cyreg.cy.getElementById('b.1.1 -- n1:eth0') \
+         .data('label').includes(' kbit/s')",
+    );
+    drop(pinging);
     // The token has left the address.
     assert_eq!(browser.asks("return location.href"), json!(format!("http://{AT}/")));
 

@@ -28,6 +28,7 @@ class Page {
   private chosen: string | null = null;
   private wanted = false;
   private asking = false;
+  private took = 0;
   private rates: { lab: string; subscription: number | string } | null = null;
   private readonly deeds: Deeds & { ping(from: string): void } = {
     choose: (id) => this.choose(id),
@@ -113,12 +114,8 @@ class Page {
   private async follow(connection: Connection): Promise<void> {
     try {
       await connection.subscribe("fabric.events", {}, () => this.ask());
-    } catch {
-      const again = setInterval(() => {
-        if (this.connection === connection) this.ask();
-        else clearInterval(again);
-      }, 2000);
-      this.ask();
+    } catch (error) {
+      this.tell(`changes are not heard of: ${words(error)}`);
     }
   }
 
@@ -126,7 +123,8 @@ class Page {
   private ask(): void {
     if (this.wanted) return;
     this.wanted = true;
-    setTimeout(() => void this.look(), SETTLE_MS);
+    // A big lab is not looked at all the time, whatever happens in it.
+    setTimeout(() => void this.look(), Math.max(SETTLE_MS, this.took));
   }
 
   private async look(): Promise<void> {
@@ -134,6 +132,7 @@ class Page {
     if (this.asking || !connection) return;
     this.wanted = false;
     this.asking = true;
+    const begun = performance.now();
     try {
       const labs = await connection.call<Row[]>("lab.list");
       const empty = labs.length === 0;
@@ -156,6 +155,7 @@ class Page {
       if (error instanceof Refused) this.tell(error.whole);
     } finally {
       this.asking = false;
+      this.took = performance.now() - begun;
       if (this.wanted) {
         this.wanted = false;
         this.ask();
@@ -217,18 +217,17 @@ class Page {
 
   /** Hears how fast the links of the lab are that is shown. */
   private async watch(connection: Connection, lab: string | null): Promise<void> {
-    if (this.rates?.lab === (lab ?? undefined)) return;
+    if ((this.rates?.lab ?? null) === lab) return;
     const old = this.rates;
     this.rates = null;
     if (old) await connection.unsubscribe("fabric.stats.stop", old.subscription);
     if (lab === null) return;
-    this.rates = { lab, subscription: 0 };
     const subscription = await connection.subscribe("fabric.stats", { lab, interval: RATES_S }, (told) => {
       const { lab: of, links } = told as Rates;
       if (of !== this.graph?.lab) return;
       this.lists.flow(links);
       this.drawing.flow(links);
-    }).catch(() => 0);
+    });
     this.rates = { lab, subscription };
   }
 
