@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use world::{Browser, Running, Skip, Verdict, World, keys, until};
 
 use crate::TWO_NODES;
-use crate::serve::server;
 
 const TOKEN: &str = "0123456789abcdef+123456789abcdef";
 const AT: &str = "127.0.0.1:8080";
@@ -20,7 +19,17 @@ fn page(world: &World) -> Result<(Running, Browser), Skip> {
     let browser = world.browser()?;
     let token = Path::new("/run/world").join(world.file("token", TOKEN));
     std::fs::set_permissions(token, PermissionsExt::from_mode(0o600)).expect("our own file");
-    Ok((server(world, &format!("--web {AT} --token /run/world/token")), browser))
+    Ok((server_at(world), browser))
+}
+
+/// A server whose terminals have a plain shell: that of whoever runs the tests may do a
+/// lot of its own before it reads a key, and in files of his.
+fn server_at(world: &World) -> Running {
+    let mut command = world.command();
+    command.args(["serve", "--web", AT, "--token", "/run/world/token"]);
+    let server = world.start_command(command.env("SHELL", "/bin/sh").env_remove("ENV"));
+    until("the page is there", || TcpStream::connect(AT).is_ok());
+    server
 }
 
 /// Comes in by the address that the server told, and waits until a lab is shown.
@@ -222,6 +231,12 @@ pub(crate) fn terminals_have_an_end(world: &World) -> Verdict {
     server.finish().ok();
     until("all have ended", || shells() == 0);
     browser.shows("#link-state", "does not answer");
+    // What happens meanwhile is seen when there is a server again, and what happens then.
+    world.ovsns("node add b").ok();
+    let _server = server_at(world);
+    is(&browser, "b", "up");
+    world.ovsns("node add c").ok();
+    is(&browser, "c", "up");
     Ok(())
 }
 

@@ -129,8 +129,9 @@ class Page {
 
   private async look(): Promise<void> {
     const { connection } = this;
-    if (this.asking || !connection) return;
+    if (this.asking) return;
     this.wanted = false;
+    if (!connection) return;
     this.asking = true;
     const begun = performance.now();
     try {

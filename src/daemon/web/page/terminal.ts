@@ -34,9 +34,15 @@ export function open(token: string, lab: string, node: string): void {
 
   const line = socket("/terminal", token);
   line.binaryType = "arraybuffer";
-  line.onopen = () => say(JSON.stringify({ open: { lab, node, size: [terminal.cols, terminal.rows] } }));
+  // What is typed before it is there is not lost.
+  const early: (string | Uint8Array<ArrayBuffer>)[] = [];
+  line.onopen = () => {
+    line.send(JSON.stringify({ open: { lab, node, size: [terminal.cols, terminal.rows] } }));
+    for (const data of early) line.send(data);
+  };
   const say = (data: string | Uint8Array<ArrayBuffer>) => {
-    if (line.readyState === WebSocket.OPEN) line.send(data);
+    if (line.readyState === WebSocket.CONNECTING) early.push(data);
+    else if (line.readyState === WebSocket.OPEN) line.send(data);
   };
   const keys = new TextEncoder();
   terminal.onData((text) => say(keys.encode(text)));
