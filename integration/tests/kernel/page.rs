@@ -298,6 +298,23 @@ pub(crate) fn strangers_get_nowhere(world: &World) -> Verdict {
         .code(1)
         .says("loopback");
     world.ovsns(&format!("serve --web {AT}")).code(2).says("--token");
+    // Only a person is told the token itself, and not a log.
+    let elsewhere = ["--web", "127.0.0.1:8081", "--token", "token", "--socket", "a.sock"];
+    let mut command = world.command();
+    let person = world.terminal(command.arg("serve").args(elsewhere));
+    person.shows(&format!("page at http://127.0.0.1:8081/#token={TOKEN}"));
+    drop(person);
+    let output = command.stderr(std::process::Stdio::piped()).spawn().expect("it runs");
+    let id = output.id();
+    until("it is there", || TcpStream::connect("127.0.0.1:8081").is_ok());
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(id as i32),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .expect("it runs");
+    let said = output.wait_with_output().expect("it ends").stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("(the token is in token)") && !said.contains(TOKEN), "{said}");
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::TWO_NODES;
 const SOCKET: &str = "/run/ovsns/ovsns.sock";
 
 /// A server that takes clients.
-pub(crate) fn server(world: &World, words: &str) -> Running {
+fn server(world: &World, words: &str) -> Running {
     let mut command = world.command();
     let running = world.start_command(command.arg("serve").args(words.split_whitespace()));
     until("the server takes clients", || UnixStream::connect(SOCKET).is_ok());
