@@ -18,6 +18,7 @@ mod nic;
 mod node;
 mod rates;
 mod switch;
+mod traffic;
 pub mod view;
 
 use std::future::Future;
@@ -46,6 +47,7 @@ pub use node::{NodeAdd, NodeRestart, NodeRm};
 pub use rates::{Rates, Reading};
 pub(crate) use switch::no_switch;
 pub use switch::{SwitchAdd, SwitchRm, SwitchSet};
+pub(crate) use traffic::{Figures, figures};
 
 /// Something that ovsns can be asked. What its type says of itself is what the
 /// document of the API says of it.

@@ -376,7 +376,8 @@ fn uplinks(
     Ok(nics.iter().map(view).chain(moved.iter().map(lent)).collect())
 }
 
-fn state(status: &Status) -> String {
+/// How a lab is, in a word.
+pub(super) fn state(status: &Status) -> String {
     let words = match status {
         Status { cut_off: Some(_), .. } => "cut off",
         Status { lab: None, .. } => "unremembered",

@@ -16,17 +16,17 @@ use hyper::header::{
 use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jsonrpsee::Methods;
 use jsonrpsee::server::{
     BatchRequestConfig, HttpBody, HttpResponse, PingConfig, Server, ServerConfig, StopHandle,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
+use super::metrics::{self, Counts};
 use super::token::{Token, subprotocols};
 use super::web::{self, Terminals};
 use super::{BATCH_MAX, REQUEST_BYTES_MAX};
@@ -133,6 +133,9 @@ fn text(status: StatusCode, words: &str) -> HttpResponse {
     answer
 }
 
+/// What is called with what is worth a line in a log.
+pub(super) type Said = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Answers those who come in by one door.
 #[derive(Clone)]
 pub(super) struct Http {
@@ -144,13 +147,18 @@ pub(super) struct Http {
     pub(super) stop: StopHandle,
     /// The terminals of the page, if that is served at this door.
     pub(super) page: Option<Terminals>,
+    /// What is counted.
+    pub(super) counts: Arc<Counts>,
+    /// What is called with what is worth a line in a log.
+    pub(super) said: Said,
 }
 
 impl Http {
     /// Answers a client until it goes, or the server ends. Its `place` is given back
     /// then, too, if it has become a WebSocket.
-    pub(super) async fn serve<I>(self, io: I, place: OwnedSemaphorePermit)
+    pub(super) async fn serve<I, P>(self, io: I, place: P)
     where
+        P: Send + Sync + 'static,
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let stopped = self.stop.clone().shutdown();
@@ -176,7 +184,7 @@ impl Http {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        place: Arc<OwnedSemaphorePermit>,
+        place: Arc<impl Send + Sync + 'static>,
     ) -> HttpResponse {
         if let Err(refusal) = self.door.is_no_trick(request.headers()) {
             return refusal.answer();
@@ -193,7 +201,10 @@ impl Http {
             Some(terminals) if request.uri().path() == web::TERMINAL => {
                 terminals.open(request, place, self.stop.clone())
             }
-            Some(_) | None => self.call(request, place).await,
+            Some(_) | None => match (request.method(), request.uri().path()) {
+                (&Method::GET | &Method::HEAD, "/metrics") => self.metrics().await,
+                _ => self.call(request, place).await,
+            },
         };
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS && offers_ours {
             // A browser goes if it has offered some, and none is taken.
@@ -203,11 +214,24 @@ impl Http {
         answer
     }
 
+    /// What Prometheus asks for.
+    async fn metrics(&self) -> HttpResponse {
+        let (numbers, failure) = self.counts.text().await;
+        if let Some(failure) = failure {
+            (self.said)(failure.to_string().trim_end());
+        }
+        let mut answer = text(StatusCode::OK, "");
+        *answer.body_mut() = HttpBody::from(numbers);
+        let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
+        answer.headers_mut().insert(CONTENT_TYPE, kind);
+        answer
+    }
+
     /// JSON-RPC: a message that is posted, or a WebSocket.
     async fn call(
         &self,
         request: Request<Incoming>,
-        place: Arc<OwnedSemaphorePermit>,
+        place: Arc<impl Send + Sync + 'static>,
     ) -> HttpResponse {
         let mut config = ServerConfig::builder()
             .max_request_body_size(REQUEST_BYTES_MAX as u32)
@@ -372,7 +396,8 @@ mod tests {
         let place = Arc::clone(&places).try_acquire_owned().expect("it is free");
         far.write_all(text.as_bytes()).await.expect("it listens");
         // The clock goes on by itself when there is nothing else to do.
-        Http { door, methods, stop, page: None }.serve(near, place).await;
+        let (counts, said) = (Arc::default(), Arc::new(|_: &str| {}));
+        Http { door, methods, stop, page: None, counts, said }.serve(near, place).await;
         let mut answer = [0; 1024];
         let length = far.read(&mut answer).await.expect("it is closed or has answered");
         String::from_utf8_lossy(&answer[..length]).into_owned()

@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn the_document_tells_of_every_method() {
         let watch = Watch::start(false, || {}, |_| {}).expect("a thread");
-        let module = module(&Arc::new(Works::new()), &Arc::new(watch));
+        let module = module(&Arc::new(Works::new(Arc::default())), &Arc::new(watch));
         let there: BTreeSet<_> = module.method_names().collect();
         let document = document::document();
         let told = document["methods"].as_array().expect("a list");

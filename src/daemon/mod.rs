@@ -6,6 +6,7 @@ mod document;
 mod http;
 mod lines;
 mod methods;
+mod metrics;
 mod settle;
 mod socket;
 mod subscriptions;
@@ -33,8 +34,10 @@ use tokio::task::JoinSet;
 
 pub use client::{Client, ConnectError, Told};
 pub use document::document;
-use http::{Door, Http};
+use http::{Http, Said};
 pub use methods::Info;
+pub use metrics::Counts;
+use metrics::Present;
 pub use socket::{SocketError, path};
 use tcp::Tcp;
 pub use tcp::{TcpError, TcpOptions, TlsFiles};
@@ -121,9 +124,14 @@ impl From<ServeError> for CallError {
 pub async fn serve(
     options: &Options,
     stopped: impl Future<Output = ()>,
-    said: impl Fn(&str) + Clone + Send + Sync + 'static,
+    said: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<(), ServeError> {
-    let watch = Watch::start(options.keep, || {}, said.clone()).map_err(ServeError::Watch)?;
+    let said: Said = Arc::new(said);
+    let counts = Arc::new(Counts::default());
+    let (told, mending) = (Arc::clone(&said), Arc::clone(&counts));
+    let watch =
+        Watch::start(options.keep, move || mending.mended(), move |words: &str| told(words))
+            .map_err(ServeError::Watch)?;
     let watch = Arc::new(watch);
     let listener = socket::listen(options)?;
     let (tcp, web) = match try_join(listen(&options.tcp), listen(&options.web)).await {
@@ -133,7 +141,7 @@ pub async fn serve(
             return Err(error.into());
         }
     };
-    settle::settle(&said).await;
+    settle::settle(&|words: &str| said(words)).await;
     said(&format!("serving at {}", options.socket.display()));
     if let Some(tcp) = &tcp {
         said(&format!("serving at {}", tcp.url().map_err(ServeError::Accept)?));
@@ -145,10 +153,11 @@ pub async fn serve(
             None => format!("page at {url}/ (the token is in {})", token.display()),
         });
     }
-    let works = Arc::new(Works::new());
+    let works = Arc::new(Works::new(Arc::clone(&counts)));
     let methods: Methods = methods::module(&works, &watch).into();
     let (stop, stopping) = stop_channel();
-    let local = Http { door: Arc::new(Door::default()), methods, stop, page: None };
+    let (door, page, told) = (Arc::default(), None, Arc::clone(&said));
+    let local = Http { door, methods, stop, page, counts, said: told };
     let behind = |tcp: Tcp, page| (Http { door: tcp.door(), page, ..local.clone() }, tcp);
     let page = Some(Terminals::default());
     let far: Vec<(Http, Tcp)> = tcp
@@ -173,7 +182,8 @@ pub async fn serve(
                 // One who is not known yet is not told that there are many.
                 if let Ok(place) = Arc::clone(far_places).try_acquire_owned() {
                     let (http, tcp) = &far[by];
-                    clients.spawn(tcp.talk(stream, http.clone(), place));
+                    let present = http.counts.client("tcp");
+                    clients.spawn(tcp.talk(stream, http.clone(), (place, present)));
                 }
                 continue;
             }
@@ -194,7 +204,8 @@ pub async fn serve(
             clients.spawn(refuse(stream, format!("there are {CLIENTS_MAX} clients already")));
             continue;
         };
-        clients.spawn(talk(stream, local.clone(), place));
+        let present = local.counts.client("unix");
+        clients.spawn(talk(stream, local.clone(), (place, present)));
     }
     said("ending: what is at work is finished first");
     listener.close();
@@ -260,7 +271,7 @@ async fn refuse(stream: UnixStream, why: String) {
 }
 
 /// Answers a client: HTTP and WebSocket, or a line a message, as its first byte tells.
-async fn talk(stream: UnixStream, http: Http, place: OwnedSemaphorePermit) {
+async fn talk(stream: UnixStream, http: Http, place: (OwnedSemaphorePermit, Present)) {
     let first = tokio::time::timeout(FIRST_BYTE, first_byte(&stream)).await;
     let Ok(Ok(Some(first))) = first else { return };
     if first.is_ascii_uppercase() {

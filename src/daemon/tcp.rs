@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
@@ -153,7 +152,7 @@ impl Tcp {
         &self,
         stream: TcpStream,
         http: Http,
-        place: OwnedSemaphorePermit,
+        place: impl Send + Sync + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
         let tls = self.tls.clone();
         async move {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
@@ -12,6 +13,7 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::Counts;
 use crate::api::{self, Call, CallError, Desk, Failure, News};
 
 /// How many calls are at work at once; what is more waits.
@@ -62,16 +64,18 @@ pub(super) struct Works {
     open_ended: Arc<Semaphore>,
     ending: CancellationToken,
     waiting: AtomicUsize,
+    counts: Arc<Counts>,
 }
 
 impl Works {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(counts: Arc<Counts>) -> Self {
         let mut works = Self {
             calls: BTreeMap::new(),
             desks: Arc::new(Semaphore::new(AT_ONCE_MAX)),
             open_ended: Arc::new(Semaphore::new(OPEN_ENDED_MAX)),
             ending: CancellationToken::new(),
             waiting: AtomicUsize::new(0),
+            counts,
         };
         api::visit(&mut works);
         works
@@ -91,7 +95,21 @@ impl Works {
     /// lost, and keeps nothing waiting. A call that has begun goes on if nobody
     /// waits for it any more, unless it is open-ended.
     pub(super) async fn call(&self, name: &str, params: Json, news: mpsc::Sender<News>) -> Outcome {
-        let known = self.calls.get(name).ok_or(Refused::Unknown)?;
+        let (method, known) = self.calls.get_key_value(name).ok_or(Refused::Unknown)?;
+        let began = Instant::now();
+        let mut ended = Ended { counts: &self.counts, method, how: "abandoned", began };
+        let outcome = self.have_done(method, known, params, news).await;
+        ended.how = word(&outcome);
+        outcome
+    }
+
+    async fn have_done(
+        &self,
+        name: &str,
+        known: &Known,
+        params: Json,
+        news: mpsc::Sender<News>,
+    ) -> Outcome {
         // Gone is who does not await this any more; and all are when the server ends.
         let asker = self.ending.child_token();
         let _gone = asker.clone().drop_guard();
@@ -136,6 +154,36 @@ impl Works {
         let never = "it is never closed";
         self.desks.acquire_many(AT_ONCE_MAX as u32).await.expect(never).forget();
         self.open_ended.acquire_many(OPEN_ENDED_MAX as u32).await.expect(never).forget();
+    }
+}
+
+/// How a call has come out, in a word.
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Ok(_) => "done",
+        Err(Refused::Unknown | Refused::Parameters(_)) => "misunderstood",
+        Err(Refused::Busy) => "busy",
+        Err(Refused::Ending) => "ending",
+        Err(Refused::Failed(failure)) => match failure.status {
+            1 => "taken_back",
+            2 => "refused",
+            4 => "late",
+            _ => "left",
+        },
+    }
+}
+
+/// Counts a call when it has ended, or nobody waits for it any more.
+struct Ended<'a> {
+    counts: &'a Counts,
+    method: &'static str,
+    how: &'static str,
+    began: Instant,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.counts.called(self.method, self.how, self.began.elapsed());
     }
 }
 

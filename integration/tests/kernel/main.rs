@@ -46,6 +46,7 @@ mod seeing;
 mod sequences;
 mod serve;
 mod serve_load;
+mod serve_metrics;
 mod serve_tcp;
 mod settings;
 mod soak;
@@ -208,6 +209,7 @@ fn main() -> ExitCode {
         tests![serve_load:
             ten_thousand_requests @ 300,
         ],
+        tests![serve_metrics: what_there_is_in_numbers],
         tests![serve_tcp:
             who_knows_the_token_from_afar,
             on_this_machine_without_tls,

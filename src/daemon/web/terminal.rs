@@ -79,7 +79,7 @@ impl Terminals {
     pub(crate) fn open(
         &self,
         mut request: Request<Incoming>,
-        place: Arc<OwnedSemaphorePermit>,
+        place: Arc<impl Send + Sync + 'static>,
         stop: StopHandle,
     ) -> HttpResponse {
         let mut server = Server::new();
