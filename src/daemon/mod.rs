@@ -10,6 +10,7 @@ mod metrics;
 mod settle;
 mod socket;
 mod subscriptions;
+mod systemd;
 mod tcp;
 mod token;
 mod watch;
@@ -106,6 +107,9 @@ impl From<ServeError> for CallError {
                 "end that one first, or give this one another `--socket`".to_owned()
             }
             ServeError::Socket(SocketError::NoSocket(_)) => "give another `--socket`".to_owned(),
+            ServeError::Socket(SocketError::Elsewhere { .. } | SocketError::Given(_)) => {
+                "give the unit of the socket one `ListenStream=`, with that path".to_owned()
+            }
             ServeError::Socket(SocketError::NoGroup(_)) => {
                 "`getent group` lists the groups".to_owned()
             }
@@ -152,6 +156,11 @@ pub async fn serve(
             Some(token) => format!("page at {url}/#token={token}"),
             None => format!("page at {url}/ (the token is in {})", token.display()),
         });
+    }
+    let mut alive = JoinSet::new();
+    alive.spawn(systemd::keep_alive(options.socket.clone(), Arc::clone(&said)));
+    if let Err(error) = systemd::ready(&options.socket) {
+        said(&format!("could not tell systemd that it serves: {error}"));
     }
     let works = Arc::new(Works::new(Arc::clone(&counts)));
     let methods: Methods = methods::module(&works, &watch).into();
@@ -208,6 +217,10 @@ pub async fn serve(
         clients.spawn(talk(stream, local.clone(), (place, present)));
     }
     said("ending: what is at work is finished first");
+    drop(alive);
+    if let Err(error) = systemd::stopping() {
+        said(&format!("could not tell systemd that it ends: {error}"));
+    }
     listener.close();
     drop(far);
     let _ = stopping.stop();

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::{Gid, Group, Uid, User, chown, getgrouplist};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::Options;
+use super::{Options, systemd};
 use crate::kernel::error::words_of;
 use crate::kernel::laid;
 
@@ -32,6 +32,17 @@ pub enum SocketError {
     /// No group of that name.
     #[error("there is no group `{0}`")]
     NoGroup(String),
+    /// systemd has given another.
+    #[error("systemd has given the socket `{}`, and not `{}`", given.display(), asked.display())]
+    Elsewhere {
+        /// Where that is.
+        given: PathBuf,
+        /// Where it was to be.
+        asked: PathBuf,
+    },
+    /// systemd has given something else.
+    #[error("could not take the socket that systemd has given")]
+    Given(#[source] io::Error),
     /// It could not be made.
     #[error("could not make the socket `{}`", path.display())]
     File {
@@ -46,8 +57,8 @@ pub enum SocketError {
 pub(super) struct Listener {
     inner: UnixListener,
     path: PathBuf,
-    /// By which it is known to be the one that was made here.
-    inode: u64,
+    /// By which it is known to be the one that was made here, if it was.
+    inode: Option<u64>,
     group: Option<Gid>,
     network: fs::Metadata,
     /// Its directory, if that is ours.
@@ -63,6 +74,9 @@ pub(super) fn listen(options: &Options) -> Result<Listener, SocketError> {
     let path = options.socket.clone();
     let failed = |source: io::Error| SocketError::File { path: path.clone(), source };
     let group = options.group.as_deref().map(gid).transpose()?;
+    if let Some(given) = systemd::given().map_err(SocketError::Given)? {
+        return take(given, path, group);
+    }
     let directory = match path.parent() {
         Some(directory) if directory != Path::new("") => directory.to_owned(),
         _ => PathBuf::from("."),
@@ -86,6 +100,24 @@ pub(super) fn listen(options: &Options) -> Result<Listener, SocketError> {
     let inode = fs::symlink_metadata(&path).map_err(failed)?.ino();
     let network = fs::metadata("/proc/self/ns/net").map_err(failed)?;
     let ours = is_ours.then_some(directory);
+    let inode = Some(inode);
+    Ok(Listener { inner, path, inode, group, network, ours, closed_to, _lock: lock })
+}
+
+/// Takes the socket that systemd has made, and that it removes, too.
+fn take(given: StdListener, asked: PathBuf, group: Option<Gid>) -> Result<Listener, SocketError> {
+    let address = given.local_addr().map_err(SocketError::Given)?;
+    let path = address.as_pathname().map(Path::to_owned).unwrap_or_default();
+    if path != asked {
+        return Err(SocketError::Elsewhere { given: path, asked });
+    }
+    let failed = |source: io::Error| SocketError::File { path: path.clone(), source };
+    let lock = lock(&lock_path(&path)).map_err(failed)?;
+    let lock = lock.ok_or_else(|| SocketError::Taken(path.clone()))?;
+    given.set_nonblocking(true).map_err(SocketError::Given)?;
+    let inner = UnixListener::from_std(given).map_err(SocketError::Given)?;
+    let network = fs::metadata("/proc/self/ns/net").map_err(failed)?;
+    let (inode, ours, closed_to) = (None, None, None);
     Ok(Listener { inner, path, inode, group, network, ours, closed_to, _lock: lock })
 }
 
@@ -196,7 +228,7 @@ impl Listener {
     /// Takes no more clients. The name goes, if it is still that of this socket.
     pub(super) fn close(self) {
         let there = fs::symlink_metadata(&self.path);
-        if there.is_ok_and(|there| there.ino() == self.inode) {
+        if there.is_ok_and(|there| self.inode == Some(there.ino())) {
             // Whoever starts next removes it else.
             let _ = fs::remove_file(&self.path);
         }

@@ -47,6 +47,7 @@ mod sequences;
 mod serve;
 mod serve_load;
 mod serve_metrics;
+mod serve_systemd;
 mod serve_tcp;
 mod settings;
 mod soak;
@@ -210,6 +211,11 @@ fn main() -> ExitCode {
             ten_thousand_requests @ 300,
         ],
         tests![serve_metrics: what_there_is_in_numbers],
+        tests![serve_systemd:
+            its_units_are_understood,
+            it_takes_the_socket_that_it_is_given,
+            it_tells_how_it_does,
+        ],
         tests![serve_tcp:
             who_knows_the_token_from_afar,
             on_this_machine_without_tls,
