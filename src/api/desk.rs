@@ -10,6 +10,7 @@ use super::CallError;
 use super::error::which_lab;
 use crate::engine::{Done, Engine};
 use crate::kernel::permissions::{self, Capability};
+use crate::kernel::{inside, netns};
 use crate::model::names::{LabName, NodeName};
 use crate::model::topology::Lab;
 
@@ -145,6 +146,37 @@ impl NodeWords {
             None => (lab, text),
         };
         Ok(Self { lab: lab.map(LabName::new).transpose()?, node: NodeName::new(node)? })
+    }
+
+    /// The lab of the node that is meant.
+    pub(crate) fn find(&self) -> Result<LabName, CallError> {
+        let mut found = Vec::new();
+        for name in netns::list()? {
+            let Some((lab, node)) = name.split_once('.') else { continue };
+            let is_meant = node == self.node.as_str()
+                && self.lab.as_ref().is_none_or(|named| named.as_str() == lab);
+            if is_meant && let Some(mark) = inside::mark_of(&name)? {
+                found.push(mark.lab);
+            }
+        }
+        let node = &self.node;
+        match found.len() {
+            1 => Ok(found.swap_remove(0)),
+            0 => {
+                let lab = self.lab.as_ref().map(|lab| format!(" in lab `{lab}`"));
+                Err(CallError::usage(
+                    format!("there is no node `{node}`{}", lab.unwrap_or_default()),
+                    "`ovsns node list` shows the nodes",
+                ))
+            }
+            _ => {
+                let labs: Vec<_> = found.iter().map(|lab| format!("`{lab}`")).collect();
+                Err(CallError::usage(
+                    format!("several labs have a node `{node}`: {}", labs.join(", ")),
+                    format!("say which, such as `{}/{node}`", found[0]),
+                ))
+            }
+        }
     }
 
     /// The name of the lab.

@@ -11,12 +11,16 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use super::desk::{NodeWords, one_lab};
+use super::desk::{NodeWords, allowed};
 use super::{Call, CallError, Desk};
 use crate::kernel::error::words_of;
+use crate::kernel::permissions::Capability;
 
 /// How much of what a command says is kept, in bytes, of each of its outputs.
 const SAID_BYTES_MAX: usize = 1 << 20;
+
+/// How long is waited for the end of what a command has said, when it has ended itself.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Runs a command in a node until it ends, as `ovsns exec` does.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +32,7 @@ pub struct NodeExec {
     pub command: Vec<String>,
     /// What it reads from its standard input; nothing if it is not said.
     pub input: Option<String>,
-    /// After how many seconds it is killed; never if it is not said.
+    /// After how many seconds, more than 0, it is killed; never if it is not said.
     pub timeout: Option<f64>,
     /// The lab; the only one if none is named.
     pub lab: Option<String>,
@@ -66,12 +70,11 @@ impl Call for NodeExec {
             ));
         }
         let timeout = self.timeout.map(Duration::try_from_secs_f64).transpose();
-        let Ok(timeout) = timeout else {
+        let Some(timeout) = timeout.ok().filter(|time| *time != Some(Duration::ZERO)) else {
             return Err(CallError::usage("`timeout` is no time", "give seconds, more than 0"));
         };
-        let mut engine = desk.engine("ovsns exec").await?;
-        let lab = one_lab(&mut engine, words.lab()).await?;
-        drop(engine);
+        allowed(&[Capability::SysAdmin])?;
+        let lab = words.find()?;
         // A process cannot enter a node and come back; so it is one of its own, and
         // the same as on a command line.
         let mut command = Command::new("/proc/self/exe");
@@ -95,8 +98,17 @@ impl Call for NodeExec {
             let _ = input.write_all(self.input.unwrap_or_default().as_bytes()).await;
         };
         let all = async {
-            tokio::join!(out.keep(stdout), err.keep(stderr), feed);
-            child.wait().await
+            let said = async { tokio::join!(out.keep(stdout), err.keep(stderr), feed) };
+            tokio::pin!(said);
+            tokio::select! {
+                _ = &mut said => child.wait().await,
+                ended = child.wait() => {
+                    // What it has said is there; what it leaves behind may hold the pipe
+                    // for as long as it likes.
+                    let _ = tokio::time::timeout(LAST_WORDS, said).await;
+                    ended
+                }
+            }
         };
         let late = async {
             match timeout {

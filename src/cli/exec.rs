@@ -7,11 +7,10 @@ use nix::errno::Errno;
 use super::input::{NodeWords, allowed};
 use super::{CallError, Ending, show};
 use crate::engine::state::State;
+use crate::kernel::inside;
 use crate::kernel::life::birth::Birth;
 use crate::kernel::life::{self, forward};
 use crate::kernel::permissions::{self, Capability};
-use crate::kernel::{inside, netns};
-use crate::model::names::LabName;
 
 /// Run a command in a node
 ///
@@ -60,7 +59,7 @@ pub(super) fn shell(args: &ShellArgs) -> Result<Ending, CallError> {
 
 fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, CallError> {
     allowed(&[Capability::SysAdmin])?;
-    let (lab, node) = (find(words)?, &words.node);
+    let (lab, node) = (words.find()?, &words.node);
     // It leads into the machine's own files, as long as they can be seen.
     let state = State::from_environment();
     let logs = life::logs(&state.labs_directory(), &lab, node);
@@ -84,35 +83,4 @@ fn become_command(words: &NodeWords, command: &[OsString]) -> Result<Ending, Cal
         return Ok(Ending::Status(forward::run(&birth, command, &names)?));
     }
     Err(CallError::command(inside::become_command(command, &names, &state)))
-}
-
-/// The lab of the node that is meant.
-fn find(words: &NodeWords) -> Result<LabName, CallError> {
-    let mut found = Vec::new();
-    for name in netns::list()? {
-        let Some((lab, node)) = name.split_once('.') else { continue };
-        let is_meant = node == words.node.as_str()
-            && words.lab.as_ref().is_none_or(|named| named.as_str() == lab);
-        if is_meant && let Some(mark) = inside::mark_of(&name)? {
-            found.push(mark.lab);
-        }
-    }
-    match found.len() {
-        1 => Ok(found.swap_remove(0)),
-        0 => Err(CallError::usage(
-            format!("there is no node `{}`{}", words.node, in_lab(words)),
-            "`ovsns node list` shows the nodes",
-        )),
-        _ => {
-            let labs: Vec<_> = found.iter().map(|lab| format!("`{lab}`")).collect();
-            Err(CallError::usage(
-                format!("several labs have a node `{}`: {}", words.node, labs.join(", ")),
-                format!("say which, such as `{}/{}`", found[0], words.node),
-            ))
-        }
-    }
-}
-
-fn in_lab(words: &NodeWords) -> String {
-    words.lab.as_ref().map(|lab| format!(" in lab `{lab}`")).unwrap_or_default()
 }

@@ -171,7 +171,7 @@ fn failure(refused: &ErrorObjectOwned) -> Failure {
     data.unwrap_or_else(|| Failure::new(refused.message(), None, 2))
 }
 
-/// It was killed, or ended while this waited.
+/// It was killed, or ended while this waited, or this was stopped for an hour.
 fn gone() -> CallError {
     let hint = "`ovsns status` shows what is there; `--no-server` goes without it";
     CallError::Told(Failure::new("the server went away before it answered", Some(hint), 3))

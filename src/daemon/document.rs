@@ -144,6 +144,7 @@ impl Told {
 fn errors() -> Json {
     let data = json!({ "$ref": "#/components/schemas/Failure" });
     json!({
+        "not_served": { "code": -32000, "message": "this client is not served: why" },
         "taken_back": { "code": -32001, "message": "failed, and all was taken back", "data": data },
         "refused": { "code": -32002, "message": "bad input, and nothing was touched", "data": data },
         "left": { "code": -32003, "message": "failed, and something is left", "data": data },

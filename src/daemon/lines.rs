@@ -15,6 +15,8 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
+use super::methods::FOLLOW;
+use super::subscriptions::{EVENTS, STATS};
 use super::{BATCH_MAX, REQUEST_BYTES_MAX};
 
 /// How many messages of one client are answered at once; what is more stays unread.
@@ -26,8 +28,9 @@ const TOLD_MAX: usize = 64;
 /// How long a client may take to say its first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(30);
 
-/// How long a client may leave an answer unread.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client may leave an answer unread: long enough for somebody who has stopped
+/// a command and thinks about it.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Answers a client until it goes, or `stopped`.
 pub(super) async fn serve(stream: UnixStream, methods: Methods, stopped: impl Future<Output = ()>) {
@@ -172,6 +175,17 @@ async fn one(mut message: Json, methods: &Methods) -> (Option<Box<RawValue>>, Op
         message["id"] = Json::Null;
     }
     let id = message.get("id").cloned().unwrap_or_default();
+    if !(id.is_null() || id.is_string() || id.is_u64()) {
+        let words = "`id` is a text, a whole number from 0 on, or null";
+        return (Some(fault(&id, -32600, words)), None);
+    }
+    // By name like all others; jsonrpsee has it by position only.
+    let ends = [FOLLOW[1], EVENTS[2], STATS[2]];
+    if message.get("method").and_then(Json::as_str).is_some_and(|method| ends.contains(&method))
+        && let Some(subscription) = message["params"].get("subscription").cloned()
+    {
+        message["params"] = json!([subscription]);
+    }
     let Ok((said, told)) = methods.raw_json_request(&message.to_string(), TOLD_MAX).await else {
         let words = "no request: it takes `jsonrpc`, `id`, `method` and `params`";
         return (Some(fault(&id, -32600, words)), None);
@@ -201,5 +215,39 @@ mod tests {
         let mut said = String::new();
         far.read_to_string(&mut said).await.expect("it is closed");
         assert!(said.contains("no message in time"), "{said}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_slow_loses_nothing() {
+        let (near, mut far) = UnixStream::pair().expect("sockets");
+        let mut module = RpcModule::new(());
+        let big = |_: jsonrpsee::types::Params<'_>, _: &(), _: &_| "x".repeat(4 << 20);
+        module.register_method("big", big).expect("it is the first");
+        let serving = tokio::spawn(serve(near, module.into(), std::future::pending()));
+        far.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"big\"}\n")
+            .await
+            .expect("it listens");
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        far.shutdown().await.expect("it is there");
+        let mut said = String::new();
+        far.read_to_string(&mut said).await.expect("it is all there");
+        assert!(4 << 20 < said.len() && said.ends_with("\n"), "{}", said.len());
+        serving.await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn ids() {
+        let methods: Methods = RpcModule::new(()).into();
+        for (id, code) in
+            [("1", -32601), ("\"a\"", -32601), ("-1", -32600), ("1.5", -32600), ("[]", -32600)]
+        {
+            let message = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"none\"}}");
+            let (said, _) = one(serde_json::from_str(&message).expect("JSON"), &methods).await;
+            let said: Json = serde_json::from_str(said.expect("an answer").get()).expect("JSON");
+            assert_eq!(said["error"]["code"], code, "{said}");
+            assert_eq!(said["id"].to_string(), id);
+            let names_it = said["error"]["message"].as_str().is_some_and(|it| it.contains("`id`"));
+            assert_eq!(names_it, code == -32600, "{said}");
+        }
     }
 }

@@ -21,7 +21,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::{select_all, try_join};
 use jsonrpsee::Methods;
@@ -62,6 +62,9 @@ const CLIENTS_MAX: usize = 512;
 
 /// How long a client may take to say its first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(30);
+
+/// How often at most it is said that there is no room for clients.
+const A_SECOND: Duration = Duration::from_secs(1);
 
 /// How long clients have to fetch their last answers when the server ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -176,7 +179,7 @@ pub async fn serve(
         .collect();
     let places = [(); 2].map(|()| Arc::new(Semaphore::new(CLIENTS_MAX)));
     let [local_places, far_places] = &places;
-    let mut clients = JoinSet::new();
+    let (mut clients, mut complained) = (JoinSet::new(), None::<Instant>);
     tokio::pin!(stopped);
     loop {
         let came = tokio::select! {
@@ -198,7 +201,11 @@ pub async fn serve(
             }
             // It went before it was taken, or there is no room: others go on.
             Err(error) if is_passing(&error) => {
-                said(&format!("could not take a client: {error}"));
+                // It goes on being so until somebody goes, which is said now and then.
+                if complained.is_none_or(|at| A_SECOND <= at.elapsed()) {
+                    said(&format!("could not take a client: {error}"));
+                    complained = Some(Instant::now());
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -52,8 +52,10 @@ async fn watch<A: Future<Output = io::Result<()>>>(
         ticks.tick().await;
         let answered = timeout(every, ask()).await;
         let answered = answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        if let Err(error) = answered.and_then(|()| tell()) {
-            said(&format!("it does not answer itself: {error}"));
+        match answered.map(|()| tell()) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => said(&format!("could not tell systemd that it lives: {error}")),
+            Err(error) => said(&format!("it does not answer itself: {error}")),
         }
     }
 }

@@ -186,6 +186,15 @@ pub(crate) fn a_message_a_line(world: &World) -> Verdict {
         }
     };
     assert_eq!(answer["answer"]["lab"], "two-nodes", "{answer}");
+    // By name and by position.
+    let subscription = |client: &mut Client| {
+        let follow = json!({ "method": "node.exec", "params": { "node": "n1", "command": ["sleep", "4754"] } });
+        client.call("call.follow", follow)["result"].clone()
+    };
+    let id = subscription(&mut client);
+    assert_eq!(client.call("call.unfollow", json!({ "subscription": id }))["result"], true);
+    let id = subscription(&mut client);
+    assert_eq!(client.call("call.unfollow", json!([id]))["result"], true);
     assert!(0 < progress && told.iter().any(|told| told.contains("backend: ")), "{told:?}");
     world.pings("two-nodes.n1", "10.0.0.2");
 
@@ -206,6 +215,20 @@ pub(crate) fn a_message_a_line(world: &World) -> Verdict {
     assert_eq!(client.call("node.exec", command)["result"]["stdout"], "heard");
     let sleep = json!({ "node": "two-nodes/n1", "command": ["sleep", "60"], "timeout": 0.1 });
     assert_eq!(client.call("node.exec", sleep)["result"]["timed_out"], true);
+    // What it leaves behind is not waited for.
+    let command = ["sh", "-c", "echo before; sleep 4753 & exit 3"];
+    let behind = client.call("node.exec", json!({ "node": "n1", "command": command }));
+    assert_eq!(
+        (&behind["result"]["stdout"], &behind["result"]["status"]),
+        (&json!("before\n"), &json!(3))
+    );
+    for wrong in [
+        json!({ "node": "two-nodes/n9", "command": ["true"] }),
+        json!({ "node": "n9", "command": ["true"] }),
+        json!({ "node": "n1", "command": ["true"], "timeout": 0 }),
+    ] {
+        assert_eq!(client.call("node.exec", wrong)["error"]["code"], -32002);
+    }
     let none = json!({ "node": "two-nodes/n1", "command": ["no-such-program"] });
     assert_eq!(client.call("node.exec", none)["result"]["status"], 127);
     let gone = client.call("lab.down", json!({ "all": true }));
