@@ -158,9 +158,15 @@ async fn answer(line: &str, methods: &Methods, answers: &mpsc::Sender<Box<RawVal
 
 /// Passes on what a subscription tells.
 async fn forward(mut told: Told, answers: mpsc::Sender<Box<RawValue>>) {
-    while let Some(message) = told.recv().await {
+    loop {
+        let message = tokio::select! {
+            message = told.recv() => message,
+            // It is over when the client goes, not when there is more to tell it.
+            () = answers.closed() => return,
+        };
+        let Some(message) = message else { return };
         if answers.send(message).await.is_err() {
-            break;
+            return;
         }
     }
 }
