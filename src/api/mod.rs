@@ -11,15 +11,19 @@ pub mod edit;
 mod error;
 mod events;
 mod exec;
+mod flow;
 mod graph;
 mod lab;
 mod link;
+mod logs;
 mod nic;
 mod node;
+mod ping;
 mod rates;
 mod switch;
 mod traffic;
 pub mod view;
+mod why;
 
 use std::future::Future;
 
@@ -36,18 +40,25 @@ pub use edit::Changed;
 pub use error::{CallError, Failure};
 pub use events::{Event, Happened, Kind, Thing, difference};
 pub use exec::{NodeExec, Ran};
+pub use flow::{FlowAdd, FlowDel, FlowDump, FlowTrace, FlowView, Traced};
 pub use graph::LabGraph;
 pub(crate) use graph::running;
 pub use lab::{
     Gc, LabDown, LabList, LabPlan, LabRow, LabStatus, LabUp, Made, Planned, Removed, Topology,
 };
 pub use link::{Impair, LinkAdd, LinkDown, LinkRm, LinkSet, LinkUp};
+pub use logs::{NodeLogs, Said};
+pub(crate) use logs::{log_directory, log_processes, no_log};
 pub use nic::{Confirmed, How, NicAttach, NicConfirm, NicDetach, Shared};
 pub use node::{NodeAdd, NodeRestart, NodeRm};
+pub use ping::{NodePing, Pinged};
 pub use rates::{Rates, Reading};
 pub(crate) use switch::no_switch;
 pub use switch::{SwitchAdd, SwitchRm, SwitchSet};
 pub(crate) use traffic::{Figures, figures};
+
+pub(crate) use why::port;
+pub use why::{Cause, Dies, Explained, Hop, NodeWhy};
 
 /// Something that ovsns can be asked. What its type says of itself is what the
 /// document of the API says of it.
@@ -78,6 +89,10 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.visit::<CutHeal>();
     visitor.visit::<CutMake>();
     visitor.visit::<Doctor>();
+    visitor.visit::<FlowAdd>();
+    visitor.visit::<FlowDel>();
+    visitor.visit::<FlowDump>();
+    visitor.visit::<FlowTrace>();
     visitor.visit::<Gc>();
     visitor.visit::<LabDown>();
     visitor.visit::<LabGraph>();
@@ -95,8 +110,11 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.visit::<NicDetach>();
     visitor.visit::<NodeAdd>();
     visitor.visit::<NodeExec>();
+    visitor.visit::<NodeLogs>();
+    visitor.visit::<NodePing>();
     visitor.visit::<NodeRestart>();
     visitor.visit::<NodeRm>();
+    visitor.visit::<NodeWhy>();
     visitor.visit::<SwitchAdd>();
     visitor.visit::<SwitchRm>();
     visitor.visit::<SwitchSet>();

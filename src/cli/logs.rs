@@ -5,17 +5,15 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::input::NodeWords;
 use super::{CallError, Ending, show};
-use crate::engine::EngineError;
-use crate::engine::state::State;
+use crate::api::{NodeWords, log_directory, log_processes, no_log};
 use crate::kernel::KernelError;
-use crate::kernel::life::{self, log};
+use crate::kernel::life::log;
 use crate::model::names::ProcessName;
 
 /// Show what the processes of a node said
@@ -54,21 +52,12 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
 async fn tell(args: &Args) -> Result<(), CallError> {
     let words = NodeWords::new(&args.node, args.lab.as_deref())?;
     let only = args.process.as_deref().map(ProcessName::new).transpose()?;
-    let directory = find(&words).await?;
+    let directory = log_directory(&words).await?;
     // Watched first: what is said while the rest is shown is not lost.
     let watched = args.follow.then(|| watch(&directory)).transpose()?;
-    let processes = processes(&directory, only.as_ref());
+    let processes = log_processes(&directory, only.as_ref());
     if processes.is_empty() && !args.follow {
-        return Err(match only {
-            Some(only) => CallError::usage(
-                format!("node `{}` has no log of a process `{only}`", words.node),
-                format!("`ovsns logs {}` shows all it has", words.node),
-            ),
-            None => CallError::usage(
-                format!("nothing has run in node `{}`", words.node),
-                "have something run: `run:` in the lab's file",
-            ),
-        });
+        return Err(no_log(&words.node, only.as_ref()));
     }
     let several = only.is_none() && (1 < processes.len() || args.follow);
     let lines = args.tail.unwrap_or(usize::MAX);
@@ -93,7 +82,7 @@ async fn tell(args: &Args) -> Result<(), CallError> {
         if events.iter().any(|it| it.mask.contains(AddWatchFlags::IN_IGNORED)) {
             break;
         }
-        for process in self::processes(&directory, only.as_ref()) {
+        for process in log_processes(&directory, only.as_ref()) {
             followed.entry(process).or_insert_with(Followed::default);
         }
         // A file that is deleted is closed, too: as long as it is open the kernel
@@ -211,43 +200,4 @@ fn watch(directory: &Path) -> Result<Inotify, CallError> {
         | AddWatchFlags::IN_DELETE_SELF;
     watched.add_watch(directory, changes).map_err(fail)?;
     Ok(watched)
-}
-
-fn processes(directory: &Path, only: Option<&ProcessName>) -> Vec<ProcessName> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let named = entries.filter_map(|entry| log::process_of(entry.file_name().to_str()?));
-    let mut named: Vec<_> = named.filter(|name| only.is_none_or(|only| name == only)).collect();
-    named.sort();
-    named
-}
-
-/// The directory with the logs of the node that is meant.
-async fn find(words: &NodeWords) -> Result<PathBuf, CallError> {
-    let mut directories = directories(words)?;
-    if directories.is_empty() {
-        // Somebody may have deleted them, and whoever writes them has them still.
-        life::mend_logs(&words.node).await?;
-        directories = self::directories(words)?;
-    }
-    match directories.len() {
-        1 => Ok(directories.swap_remove(0)),
-        0 => Err(CallError::usage(
-            format!("nothing has run in a node `{}`", words.node),
-            "`ovsns node list` shows the nodes, and what runs in them",
-        )),
-        _ => Err(CallError::usage(
-            format!("several labs have a node `{}`", words.node),
-            format!("say which: `ovsns logs LAB/{}`", words.node),
-        )),
-    }
-}
-
-fn directories(words: &NodeWords) -> Result<Vec<PathBuf>, CallError> {
-    let state = State::from_environment();
-    let labs = match &words.lab {
-        Some(lab) => [lab.clone()].into(),
-        None => state.labs().map_err(EngineError::from)?,
-    };
-    let directories = labs.iter().map(|lab| life::logs(&state.labs_directory(), lab, &words.node));
-    Ok(directories.filter(|path| path.is_dir()).collect())
 }
