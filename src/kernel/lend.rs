@@ -111,7 +111,8 @@ impl LinuxHost {
     }
 
     /// Takes a NIC out of its node, under its name and without the mark. It is
-    /// down, and nothing hangs on it.
+    /// down, and nothing hangs on it; but one of which nothing else is remembered is up
+    /// if it was up in the node.
     ///
     /// Like `ip -n NETNS link set DEVICE netns HOME name NIC alias ''`.
     pub(super) async fn return_nic(
@@ -124,6 +125,7 @@ impl LinuxHost {
         let fail = |error| KernelError::from_io("open the machine's own namespace", &error);
         let netns = File::open(home).map_err(fail)?;
         let index = inside.index_of(loan.device.as_str())?;
+        let was_up = loan.index.is_none() && is_up(&inside, index)?;
         let attributes = |at: Option<i32>| {
             let mut attributes = vec![
                 LinkAttribute::NetNsFd(netns.as_raw_fd()),
@@ -141,8 +143,23 @@ impl LinuxHost {
                 send_away(&inside, index, attributes(None), asked)
             }
             other => other,
+        }?;
+        if !was_up {
+            return Ok(());
         }
+        let asked = || format!("raise `{}`", loan.nic);
+        self.here().set_link(&loan.nic, Some(true), Vec::new(), asked)
     }
+}
+
+/// Whether the link with that index is set up.
+fn is_up(netlink: &Netlink, index: u32) -> Result<bool, KernelError> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    let asked = || format!("look at link {index}");
+    let found = netlink.get(RouteNetlinkMessage::GetLink(message), asked)?;
+    let RouteNetlinkMessage::NewLink(link) = found else { return Ok(false) };
+    Ok(link.header.flags.contains(LinkFlags::Up))
 }
 
 fn finish(inside: &Netlink, index: u32, child: &Child) -> Result<(), KernelError> {

@@ -27,6 +27,40 @@ fn children(kind: &str) -> String {
     )
 }
 
+/// Of a NIC in a node of which nothing is remembered its mark tells the name, and the
+/// node whether it is up; so it goes home, and whoever is at its other end sees that.
+///
+/// somebody:far -- nic
+pub(crate) fn a_forgotten_nic_goes_home_as_up_as_it_is(world: &World) -> Verdict {
+    world.sh("
+        ip netns add somebody
+        ip link add nic type veth peer name far netns somebody
+        ip -n somebody link set far up
+    ");
+    let is_up = |world: &World| world.link("", "nic").expect("it is home")["flags"].clone();
+    for how in ["up", "down"] {
+        for typed in ["down m", "gc", "up -"] {
+            world.run("ip link set nic up");
+            world.ovsns("node add c --lab m").ok();
+            world.ovsns("attach nic --mode move --node c --lab m").ok();
+            world.run(&format!("ip -n m.c link set eth0 {how}"));
+            std::fs::remove_dir_all("/run/ovsns").expect("it was there");
+            match typed {
+                "up -" => {
+                    world.file("m.yaml", "name: m\nnodes: { a: {} }\n");
+                    world.ovsns("up m.yaml").ok();
+                    world.ovsns("down m").ok();
+                }
+                typed => drop(world.ovsns(typed).ok()),
+            }
+            let flags = is_up(world);
+            let flags = flags.as_array().expect("flags");
+            assert_eq!(flags.iter().any(|it| it == "UP"), how == "up", "{typed}: {flags:?}");
+        }
+    }
+    Ok(())
+}
+
 /// router:lan0 -- eth0 ~ a, b
 pub(crate) fn macvlans_of_one_nic_hear_each_other(world: &World) -> Verdict {
     let before = host(world)?;

@@ -271,6 +271,7 @@ fn main() -> ExitCode {
             a_passthru_macvlan_is_alone,
             what_stands_in_the_way_is_refused,
             into_a_node_and_home.vm(),
+            a_forgotten_nic_goes_home_as_up_as_it_is,
             a_moved_nic_may_be_another_meanwhile,
             moving_has_to_be_confirmed,
             a_node_deleted_by_others_gives_its_nic_back,
