@@ -175,18 +175,19 @@ impl Pings {
     /// Awaits that they pass for a while.
     fn pass(&mut self) {
         let start = now();
-        let mut before = start;
+        let (mut since, mut before) = (start, start);
         loop {
             let at = self.next();
             if at < start {
                 continue;
             }
             if GAP < at - before {
-                before = at;
+                since = at;
             }
-            if 0.1 < at - before {
+            if 0.1 < at - since {
                 return;
             }
+            before = at;
         }
     }
 
