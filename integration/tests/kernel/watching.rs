@@ -327,13 +327,15 @@ pub(crate) fn what_drifts_is_mended(world: &World) -> Verdict {
 /// Somebody has taken a name that is needed: it is tried, and given up; and tried again
 /// when the name is free.
 pub(crate) fn what_cannot_be_mended_is_given_up(world: &World) -> Verdict {
-    let _server = server(world, "--keep");
+    let server = server(world, "--keep");
     world.file("w.yaml", &LAB.replace("s1: {}", "s1: { device: br-w }"));
     world.ovsns("up w.yaml --backend linux").ok();
     let mut events = Subscriber::to("fabric.events", json!({}));
-    // In one go: there is no time to mend it in between.
-    world.file("take", "link del br-w\nlink add br-w type veth peer name br-x\n");
-    world.run("ip -batch take");
+    // It would be mended in between.
+    server.signal(Signal::SIGSTOP);
+    world.run("ip link del br-w");
+    world.run("ip link add br-w type veth peer name br-x");
+    server.signal(Signal::SIGCONT);
     let failed = events.hears("failed", "lab", "");
     assert!(failed["text"].as_str().is_some_and(|it| it.contains("br-w")), "{failed}");
     let given_up = events.hears("given_up", "lab", "");

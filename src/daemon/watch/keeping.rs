@@ -18,7 +18,7 @@ const REST_MIN: Duration = Duration::from_millis(250);
 pub(super) const TRIES_MAX: u32 = 6;
 
 /// What comes back within that time was not mended.
-const BACK_WITHIN: Duration = Duration::from_secs(5);
+const BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// The labs in which something was not as it is to be.
 #[derive(Debug, Default)]

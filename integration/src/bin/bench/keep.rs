@@ -90,6 +90,8 @@ pub(crate) fn run(world: &World, words: &[&str]) -> Answer {
                 status.status.success() && status.json()["state"] == "up"
             });
             pings.pass();
+            // What is broken again within a second is taken for a quarrel.
+            std::thread::sleep(Duration::from_millis(1200));
             let start = now();
             break_it(world, fault);
             pings.back(start)
