@@ -99,7 +99,7 @@ impl LinuxHost {
             LinkAttribute::IfAlias(loan.mark.clone()),
         ];
         let asked = || format!("move `{}` into node `{}`", loan.nic, loan.node);
-        send_away(self.here(), index, attributes, asked)?;
+        send_away(self.here(), index, false, attributes, asked)?;
         let attributes = loan.mtu.map(LinkAttribute::Mtu).into_iter();
         let attributes = attributes.chain(loan.mac.map(|m| LinkAttribute::Address(m.0.to_vec())));
         let asked = || format!("raise `{}:{}`", loan.node, loan.device);
@@ -137,18 +137,13 @@ impl LinuxHost {
         };
         let asked = || format!("move `{}` home from node `{}`", loan.nic, loan.node);
         let number = loan.index.and_then(|index| i32::try_from(index).ok());
-        match send_away(&inside, index, attributes(number), asked) {
+        match send_away(&inside, index, was_up, attributes(number), asked) {
             // Somebody has its number by now.
             Err(error) if error.errno == Errno::EBUSY && number.is_some() => {
-                send_away(&inside, index, attributes(None), asked)
+                send_away(&inside, index, was_up, attributes(None), asked)
             }
             other => other,
-        }?;
-        if !was_up {
-            return Ok(());
         }
-        let asked = || format!("raise `{}`", loan.nic);
-        self.here().set_link(&loan.nic, Some(true), Vec::new(), asked)
     }
 }
 
@@ -178,15 +173,20 @@ fn finish(inside: &Netlink, index: u32, child: &Child) -> Result<(), KernelError
     }
 }
 
-/// Changes the link with that index, among other things its namespace.
+/// Changes the link with that index, among other things its namespace, and raises it
+/// there if that is to be: in one request, behind which nobody has to come.
 fn send_away(
     netlink: &Netlink,
     index: u32,
+    up: bool,
     attributes: Vec<LinkAttribute>,
     asked: impl FnOnce() -> String,
 ) -> Result<(), KernelError> {
     let mut message = LinkMessage::default();
     message.header.index = index;
+    if up {
+        (message.header.change_mask, message.header.flags) = (LinkFlags::Up, LinkFlags::Up);
+    }
     message.attributes = attributes;
     netlink.change(RouteNetlinkMessage::SetLink(message), asked)
 }
