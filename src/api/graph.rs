@@ -85,7 +85,7 @@ fn seen(view: &LabView) -> Graph {
     for link in &view.links {
         let ends = [0, 1].map(|side| end(&mut graph, &nodes, &link.ends[side]));
         let state = if link.held_down { State::HeldDown } else { state(link.up) };
-        graph.join(ends, notes(link), state);
+        graph.join_another(ends, number(&link.ends[1]), notes(link), state);
     }
     for switch in &view.switches {
         for port in &switch.ports {
@@ -115,9 +115,14 @@ fn state(works: bool) -> State {
     if works { State::Up } else { State::Down }
 }
 
+/// Which of several links between two switches it is that ends so.
+fn number(end: &str) -> u32 {
+    end.split_once('#').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+}
+
 fn end(graph: &mut Graph, nodes: &BTreeMap<&str, &NodeView>, words: &str) -> EdgeEnd {
     match words.split_once(':') {
-        None => EdgeEnd::at(words),
+        None => EdgeEnd::at(words.split('#').next().unwrap_or(words)),
         Some((node, interface)) => match nodes.get(node) {
             // `macvlan:eth1`, `nic:eth1`
             None => graph.nic(interface, State::Up),

@@ -128,7 +128,7 @@ impl Call for LinkAdd {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkRm {
-    /// One end: `NODE`, `NODE:INTERFACE` or `SWITCH`.
+    /// One end: `NODE`, `NODE:INTERFACE`, `SWITCH` or `SWITCH#NUMBER`.
     pub a: String,
     /// The other end.
     pub b: String,
@@ -161,7 +161,7 @@ impl Call for LinkRm {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkSet {
-    /// One end: `NODE`, `NODE:INTERFACE` or `SWITCH`.
+    /// One end: `NODE`, `NODE:INTERFACE`, `SWITCH` or `SWITCH#NUMBER`.
     pub a: String,
     /// The other end.
     pub b: String,
@@ -200,7 +200,7 @@ impl Call for LinkSet {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkDown {
-    /// One end: `NODE`, `NODE:INTERFACE` or `SWITCH`.
+    /// One end: `NODE`, `NODE:INTERFACE`, `SWITCH` or `SWITCH#NUMBER`.
     pub a: String,
     /// The other end.
     pub b: String,
@@ -222,7 +222,7 @@ impl Call for LinkDown {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkUp {
-    /// One end: `NODE`, `NODE:INTERFACE` or `SWITCH`.
+    /// One end: `NODE`, `NODE:INTERFACE`, `SWITCH` or `SWITCH#NUMBER`.
     pub a: String,
     /// The other end.
     pub b: String,
@@ -255,23 +255,40 @@ async fn hold(
 }
 
 /// The one link between two ends, each a whole endpoint or a node's name. Of
-/// several between two switches it is the last, which was added last.
+/// several between two switches it is the one whose number is behind an end
+/// (`s2#1`, as `ovsns link list` has it), and without a number the last, which was
+/// added last.
 fn find(links: &[Json], a: &str, b: &str) -> Result<usize, CallError> {
     let is = |end: &str, words: &str| {
         end == words || end.split_once(':').is_some_and(|(node, _)| node == words)
     };
+    let ([whole_a, whole_b], [(a, near), (b, far)]) = ([a, b], [a, b].map(split_number));
     let joins = |link: &Json| {
         let [x, y] = edit::endpoints(link);
         (is(x, a) && is(y, b)) || (is(x, b) && is(y, a))
     };
     let found: Vec<usize> = (0..links.len()).filter(|i| joins(&links[*i])).collect();
     let named: Vec<_> = found.iter().map(|i| edit::endpoints(&links[*i])).collect();
-    match found.as_slice() {
-        [] => Err(CallError::usage(
-            format!("there is no link between `{a}` and `{b}`"),
+    let between_switches = named.iter().flatten().all(|end| !end.contains(':'));
+    match (near.or(far), found.as_slice()) {
+        (Some(number), [_, ..]) if between_switches && far.is_none_or(|it| it == number) => {
+            found.get(number).copied().ok_or_else(|| {
+                CallError::usage(
+                    format!("there is no link {number} between `{a}` and `{b}`"),
+                    match found.len() {
+                        1 => "there is one, which needs no number".to_owned(),
+                        all => format!("there are {all}, from `{a} {b}#0` to `{b}#{}`", all - 1),
+                    },
+                )
+            })
+        }
+        (Some(_), _) | (None, []) => Err(CallError::usage(
+            format!("there is no link between `{whole_a}` and `{whole_b}`"),
             "`ovsns link list` shows the links",
         )),
-        [.., last] if named.iter().all(|ends| *ends == named[0]) => Ok(*last),
+        (None, [.., last]) if named.iter().all(|ends| *ends == named[0]) || between_switches => {
+            Ok(*last)
+        }
         _ => {
             let all: Vec<_> = named.iter().map(|[x, y]| format!("`{x} {y}`")).collect();
             Err(CallError::usage(
@@ -283,5 +300,56 @@ fn find(links: &[Json], a: &str, b: &str) -> Result<usize, CallError> {
                 "name the interface, too",
             ))
         }
+    }
+}
+
+/// A switch and the number of one of its links, if that is said: `s2#1`.
+fn split_number(end: &str) -> (&str, Option<usize>) {
+    let parts = end.split_once('#').filter(|(switch, _)| !switch.contains(':'));
+    match parts.and_then(|(switch, number)| Some((switch, number.parse().ok()?))) {
+        Some((switch, number)) => (switch, Some(number)),
+        None => (end, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_found_by_its_ends() {
+        // In a file, which of two switches comes first is anybody's guess.
+        let ends = [
+            ["n1:eth0", "s1"],
+            ["s1", "s2"],
+            ["n1:eth1", "n2:eth0"],
+            ["s2", "s1"],
+            ["n1:eth2", "n2:eth1"],
+            ["s2", "s3"],
+        ];
+        let links = ends.map(|ends| json!({ "endpoints": ends }));
+        let check = |a: &str, b: &str, expected: Result<usize, &str>| {
+            let found = find(&links, a, b).map_err(|error| error.to_string());
+            match (&found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(*found, expected, "{a} {b}"),
+                (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
+                _ => panic!("{a} {b}: {found:?}"),
+            }
+        };
+        check("n1", "s1", Ok(0));
+        check("s1", "s2", Ok(3));
+        check("s1", "s2#0", Ok(1));
+        check("s2#0", "s1", Ok(1));
+        check("s1#1", "s2", Ok(3));
+        check("s1#1", "s2#1", Ok(3));
+        check("s1#0", "s2#1", Err("no link between `s1#0` and `s2#1`"));
+        check("s1", "s2#2", Err("no link 2 between `s1` and `s2`"));
+        check("s2", "s3#0", Ok(5));
+        check("s2", "s3#1", Err("no link 1 between"));
+        check("s1", "s3#0", Err("no link between"));
+        check("n1#0", "n2", Err("no link between"));
+        check("s1#x", "s2", Err("no link between"));
+        check("n1", "n2", Err("there are 2 links between"));
+        check("n1:eth2", "n2", Ok(4));
     }
 }

@@ -238,7 +238,8 @@ pub struct UplinkView {
 /// A link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LinkView {
-    /// What it joins: `NODE:INTERFACE` or a switch.
+    /// What it joins: `NODE:INTERFACE` or a switch. Of several between the same two
+    /// switches all but the first have a number behind the second: `s2#1`.
     pub ends: [String; 2],
     /// Of its links in the kernel; a way inside Open vSwitch has none.
     pub mtu: Option<u32>,
@@ -624,14 +625,28 @@ fn links(
                 KindView::Tunnel { .. } => continue,
             };
             let held_down = held.contains(&port.device);
-            let far = across_of(world, port);
-            let impairments = [Some(first_device(port)), far]
+            let opposite = across_of(world, port);
+            let impairments = [Some(first_device(port)), opposite]
                 .map(|device| device.and_then(|device| leaving(&device)).unwrap_or_default());
-            let (ends, settings) = ([switch.name.clone(), across.clone()], port.settings.clone());
+            let far = match number(world, &switch.name, &port.device) {
+                None | Some(0) => across.clone(),
+                Some(number) => format!("{across}#{number}"),
+            };
+            let (ends, settings) = ([switch.name.clone(), far], port.settings.clone());
             links.push(LinkView { ends, mtu, up, held_down, impairments, bond, settings });
         }
     }
     links
+}
+
+/// Which of the links between two switches a port is an end of, by its mark.
+fn number(world: &World, switch: &str, device: &str) -> Option<u32> {
+    let device = IfName::new(device).ok()?;
+    let mut switches = world.fabric.switches.values();
+    let port = switches.find(|seen| seen.spec.name.as_str() == switch)?.ports.get(&device);
+    let link = world.host.ports.get(&device);
+    let marks = [port.map(|port| &port.mark), link.map(|link| &link.alias)];
+    marks.into_iter().flatten().find_map(|mark| Mark::parse(mark)?.number())
 }
 
 /// The link of the kernel that is plugged into a port; of several, the first.

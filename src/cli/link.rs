@@ -54,7 +54,7 @@ pub(super) struct AddArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: ovsns link rm n1 s2")]
 pub(super) struct RmArgs {
-    /// One end: NODE, NODE:INTERFACE or SWITCH
+    /// One end: NODE, NODE:INTERFACE, SWITCH or SWITCH#NUMBER
     a: String,
     /// The other end
     b: String,
@@ -72,7 +72,7 @@ pub(super) struct RmArgs {
                   ovsns link set n1 s1 policing.rate=10000\n         \
                   ovsns link set n1 s1 --delay 10ms --loss 1% --from n1")]
 pub(super) struct SetArgs {
-    /// One end: NODE, NODE:INTERFACE or SWITCH
+    /// One end: NODE, NODE:INTERFACE, SWITCH or SWITCH#NUMBER
     a: String,
     /// The other end
     b: String,
@@ -112,7 +112,7 @@ pub(super) struct UpArgs {
 /// A link by its ends.
 #[derive(Debug, clap::Args)]
 struct Which {
-    /// One end: NODE, NODE:INTERFACE or SWITCH
+    /// One end: NODE, NODE:INTERFACE, SWITCH or SWITCH#NUMBER
     a: String,
     /// The other end
     b: String,

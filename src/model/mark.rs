@@ -216,6 +216,14 @@ impl Mark {
         }
     }
 
+    /// Which of the links between the same two switches the thing is an end of, if it
+    /// is one of theirs: 0, 1, 2... (see `topology::Link::parallel`).
+    pub fn number(&self) -> Option<u32> {
+        let Thing::Port(port) = &self.thing else { return None };
+        let (_, number) = port.split_once('~')?.1.split_once('#')?;
+        number.split('.').next()?.parse().ok()
+    }
+
     /// The first word of the thing, so that a node and a switch of one name
     /// in two labs never share a hash.
     fn kind(&self) -> &'static str {

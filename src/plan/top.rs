@@ -114,7 +114,7 @@ pub fn watched(lab: &LabName, world: &World) -> Vec<Watched> {
             let (across, number) = across.split_once('#').unwrap_or((across, "0"));
             let several = |end: &str| match number {
                 "0" => end.to_owned(),
-                number => format!("{end} #{number}"),
+                number => format!("{end}#{number}"),
             };
             let is_second = is_trunk && across < switch.as_str();
             let key = match is_second {

@@ -1,6 +1,6 @@
 //! What has happened to a lab between two looks at it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use super::{Happened, Kind, Thing};
@@ -158,8 +158,17 @@ impl Told {
         for (name, old, new) in self.both(Thing::Switch, before, after, |it| it.name.clone()) {
             self.changed(Thing::Switch, &name, "up", [old.up, new.up], bool::to_string);
             self.broken(Thing::Switch, &name, old.broken.as_ref(), new.broken.as_ref());
-            let named = |it: &crate::api::view::PortView| {
-                format!("{name}/{}", it.across.as_ref().unwrap_or(&it.device))
+            // Several links may lead to the same switch.
+            let mut devices: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+            for port in old.ports.iter().chain(&new.ports) {
+                let Some(across) = &port.across else { continue };
+                devices.entry(across).or_default().insert(&port.device);
+            }
+            let named = |it: &crate::api::view::PortView| match it.across.as_deref() {
+                Some(across) if 1 < devices[across].len() => {
+                    format!("{name}/{across} ({})", it.device)
+                }
+                across => format!("{name}/{}", across.unwrap_or(&it.device)),
             };
             for (port, old, new) in self.both(Thing::Port, &old.ports, &new.ports, named) {
                 self.broken(Thing::Port, &port, old.broken.as_ref(), new.broken.as_ref());

@@ -90,6 +90,9 @@ pub struct Edge {
     pub id: String,
     /// Its two ends.
     pub ends: [EdgeEnd; 2],
+    /// Which it is of several between the same two switches, from 0.
+    #[serde(default)]
+    pub number: u32,
     /// What is special about it, in words.
     pub notes: Vec<String>,
     /// How it is.
@@ -165,8 +168,9 @@ impl EdgeEnd {
 impl Edge {
     /// What is to be said of it where it is drawn.
     fn label(&self) -> String {
-        let words = self.notes.iter().map(String::as_str).chain(self.state.word());
-        words.collect::<Vec<_>>().join(", ")
+        let number = (self.number != 0).then(|| format!("#{}", self.number));
+        let notes = number.iter().chain(&self.notes).map(String::as_str);
+        notes.chain(self.state.word()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -203,10 +207,21 @@ impl Graph {
 
     /// Adds what joins two things.
     pub fn join(&mut self, ends: [EdgeEnd; 2], notes: Vec<String>, state: State) {
+        self.join_another(ends, 0, notes, state);
+    }
+
+    /// Adds one of several that join the same two things.
+    pub fn join_another(
+        &mut self,
+        ends: [EdgeEnd; 2],
+        number: u32,
+        notes: Vec<String>,
+        state: State,
+    ) {
         let mut words = ends.each_ref().map(EdgeEnd::words);
         words.sort();
-        let id = words.join(" -- ");
-        self.edges.push(Edge { id, ends, notes, state });
+        let id = numbered(words.join(" -- "), number);
+        self.edges.push(Edge { id, ends, number, notes, state });
     }
 
     /// Takes over what is in `wanted` and not here, as missing; what is here and not
@@ -233,7 +248,7 @@ impl Graph {
         self
     }
 
-    /// Puts all into order, and tells links between the same two things apart.
+    /// Puts all into order, and tells those apart that nobody has given a number.
     #[must_use]
     pub fn in_order(mut self) -> Self {
         let order = |vertex: &Vertex| (vertex.kind, natural(&vertex.id));
@@ -241,11 +256,11 @@ impl Graph {
         self.edges.sort_by_cached_key(|edge| natural(&edge.id));
         let mut seen: BTreeMap<String, u32> = BTreeMap::new();
         for edge in &mut self.edges {
-            let number = seen.entry(edge.id.clone()).or_default();
-            *number += 1;
-            if 1 < *number {
-                edge.id = format!("{} #{number}", edge.id);
+            let next = seen.entry(edge.id.clone()).or_default();
+            if 0 < *next {
+                (edge.id, edge.number) = (numbered(edge.id.clone(), *next), *next);
             }
+            *next += 1;
         }
         self
     }
@@ -273,6 +288,11 @@ impl Graph {
         let words: Vec<_> = words.collect();
         if words.is_empty() { "nothing".into() } else { words.join(", ") }
     }
+}
+
+/// The first of several needs no number.
+fn numbered(name: String, number: u32) -> String {
+    if number == 0 { name } else { format!("{name}#{number}") }
 }
 
 /// What happens to the frames that come from each end, in words.

@@ -21,7 +21,7 @@ impl Graph {
         for link in &lab.links {
             let ends = [0, 1].map(|side| graph.end(lab, &link.ends[side]));
             let state = if link.down { State::HeldDown } else { State::Wanted };
-            graph.join(ends, notes(lab, link), state);
+            graph.join_another(ends, link.parallel, notes(lab, link), state);
         }
         for (nic, uplink) in &lab.uplinks {
             let ends = [EdgeEnd::at(&uplink.switch), graph.nic(nic.as_str(), State::Wanted)];
