@@ -223,6 +223,7 @@ fn main() -> ExitCode {
         ],
         tests![page:
             links_go_down_and_up_by_a_click,
+            links_beside_each_other,
             what_others_do_shows_by_itself,
             a_ping_and_a_terminal,
             terminals_have_an_end,

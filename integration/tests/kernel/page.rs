@@ -92,18 +92,117 @@ pub(crate) fn links_go_down_and_up_by_a_click(world: &World) -> Verdict {
     browser.shows("#thing-facts", "10.0.0.1/24");
 
     is(&browser, "b.1.1 -- n1:eth0", "up");
-    browser.click("button[aria-label='Take down: n1:eth0 — b.1.1']");
+    browser.click("button[aria-label='Take down: n1:eth0 -- b.1.1']");
     is(&browser, "b.1.1 -- n1:eth0", "held_down");
     browser.shows("tr[data-id='b.1.1 -- n1:eth0']", "taken down");
-    browser.shows("#news", "n1:eth0 — b.1.1: taken down");
+    browser.shows("#news", "n1:eth0 -- b.1.1: taken down");
     browser.until("document.getElementById('drawing').ariaLabel.includes('taken down')");
     assert_ne!(operstate(world), "UP");
-    browser.click("button[aria-label='Bring up: n1:eth0 — b.1.1']");
+    browser.click("button[aria-label='Bring up: n1:eth0 -- b.1.1']");
     is(&browser, "b.1.1 -- n1:eth0", "up");
     until("the kernel has it up", || operstate(world) == "UP");
     world.pings("two-nodes.n1", "10.0.0.2");
     no_complaints(&browser);
     is_accessible(&browser);
+    Ok(())
+}
+
+/// n1 == n2, n1 == s1 === s2
+const BESIDE: &str = "
+name: l
+switches: { s1: { backend: linux, stp: true }, s2: { backend: linux, stp: true } }
+nodes:
+  n1: { interfaces: { eth0: { addresses: [10.0.0.1/24] }, eth1: { addresses: [10.0.1.1/24] } } }
+  n2: { interfaces: { eth0: { addresses: [10.0.0.2/24] }, eth1: { addresses: [10.0.1.2/24] } } }
+links:
+  - endpoints: ['n1:eth0', 'n2:eth0']
+  - endpoints: ['n1:eth1', 'n2:eth1']
+  - endpoints: ['n1:eth2', s1]
+  - endpoints: ['n1:eth3', s1]
+  - { endpoints: [s1, s2], down: true }
+  - { endpoints: [s2, s1], down: true }
+  - { endpoints: [s1, s2], down: true }
+";
+
+/// n1 == n2, n1 == s1 === s2: each of several links between the same two things is drawn,
+/// told of, and taken down by itself, under the name that the command line has for it.
+pub(crate) fn links_beside_each_other(world: &World) -> Verdict {
+    let (_server, browser) = page(world)?;
+    world.file("l.yaml", BESIDE);
+    world.ovsns("up l.yaml").ok();
+    come_in(&browser);
+    let listed = world.ovsns("link list --json").ok().json();
+    let listed = listed.as_array().expect("a list").iter();
+    let mut listed: Vec<String> = listed
+        .map(|link| format!("{} -- {}", link["ends"][0], link["ends"][1]).replace('"', ""))
+        .collect();
+    listed.sort();
+    let shown = browser.asks(
+        "return [...document.querySelectorAll('#links th')].map(it => it.textContent).sort()",
+    );
+    assert_eq!(shown, json!(listed));
+
+    // No two lie on each other: a place on each, halfway, where nothing else is.
+    let ids = ["n1:eth0 -- n2:eth0", "n1:eth1 -- n2:eth1", "s1 -- s2", "s1 -- s2#1", "s1 -- s2#2"];
+    let middle = |id: &str| {
+        let id = json!(id);
+        let at = browser.asks(&format!(
+            "const box = document.getElementById('drawing'), at = box.getBoundingClientRect(), \
+             cy = box._cyreg.cy, it = cy.getElementById({id}).renderedMidpoint(); \
+             return [at.x + it.x, at.y + it.y].map(Math.round)"
+        ));
+        [0, 1].map(|axis| at[axis].as_i64().expect("a number"))
+    };
+    let titles =
+        ["n1:eth0 -- n2:eth0", "n1:eth1 -- n2:eth1", "s1 -- s2", "s1 -- s2#1", "s1 -- s2#2"];
+    for (id, title) in ids.iter().zip(titles) {
+        let [x, y] = middle(id);
+        browser.click_at(x, y);
+        let exactly =
+            format!("document.getElementById('thing-title').textContent === {}", json!(title));
+        browser.until(&exactly);
+    }
+
+    // By the keyboard, where `s1 -- s2#1` is chosen the way a person chooses it.
+    browser.click("tr[data-id='s1 -- s2#1'] th button");
+    browser.shows("#thing-title", "s1 -- s2#1");
+    browser.shows("#thing-facts", "taken down");
+    browser.asks("document.querySelector('#thing-buttons button').focus()");
+    browser.press(keys::ENTER);
+    is(&browser, "s1 -- s2#1", "up");
+    let states = |world: &World| {
+        let listed = world.ovsns("link list --json").ok().json();
+        let trunks = listed.as_array().expect("a list").iter();
+        let trunks = trunks.filter(|it| it["ends"][0] == "s1");
+        let mut states: Vec<_> =
+            trunks.map(|it| (it["ends"][1].clone(), it["up"].clone())).collect();
+        states.sort_by_key(|(end, _)| end.to_string());
+        json!(states)
+    };
+    assert_eq!(states(world), json!([["s2", false], ["s2#1", true], ["s2#2", false]]));
+    is(&browser, "s1 -- s2", "held_down");
+    is(&browser, "s1 -- s2#2", "held_down");
+    // The command line has the same names.
+    world.ovsns("link down s1 s2#1").ok();
+    is(&browser, "s1 -- s2#1", "held_down");
+    world.ovsns("link up s2#0 s1").ok();
+    is(&browser, "s1 -- s2", "up");
+    assert_eq!(states(world), json!([["s2", true], ["s2#1", false], ["s2#2", false]]));
+    world.ovsns("link up s1 s2#3").code(2).says("there is no link 3 between `s1` and `s2`");
+
+    // Only the one that carries something is fast.
+    let pinging = world.pinging("l.n1", "10.0.1.2");
+    let rate =
+        |id: &str| format!("document.querySelector('tr[data-id=\"{id}\"]').cells[2].textContent");
+    browser.until(&format!("/^[1-9][0-9.]* k$/.test({})", rate(ids[1])));
+    browser.until(&format!("{} === '0'", rate(ids[0])));
+    drop(pinging);
+    browser.click("button[aria-label='Take down: n1:eth0 -- n2:eth0']");
+    is(&browser, "n1:eth0 -- n2:eth0", "held_down");
+    is(&browser, "n1:eth1 -- n2:eth1", "up");
+    world.silence("l.n1", "10.0.0.2");
+    world.pings("l.n1", "10.0.1.2");
+    no_complaints(&browser);
     Ok(())
 }
 

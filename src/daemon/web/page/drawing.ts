@@ -2,7 +2,7 @@
 // says, the lists say too: for who does not see it, it is one image with a name.
 
 import cytoscape from "cytoscape";
-import { type Edge, type Graph, type Rate, type Vertex, bits, name, pair, stateWords, words } from "./lab";
+import { type Edge, type Graph, type Rate, type Vertex, bits, name, pair, speed, stateWords } from "./lab";
 
 /** Forces take the square of their number: of more things only those are placed so on
 which others hang. */
@@ -45,12 +45,13 @@ export class Drawing {
         if (there.nonempty()) there.data(ofVertex(vertex));
         else added = added.union(this.cy.add({ group: "nodes", data: ofVertex(vertex) }));
       }
+      const twins = counts(graph);
       for (const edge of graph.edges) {
         const there = this.cy.getElementById(edge.id);
-        if (there.nonempty()) there.data(this.ofEdge(edge));
+        if (there.nonempty()) there.data(this.ofEdge(edge, twins));
         // What joins nothing that is known is not drawn; the lists have it.
         else if (edge.ends.every((end) => known.has(end.node))) {
-          this.cy.add({ group: "edges", data: this.ofEdge(edge) });
+          this.cy.add({ group: "edges", data: this.ofEdge(edge, twins) });
         }
       }
     });
@@ -63,7 +64,12 @@ export class Drawing {
   flow(rates: Rate[]): void {
     this.rates = new Map(rates.map((rate) => [pair(...rate.ends), rate]));
     this.cy.batch(() => {
-      for (const edge of this.cy.edges().toArray()) edge.data("label", this.label(edge.data("edge") as Edge));
+      for (const it of this.cy.edges().toArray()) {
+        const [edge, title, old] = [it.data("edge") as Edge, it.data("title") as string, it.data("label") as string];
+        const label = this.label(edge, title);
+        // What is written anew is drawn anew.
+        if (label !== old) it.data("label", label);
+      }
     });
   }
 
@@ -133,20 +139,38 @@ export class Drawing {
     if (added.nonempty()) this.whole();
   }
 
-  private ofEdge(edge: Edge): object {
+  private ofEdge(edge: Edge, twins: Map<string, number>): object {
     const [source, target] = edge.ends.map((end) => end.node);
-    return { id: edge.id, source, target, state: edge.state, edge, label: this.label(edge) };
+    const beside = (twins.get(between(edge)) ?? 0) > 1;
+    const title = beside ? which(edge) : "";
+    return { id: edge.id, source, target, state: edge.state, edge, title, beside, label: this.label(edge, title) };
   }
 
-  private label(edge: Edge): string {
-    const said = [...edge.notes];
+  private label(edge: Edge, title: string): string {
+    const said = [title, ...edge.notes].filter(Boolean);
     if (edge.state !== "up" && edge.state !== "wanted") said.unshift(stateWords(edge.state).toUpperCase());
-    const rate = this.rates.get(pair(words(edge.ends[0]), words(edge.ends[1])));
-    if (rate && rate.bits_per_s[0] + rate.bits_per_s[1] >= 1) {
-      said.push(`${bits(rate.bits_per_s[0])} / ${bits(rate.bits_per_s[1])}bit/s`);
-    }
+    const rate = speed(edge, this.rates);
+    if (rate && rate[0] + rate[1] >= 1) said.push(`${bits(rate[0])} / ${bits(rate[1])}bit/s`);
     return said.join("\n");
   }
+}
+
+/** The two things that an edge joins. */
+function between(edge: Edge): string {
+  return pair(edge.ends[0].node, edge.ends[1].node);
+}
+
+/** How many edges there are between the same two things. */
+function counts(graph: Graph): Map<string, number> {
+  const twins = new Map<string, number>();
+  for (const edge of graph.edges) twins.set(between(edge), (twins.get(between(edge)) ?? 0) + 1);
+  return twins;
+}
+
+/** What tells an edge from those beside it: its interfaces, or its number. */
+function which(edge: Edge): string {
+  const interfaces = edge.ends.map((end) => end.interface).filter((it) => it !== null);
+  return interfaces.length > 0 ? [...new Set(interfaces)].join(" -- ") : `#${edge.number}`;
 }
 
 /** A place beside another: turned by the golden angle, no two lie in one direction. */
@@ -208,6 +232,8 @@ function style(): cytoscape.StylesheetJson {
         "text-background-padding": "2px", "min-zoomed-font-size": 7,
       },
     },
+    // Those between the same two things lie so far apart that each has its words along it.
+    { selector: "edge[?beside]", style: { "control-point-step-size": 75, "text-rotation": "autorotate" } },
     ...states.map(([state, style]) => ({ selector: `[state = "${state}"]`, style })),
     { selector: ":selected", style: { "underlay-color": accent, "underlay-opacity": 0.35, "underlay-padding": 7 } },
   ];

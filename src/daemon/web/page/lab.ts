@@ -19,6 +19,8 @@ export interface Vertex {
 export interface Edge {
   id: string;
   ends: [End, End];
+  /** Which it is of several between the same two switches, from 0. */
+  number: number;
   notes: string[];
   state: State;
 }
@@ -57,6 +59,7 @@ export interface Node {
 
 interface Port {
   device: string;
+  cables?: { device: string; enabled: boolean | null; active: boolean }[];
   across: string | null;
   words: string;
   broken: string | null;
@@ -76,12 +79,20 @@ export interface Switch {
   learned: { mac: string; across: string | null; port: string }[];
 }
 
+export interface Bond {
+  mode: string;
+  lacp: string;
+  agreed: boolean | null;
+  members: number;
+}
+
 interface Link {
   ends: [string, string];
   mtu: number | null;
   up: boolean;
   held_down: boolean;
   words: string;
+  bond: Bond | null;
 }
 
 export interface Status {
@@ -115,14 +126,28 @@ export interface Ran {
   timed_out: boolean;
 }
 
-/** Where an edge ends, as the command line writes it. */
-export function words(end: End): string {
+/** Where an edge ends, without which of several it is. */
+function words(end: End): string {
   return end.interface === null ? end.node : `${end.node}:${end.interface}`;
 }
 
-/** The name of an edge among people. */
+/** The two ends as the command line names them: of several links between the same two
+switches all but the first have a number behind the end that comes later. */
+export function ends(edge: Edge): [string, string] {
+  const [a, b] = edge.ends.map(words) as [string, string];
+  if (edge.number === 0) return [a, b];
+  const number = `#${edge.number}`;
+  return a < b ? [a, b + number] : [a + number, b];
+}
+
+/** The name of an edge, as the command line writes it. */
 export function name(edge: Edge): string {
-  return `${words(edge.ends[0])} — ${words(edge.ends[1])}`;
+  return ends(edge).join(" -- ");
+}
+
+/** What `fabric.stats` calls the ends of an edge: NICs and tunnels go by other words. */
+function counted(edge: Edge): [string, string] {
+  return ends(edge).map((end) => end.replace(/^nic:/, "NIC ").replace(/^[^@:]*@/, "")) as [string, string];
 }
 
 /** What is told of a state, never by colour alone. */
@@ -147,13 +172,20 @@ export function pair(a: string, b: string): string {
   return a < b ? `${a} -- ${b}` : `${b} -- ${a}`;
 }
 
-/** Whether a link can be taken down and up from here: it is one, and the only one there. */
-export function isOurs(edge: Edge, graph: Graph): boolean {
-  const kinds = new Map(graph.nodes.map((vertex) => [vertex.id, vertex.kind]));
-  const between = pair(words(edge.ends[0]), words(edge.ends[1]));
-  const twins = graph.edges.filter((it) => pair(words(it.ends[0]), words(it.ends[1])) === between);
-  const known = edge.ends.every((end) => ["node", "switch"].includes(kinds.get(end.node) ?? ""));
-  return known && twins.length === 1 && edge.state !== "missing" && edge.state !== "extra";
+/** How fast an edge is, from its first end to its second and back. */
+export function speed(edge: Edge, rates: Map<string, Rate>): [number, number] | undefined {
+  const ends = counted(edge);
+  const rate = rates.get(pair(...ends));
+  if (!rate) return undefined;
+  const [there, back] = rate.bits_per_s;
+  return rate.ends[0] === ends[0] ? [there, back] : [back, there];
+}
+
+/** Whether a link can be taken down and up from here. NICs and tunnels have other ids
+than nodes and switches. */
+export function isOurs(edge: Edge): boolean {
+  const known = edge.ends.every((end) => !/^nic:|@/.test(end.node));
+  return known && edge.state !== "missing" && edge.state !== "extra";
 }
 
 /** A rate in few letters: `1.07 M`. */

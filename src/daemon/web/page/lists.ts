@@ -2,7 +2,7 @@
 // readers, and for who looks for a name. Rows are changed in place, so that the focus
 // stays where it is.
 
-import { type Edge, type Graph, type Rate, type Vertex, bits, isOurs, name, pair, stateWords, words } from "./lab";
+import { type Edge, type Graph, type Rate, type Vertex, bits, isOurs, name, pair, speed, stateWords } from "./lab";
 import { button, element, make, write } from "./page";
 
 /** What buttons of the lists do. */
@@ -47,7 +47,10 @@ class List<T extends { id: string; state: string }> {
       before = row;
     }
     for (const id of left) {
-      this.rows.get(id)?.row.remove();
+      const row = this.rows.get(id)?.row;
+      // Who was on it goes on from the lists, and not from the top of the page.
+      if (row?.contains(document.activeElement)) element("lists").focus();
+      row?.remove();
       this.rows.delete(id);
     }
   }
@@ -110,7 +113,7 @@ export class Lists {
       state.className = "state";
       write(state, stateWords(edge.state));
       write(more, edge.notes.join(", "));
-      if (!isOurs(edge, graph)) {
+      if (!isOurs(edge)) {
         todo.replaceChildren();
         return;
       }
@@ -127,10 +130,7 @@ export class Lists {
   flow(rates: Rate[]): void {
     const known = new Map(rates.map((rate) => [pair(...rate.ends), rate]));
     this.links.each((row, edge) => {
-      const ends = edge.ends.map(words) as [string, string];
-      const rate = known.get(pair(...ends));
-      const two = rate === undefined ? ["", ""] : rate.bits_per_s.map(bits);
-      if (rate && rate.ends[0] !== ends[0]) two.reverse();
+      const two = speed(edge, known)?.map(bits) ?? ["", ""];
       for (const [at, text] of two.entries()) {
         const there = cell(row, 2 + at);
         there.className = "number";

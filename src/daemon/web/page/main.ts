@@ -2,14 +2,14 @@
 // one lab as it is.
 
 import { Drawing } from "./drawing";
-import { type Edge, type Graph, type Rates, type Row, type Status, name, stateWords } from "./lab";
+import { type Edge, type Graph, type Rate, type Rates, type Row, type Status, ends, name, stateWords } from "./lab";
 import { type Deeds, Lists } from "./lists";
-import { choices, element, write } from "./page";
+import { choices, element, make, write } from "./page";
 import { ping } from "./ping";
 import { Connection, Refused, knock } from "./rpc";
 import * as terminal from "./terminal";
 import * as thing from "./thing";
-import { forget, keep, token } from "./token";
+import { forget, isToken, keep, token } from "./token";
 
 /** How long after a change it is asked what has come of it: changes come in flocks. */
 const SETTLE_MS = 120;
@@ -20,6 +20,14 @@ const AGAIN_MS = [500, 10_000] as const;
 /** How often it is told how fast links are, in seconds. */
 const RATES_S = 2;
 
+/** After how long without that it is asked for again. */
+const SILENT_MS = 10_000;
+
+const CHOOSE = "Choose a thing in the drawing or in the lists.";
+
+/** Why nothing is done. */
+const AWAY = "the server is not there; try again when it is";
+
 class Page {
   private connection: Connection | null = null;
   private again: number = AGAIN_MS[0];
@@ -29,7 +37,7 @@ class Page {
   private wanted = false;
   private asking = false;
   private took = 0;
-  private rates: { lab: string; subscription: number | string } | null = null;
+  private rates: { lab: string; subscription: number | string; heard: number } | null = null;
   private readonly deeds: Deeds & { ping(from: string): void } = {
     choose: (id) => this.choose(id),
     hold: (edge, down) => void this.hold(edge, down),
@@ -63,13 +71,14 @@ class Page {
     element("farther").addEventListener("click", () => this.drawing.zoom(0.8));
     element("whole").addEventListener("click", () => this.drawing.whole());
     element("arrange").addEventListener("click", () => this.drawing.arrange());
+    setInterval(() => this.listen(), RATES_S * 1000);
     void this.enter();
   }
 
   /** Comes in, or asks who is there. */
   private async enter(): Promise<void> {
     const known = token();
-    const found = known === null ? "wrong" : await knock(known);
+    const found = known === null || !isToken(known) ? "wrong" : await knock(known);
     if (found === "in") {
       element("door").hidden = true;
       this.connect(known ?? "");
@@ -93,15 +102,23 @@ class Page {
         this.again = AGAIN_MS[0];
         element("hall").hidden = false;
         write(element("link-state"), "connected");
+        if (this.status) this.tell("The server is there again.");
         void this.follow(connection);
         this.ask();
       },
       () => {
+        if (this.connection === connection) this.lost();
         this.connection = null;
-        this.rates = null;
         this.retry("the connection to the server was lost");
       },
     );
+  }
+
+  /** What is shown from here on is of the past. */
+  private lost(): void {
+    this.rates = null;
+    this.flow([]);
+    this.tell(`What is shown is of ${new Date().toLocaleTimeString()}: the server has gone.`);
   }
 
   private retry(why: string): void {
@@ -140,6 +157,7 @@ class Page {
       element("lab-choice").hidden = empty;
       choices(this.choice, labs.map((row) => row.lab));
       const lab = this.choice.value;
+      terminal.follow((of) => labs.some((row) => row.lab === of));
       if (empty) {
         this.show({ lab: "", nodes: [], edges: [], notes: [] }, NOTHING);
         write(element("lab-state"), "There is no lab; ovsns up makes one.");
@@ -153,7 +171,7 @@ class Page {
       await this.watch(connection, empty ? null : lab);
     } catch (error) {
       // It may have gone since it was listed; then the next look says so.
-      if (error instanceof Refused) this.tell(error.whole);
+      if (error instanceof Refused) this.refused(error.whole);
     } finally {
       this.asking = false;
       this.took = performance.now() - begun;
@@ -164,10 +182,26 @@ class Page {
     }
   }
 
+  /** A lab of which nothing is known; what is shown of another is not it. */
+  private refused(why: string): void {
+    const lab = this.choice.value;
+    if (this.graph?.lab !== lab) this.show({ lab, nodes: [], edges: [], notes: [] }, { ...NOTHING, lab, state: why });
+    this.tell(why);
+  }
+
   private show(graph: Graph, status: Status): void {
     const before = this.graph;
     this.graph = graph;
     this.status = status;
+    if (before && before.lab !== graph.lab) {
+      // A thing of the same name in another lab is another thing.
+      this.forget(before.lab);
+      this.flow([]);
+      const there = [...this.choice.options].some((option) => option.value === before.lab);
+      const instead = graph.lab === "" ? "" : ` This is lab ${graph.lab}.`;
+      if (before.lab !== "" && !there) this.tell(`Lab ${before.lab} is gone.${instead}`);
+      else if (graph.lab !== "") this.tell(`This is lab ${graph.lab}.`);
+    }
     const state = element("lab-state");
     write(state, status.state);
     state.classList.toggle("bad", status.state !== "up");
@@ -175,14 +209,18 @@ class Page {
       ...(status.cut_off ? [`\`${status.cut_off}\` was cut off; run it again`] : []),
       ...status.drift,
       ...status.troubles,
+      ...status.uplinks.filter((it) => it.unconfirmed).map((it) => `${it.nic} is given back if nobody says: ovsns confirm ${it.unconfirmed}`),
     ];
     element("trouble").hidden = trouble.length === 0;
     const list = element("trouble-list");
     if (list.innerText !== trouble.join("\n")) {
       list.replaceChildren(...trouble.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
     }
+    element("notes").replaceChildren(...graph.notes.map((line) => make("li", line)));
     this.lists.show(graph);
     this.drawing.show(graph);
+    const there = graph.nodes.filter((it) => it.kind === "node" && it.state !== "missing").map((it) => it.id);
+    terminal.follow((lab, node) => lab !== graph.lab || there.includes(node));
     const names = graph.nodes.filter((it) => it.kind === "node").map((it) => it.id);
     choices(element<HTMLSelectElement>("ping-from"), names);
     choices(element<HTMLSelectElement>("ping-to"), names, 1);
@@ -195,7 +233,9 @@ class Page {
 
   private showThing(): void {
     if (!this.graph || !this.status) return;
-    if (!thing.show(this.chosen, this.graph, this.status, this.deeds)) this.chosen = null;
+    if (!thing.show(this.chosen, this.graph, this.status, this.deeds)) {
+      this.forget(this.graph.lab);
+    }
     this.lists.mark(this.chosen);
   }
 
@@ -225,14 +265,38 @@ class Page {
     if (lab === null) return;
     const subscription = await connection.subscribe("fabric.stats", { lab, interval: RATES_S }, (told) => {
       const { lab: of, links } = told as Rates;
-      if (of !== this.graph?.lab) return;
-      this.lists.flow(links);
-      this.drawing.flow(links);
+      if (this.rates) this.rates.heard = performance.now();
+      if (of === this.graph?.lab) this.flow(links);
     });
-    this.rates = { lab, subscription };
+    this.rates = { lab, subscription, heard: performance.now() };
+  }
+
+  /** Begins to hear of rates anew when there are no more of them: of a lab that went
+  and came again the server says nothing to who had asked before. */
+  private listen(): void {
+    if (!this.rates || performance.now() - this.rates.heard < SILENT_MS) return;
+    this.flow([]);
+    const { connection, rates: { subscription } } = this;
+    this.rates = null;
+    // Of one that has ended the server knows nothing any more.
+    connection?.unsubscribe("fabric.stats.stop", subscription).catch(() => {});
+    this.ask();
+  }
+
+  private flow(rates: Rate[]): void {
+    this.lists.flow(rates);
+    this.drawing.flow(rates);
+  }
+
+  /** What was chosen is not there any more, which is said where it was told of. */
+  private forget(lab: string): void {
+    if (this.chosen !== null) write(element("thing-hint"), `${this.chosen} of lab ${lab} is gone. ${CHOOSE}`);
+    this.chosen = null;
+    this.drawing.choose(null);
   }
 
   private choose(id: string): void {
+    write(element("thing-hint"), CHOOSE);
     this.chosen = id;
     this.drawing.choose(id);
     this.showThing();
@@ -244,8 +308,9 @@ class Page {
   }
 
   private async hold(edge: Edge, down: boolean): Promise<void> {
-    if (!this.connection || !this.graph) return;
-    const [a, b] = edge.ends.map((end) => (end.interface === null ? end.node : `${end.node}:${end.interface}`));
+    if (!this.graph) return;
+    if (!this.connection) return this.tell(`${name(edge)} stays as it is: ${AWAY}`);
+    const [a, b] = ends(edge);
     try {
       this.tell(`${down ? "taking down" : "bringing up"} ${name(edge)}`);
       await this.connection.call(down ? "link.down" : "link.up", { a, b, lab: this.graph.lab });
@@ -256,7 +321,8 @@ class Page {
   }
 
   private async ping(): Promise<void> {
-    if (!this.connection || !this.status) return;
+    if (!this.status) return;
+    if (!this.connection) return write(element("ping-said"), `not tried: ${AWAY}`);
     const [from, to] = [element<HTMLSelectElement>("ping-from").value, element<HTMLSelectElement>("ping-to").value];
     const [go, said] = [element<HTMLButtonElement>("ping-go"), element("ping-said")];
     go.setAttribute("aria-disabled", "true");

@@ -6,6 +6,21 @@ import { Terminal } from "@xterm/xterm";
 import { button, element, make } from "./page";
 import { socket } from "./token";
 
+interface Open {
+  lab: string;
+  node: string;
+  /** Says that its node has gone. */
+  outlive(): void;
+}
+
+const all = new Set<Open>();
+
+/** Says of each whose node is not there any more that it is not: a shell lives on in
+what is left of it. */
+export function follow(isThere: (lab: string, node: string) => boolean): void {
+  for (const one of all) if (!isThere(one.lab, one.node)) one.outlive();
+}
+
 /** Opens one, with the focus in it. */
 export function open(token: string, lab: string, node: string): void {
   const box = make("section", "", { class: "terminal-box" });
@@ -14,11 +29,20 @@ export function open(token: string, lab: string, node: string): void {
   box.dataset["node"] = node;
   const head = make("div", "", { class: "head" });
   const hint = make("span", "Shift+F6 leaves it");
+  hint.setAttribute("role", "status");
+  const outlive = () => {
+    all.delete(one);
+    hint.className = "error";
+    hint.textContent = `${lab}/${node} is gone; close this terminal`;
+  };
+  const one: Open = { lab, node, outlive };
+  all.add(one);
   const screen = make("div", "", { class: "screen" });
   const terminal = new Terminal({ screenReaderMode: true, cursorBlink: false, fontSize: 14, scrollback: 5000 });
   const fit = new FitAddon();
   const before = document.activeElement as HTMLElement | null;
   const stop = button("Close", `Close ${title}`, () => {
+    all.delete(one);
     line.close();
     resized.disconnect();
     terminal.dispose();
@@ -68,7 +92,7 @@ export function open(token: string, lab: string, node: string): void {
     terminal.write(`\r\n[${(JSON.parse(event.data) as { ended: string }).ended}]\r\n`);
   };
   line.onclose = () => {
-    hint.textContent = "ended";
+    if (all.delete(one)) hint.textContent = "ended";
     resized.disconnect();
     if (!told) terminal.write("\r\n[the connection was lost]\r\n");
   };

@@ -1,6 +1,6 @@
 // What is known of the thing that is chosen.
 
-import { type Edge, type Graph, type Status, type Vertex, isOurs, name, pair, stateWords, words } from "./lab";
+import { type Bond, type Edge, type Graph, type Status, type Vertex, ends, isOurs, name, pair, stateWords } from "./lab";
 import { type Deeds, deed } from "./lists";
 import { button, element, make, write } from "./page";
 
@@ -25,7 +25,7 @@ export function show(id: string | null, graph: Graph, status: Status, deeds: Dee
     todo.push(["Terminal", `Terminal in ${vertex.name}`, () => deeds.open(vertex.id)]);
     todo.push(["Ping from here", `Ping from here: ${vertex.name}`, () => deeds.ping(vertex.id)]);
   }
-  if (edge && isOurs(edge, graph)) {
+  if (edge && isOurs(edge)) {
     const { text, down } = deed(edge);
     todo.push([text, `${text}: ${name(edge)}`, () => deeds.hold(edge, down)]);
   }
@@ -77,12 +77,30 @@ function ofVertex(vertex: Vertex, graph: Graph, status: Status): Facts {
 
 function ofEdge(edge: Edge, status: Status): Facts {
   const facts: Facts = [["State", [stateWords(edge.state)]], ["More", edge.notes]];
-  for (const end of edge.ends) facts.push([words(end), end.addresses]);
-  const ends = pair(words(edge.ends[0]), words(edge.ends[1]));
-  const link = status.links.find((it) => pair(...it.ends) === ends);
+  const named = ends(edge);
+  for (const [at, end] of edge.ends.entries()) facts.push([named[at] ?? end.node, end.addresses]);
+  // A NIC that a node has says in `links` how it has it.
+  const plain = (end: string) => end.replace(/^(macvlan|nic):/, "nic:");
+  const link = status.links.find((it) => pair(plain(it.ends[0]), plain(it.ends[1])) === pair(...named));
   if (link) facts.push(["MTU", link.mtu === null ? [] : [String(link.mtu)]]);
+  if (link?.bond) facts.push(["Bond", ofBond(link.bond, named, status)]);
   const nic = edge.ends.find((end) => end.node.startsWith("nic:"));
   const uplink = nic && status.uplinks.find((it) => `nic:${it.nic}` === nic.node);
   if (uplink) facts.push(["NIC", [uplink.state, ...(uplink.unconfirmed ? [`to be confirmed: ${uplink.unconfirmed}`] : [])]]);
   return facts;
+}
+
+/** A bond and its cables, as each of its switches has them. */
+function ofBond(bond: Bond, named: [string, string], status: Status): string[] {
+  const agreed = bond.agreed === null ? "" : bond.agreed ? ", both ends agree" : ", the ends do not agree";
+  const said = [`${bond.mode}, LACP ${bond.lacp}${agreed}`];
+  const [a, b] = named.map((end) => end.split("#")[0]) as [string, string];
+  for (const [here, across] of [[a, b], [b, a]]) {
+    const ports = status.switches.find((it) => it.name === here)?.ports.filter((it) => it.across === across) ?? [];
+    for (const cable of ports.flatMap((it) => it.cables ?? [])) {
+      const words = [cable.enabled === false ? "does not carry" : "carries", ...(cable.active ? ["active"] : [])];
+      said.push(`${here} ${cable.device}: ${cable.enabled === null ? "" : words.join(", ")}`);
+    }
+  }
+  return said;
 }

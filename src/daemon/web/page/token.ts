@@ -9,9 +9,23 @@ export function token(): string | null {
   const said = /^#token=(.+)$/.exec(location.hash)?.[1];
   if (said !== undefined) {
     history.replaceState(null, "", location.pathname);
-    keep(decodeURIComponent(said));
+    keep(plain(said));
   }
   return sessionStorage.getItem(KEPT);
+}
+
+/** Without what stands for letters in an address; what stands for none is no token. */
+function plain(said: string): string {
+  try {
+    return decodeURIComponent(said);
+  } catch {
+    return said;
+  }
+}
+
+/** Whether it can be a token at all; what cannot be is not even asked about. */
+export function isToken(said: string): boolean {
+  return /^[\w.~+-]+$/.test(said);
 }
 
 export function keep(said: string): void {
