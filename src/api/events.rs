@@ -19,6 +19,14 @@ pub struct Event {
     pub what: Happened,
 }
 
+impl Event {
+    /// Whether it is for somebody who wants to hear of one lab, or of all. What happened
+    /// to no lab is for everybody.
+    pub fn is_for(&self, lab: Option<&str>) -> bool {
+        self.lab.as_deref().is_none_or(|it| lab.is_none_or(|lab| lab == it))
+    }
+}
+
 /// What has happened, to what.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Happened {

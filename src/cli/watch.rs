@@ -57,8 +57,7 @@ pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
             _ = terminate.recv() => return Ok(Ending::Well),
             event = source.next() => event?,
         };
-        let is_wanted = args.lab.is_none() || event.lab.is_none() || event.lab == args.lab;
-        if !is_wanted {
+        if !event.is_for(args.lab.as_deref()) {
             continue;
         }
         match show::try_out(&format!("{}\n", words(args, &event))) {

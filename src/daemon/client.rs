@@ -76,14 +76,11 @@ impl Client {
         call: C,
         hear: &mut (dyn FnMut(News) + Send),
     ) -> Result<C::Answer, CallError> {
-        let [follow, unfollow] = FOLLOW;
         let params = serde_json::to_value(&call).expect("our own types are JSON");
         let asked = Follow { method: C::NAME.to_owned(), params };
-        let subscribed = self.inner.subscribe(follow, Parameters(asked), unfollow).await;
-        let mut heard: Subscription<Heard> = subscribed.map_err(|error| told(&error))?;
+        let mut heard = self.subscribe::<Heard>(FOLLOW, asked).await?;
         while let Some(next) = heard.next().await {
-            let next = next.map_err(|error| misunderstood(&error.to_string()))?;
-            match next {
+            match next? {
                 Heard::News(news) => hear(news),
                 Heard::Answer(answer) => {
                     let answer = serde_json::from_value(answer);
@@ -94,9 +91,7 @@ impl Client {
         }
         Err(gone())
     }
-}
 
-impl Client {
     /// Begins to hear what happens to labs, or to one: what happens after this has
     /// returned is heard of.
     ///

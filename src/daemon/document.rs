@@ -9,7 +9,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value as Json, json};
 
 use super::methods::{DISCOVER, FOLLOW, Follow, INFO, Info};
-use super::subscriptions::{EVENTS, Events, STATS, Stats};
+use super::subscriptions::{ENDS, EVENTS, Events, STATS, Stats};
 use crate::api::{self, Call, Event, Failure, Reading};
 
 /// The document.
@@ -18,7 +18,7 @@ pub fn document() -> Json {
     let settings = settings.with(|it| it.definitions_path = "/components/schemas".into());
     let mut told = Told { generator: settings.into_generator(), methods: Vec::new() };
     api::visit(&mut told);
-    let [follow, unfollow] = FOLLOW;
+    let [follow, _, unfollow] = FOLLOW;
     told.method::<Follow, u64>(
         follow,
         "Has a call done, and tells of it as it goes on: `call.news` with `news`, and as the \
@@ -122,11 +122,7 @@ impl Told {
             })
         });
         let result = self.generator.subschema_for::<R>();
-        let structure = if [FOLLOW[1], EVENTS[2], STATS[2]].contains(&name) {
-            "by-position"
-        } else {
-            "by-name"
-        };
+        let structure = if ENDS.contains(&name) { "by-position" } else { "by-name" };
         self.methods.push(json!({
             "name": name,
             "description": about,

@@ -15,8 +15,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
-use super::methods::FOLLOW;
-use super::subscriptions::{EVENTS, STATS};
+use super::subscriptions::ENDS;
 use super::{BATCH_MAX, REQUEST_BYTES_MAX};
 
 /// How many messages of one client are answered at once; what is more stays unread.
@@ -186,8 +185,7 @@ async fn one(mut message: Json, methods: &Methods) -> (Option<Box<RawValue>>, Op
         return (Some(fault(&id, -32600, words)), None);
     }
     // By name like all others; jsonrpsee has it by position only.
-    let ends = [FOLLOW[1], EVENTS[2], STATS[2]];
-    if message.get("method").and_then(Json::as_str).is_some_and(|method| ends.contains(&method))
+    if message.get("method").and_then(Json::as_str).is_some_and(|method| ENDS.contains(&method))
         && let Some(subscription) = message["params"].get("subscription").cloned()
     {
         message["params"] = json!([subscription]);

@@ -58,7 +58,7 @@ pub(super) enum Heard {
 }
 
 /// Names that are no calls, for the document.
-pub(super) const FOLLOW: [&str; 2] = ["call.follow", "call.unfollow"];
+pub(super) const FOLLOW: [&str; 3] = ["call.follow", "call.news", "call.unfollow"];
 pub(super) const INFO: &str = "server.info";
 pub(super) const DISCOVER: &str = "rpc.discover";
 
@@ -84,10 +84,10 @@ pub(super) fn module(works: &Arc<Works>, watch: &Arc<Watch>) -> RpcModule<()> {
     module
         .register_method(DISCOVER, |_, _, _| Ok::<_, ErrorObjectOwned>(document::text()))
         .expect(taken);
-    let [follow, unfollow] = FOLLOW;
+    let [follow, news, unfollow] = FOLLOW;
     let works = Arc::clone(works);
     module
-        .register_subscription(follow, "call.news", unfollow, move |params, pending, _, _| {
+        .register_subscription(follow, news, unfollow, move |params, pending, _, _| {
             follow_call(params, pending, Arc::clone(&works)).map(|_| ())
         })
         .expect(taken);

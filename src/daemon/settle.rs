@@ -1,7 +1,7 @@
 //! What was cut off in the middle of a change, such as by the end of a server before,
 //! is finished or taken back when a server starts.
 
-use crate::api::{Call, CallError, Desk, LabDown, LabUp, News};
+use crate::api::{Call, CallError, Desk, LabDown, LabUp, Made, News};
 use crate::engine::state::State;
 use crate::model::names::LabName;
 
@@ -25,15 +25,32 @@ pub(super) async fn settle(said: &(impl Fn(&str) + Sync)) {
 }
 
 async fn end(lab: &LabName, goes: bool, said: &(impl Fn(&str) + Sync)) -> Result<(), CallError> {
+    let named = Some(lab.to_string());
+    match goes {
+        true => at_desk(lab, LabDown { lab: named, all: false }, said).await.map(drop),
+        false => up_again(lab, said).await.map(drop),
+    }
+}
+
+/// Makes a lab what it is to be.
+pub(super) async fn up_again(
+    lab: &LabName,
+    said: &(impl Fn(&str) + Sync + ?Sized),
+) -> Result<Made, CallError> {
+    let call = LabUp { again: true, lab: Some(lab.to_string()), ..LabUp::default() };
+    at_desk(lab, call, said).await
+}
+
+/// Has a call done, what it says meanwhile said of its lab.
+async fn at_desk<C: Call>(
+    lab: &LabName,
+    call: C,
+    said: &(impl Fn(&str) + Sync + ?Sized),
+) -> Result<C::Answer, CallError> {
     let mut hear = |news| {
         if let News::Told(line) = news {
             said(&format!("lab {lab}: {line}"));
         }
     };
-    let (mut desk, lab) = (Desk::new(&mut hear), Some(lab.to_string()));
-    if goes {
-        LabDown { lab, all: false }.run(&mut desk).await.map(drop)
-    } else {
-        LabUp { again: true, lab, ..LabUp::default() }.run(&mut desk).await.map(drop)
-    }
+    call.run(&mut Desk::new(&mut hear)).await
 }

@@ -14,7 +14,7 @@ use serde_json::value::to_raw_value;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::methods::{error, refusal};
+use super::methods::{FOLLOW, error, refusal};
 use super::watch::Watch;
 use super::work::Refused;
 use crate::api::{CallError, Desk, Rates, Reading, one_lab};
@@ -22,6 +22,9 @@ use crate::api::{CallError, Desk, Rates, Reading, one_lab};
 /// Names: of what subscribes, of what is told, of what ends it.
 pub(super) const EVENTS: [&str; 3] = ["fabric.events", "fabric.event", "fabric.events.stop"];
 pub(super) const STATS: [&str; 3] = ["fabric.stats", "fabric.rates", "fabric.stats.stop"];
+
+/// What ends any subscription, by its number.
+pub(super) const ENDS: [&str; 3] = [FOLLOW[2], EVENTS[2], STATS[2]];
 
 /// How many may hear of rates at once: each has the counters read for itself.
 const STATS_MAX: usize = 32;
@@ -107,9 +110,7 @@ async fn events(
             event = listener.next() => event?,
             () = sink.closed() => return None,
         };
-        // One without a lab is for all.
-        let is_wanted = asked.lab.is_none() || event.lab.is_none() || event.lab == asked.lab;
-        if is_wanted {
+        if event.is_for(asked.lab.as_deref()) {
             tell(&sink, &*event).await?;
         }
     }

@@ -19,9 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::eyes::{Eyes, event, now_ms};
 use self::keeping::{Keeping, Now};
-use crate::api::{
-    Call, CallError, Desk, Event, Failure, Happened, Kind, LabUp, News as Heard, Thing,
-};
+use super::settle;
+use crate::api::{CallError, Event, Failure, Happened, Kind, Thing};
 use crate::engine::EngineError;
 use crate::engine::news::News;
 use crate::engine::state::{State, StateError};
@@ -301,13 +300,7 @@ impl Shared {
 
     /// Mends a lab; whether that was done, or a command is at work on it. Else why not.
     async fn up_again(&self, lab: &LabName) -> Result<bool, String> {
-        let mut hear = |news: Heard| {
-            if let Heard::Told(line) = news {
-                (self.said)(&format!("lab {lab}: {line}"));
-            }
-        };
-        let call = LabUp { again: true, lab: Some(lab.to_string()), ..LabUp::default() };
-        match call.run(&mut Desk::new(&mut hear)).await {
+        match settle::up_again(lab, &*self.said).await {
             Ok(made) => {
                 if !made.steps.is_empty() {
                     (self.said)(&format!("lab {lab}: mended: {}", made.steps.join("; ")));
