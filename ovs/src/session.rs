@@ -206,6 +206,39 @@ pub struct Traffic {
     pub messages_in: u64,
 }
 
+/// How the transactions of all sessions of this process have ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Transactions {
+    /// The server has carried them out.
+    pub committed: u64,
+    /// It has refused them, as a whole or one of their operations.
+    pub rejected: u64,
+    /// There was no reply that is understood: the session ended, or nobody waited longer.
+    pub unanswered: u64,
+}
+
+/// Counts a transaction when it is dropped, as what it has come to by then.
+struct Tally(&'static AtomicU64);
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+static COMMITTED: AtomicU64 = AtomicU64::new(0);
+static REJECTED: AtomicU64 = AtomicU64::new(0);
+static UNANSWERED: AtomicU64 = AtomicU64::new(0);
+
+/// How the transactions of all sessions of this process have ended so far.
+pub fn transactions() -> Transactions {
+    Transactions {
+        committed: COMMITTED.load(Relaxed),
+        rejected: REJECTED.load(Relaxed),
+        unanswered: UNANSWERED.load(Relaxed),
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counters {
     bytes_in: AtomicU64,
@@ -341,11 +374,19 @@ impl Session {
         operations: &[Operation],
     ) -> Result<Result<Vec<Answer>, Rejection>, CallError> {
         let params = TransactParams { database, operations };
-        match self.call("transact", &params).await {
-            Ok(result) => Ok(answers(operations, &result)),
-            Err(CallError::Refused { source, .. }) => Ok(Err(Rejection::Request { source })),
-            Err(other) => Err(other),
+        // Whoever waits no longer drops this, and it counts all the same.
+        let mut tally = Tally(&UNANSWERED);
+        let answered = match self.call("transact", &params).await {
+            Ok(result) => answers(operations, &result),
+            Err(CallError::Refused { source, .. }) => Err(Rejection::Request { source }),
+            Err(other) => return Err(other),
+        };
+        match &answered {
+            Ok(_) | Err(Rejection::NoRow { committed: true, .. }) => tally.0 = &COMMITTED,
+            Err(Rejection::Malformed(_)) => {}
+            Err(_) => tally.0 = &REJECTED,
         }
+        Ok(answered)
     }
 
     /// Runs a command of a daemon over its control socket, like

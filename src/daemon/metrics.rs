@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::api::{CallError, Desk, Failure, Figures, figures};
 use crate::plan::top::Passed;
+use crate::switch::ovs::{Transactions, transactions};
 
 /// What it is, for whoever asks over HTTP.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -202,6 +203,7 @@ impl Counts {
         let takes_all = "a string takes all";
         encode_registry(&mut text, &self.registry).expect(takes_all);
         encode_registry(&mut text, &of_labs(&self.eye.seen())).expect(takes_all);
+        encode_registry(&mut text, &of_databases(transactions())).expect(takes_all);
         encode_registry(&mut text, &of_process()).expect(takes_all);
         encode_eof(&mut text).expect(takes_all);
         (text, failure)
@@ -302,6 +304,22 @@ fn of_labs(seen: &Seen) -> Registry {
     registry
 }
 
+/// What was asked of databases of Open vSwitch.
+fn of_databases(asked: Transactions) -> Registry {
+    let mut registry = Registry::default();
+    let transactions: Family<Labels<1>, Counter> = Family::default();
+    let Transactions { committed, rejected, unanswered } = asked;
+    for (outcome, number_of) in
+        [("committed", committed), ("rejected", rejected), ("unanswered", unanswered)]
+    {
+        let outcome = [("outcome", outcome.to_owned())];
+        transactions.get_or_create(&outcome).inc_by(number_of);
+    }
+    let help = "Transactions with databases of Open vSwitch, by how they ended";
+    registry.register("ovsns_ovsdb_transactions", help, transactions);
+    registry
+}
+
 /// What Prometheus wants to know of every process; what the kernel does not say is left
 /// out.
 fn of_process() -> Registry {
@@ -396,6 +414,17 @@ mod tests {
         ] {
             assert!(told.contains(&line), "{line}");
         }
+    }
+
+    #[test]
+    fn transactions_are_told_by_how_they_ended() {
+        let asked = Transactions { committed: 3, rejected: 2, unanswered: 1 };
+        let mut told = lines(&of_databases(asked));
+        told.sort();
+        let expected = [("committed", 3), ("rejected", 2), ("unanswered", 1)].map(|(how, many)| {
+            format!(r#"ovsns_ovsdb_transactions_total{{outcome="{how}"}} {many}"#)
+        });
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use world::{Skip, Verdict, World, until};
 
-use crate::TWO_NODES;
+use crate::{TWO_NODES, own_ovs};
 
 /// Reads them as OpenMetrics wants them, which is stricter than Prometheus itself; says
 /// what is not as the conventions have it; prints each series with its value.
@@ -87,6 +87,16 @@ pub(crate) fn what_there_is_in_numbers(world: &World) -> Verdict {
     });
     world.ovsns("down").ok();
     until("its numbers go with the lab", || scrape()[there].is_null());
+
+    // What is asked of Open vSwitch is counted, where there is one.
+    let committed = "ovsns_ovsdb_transactions_total{outcome=committed}";
+    let (before, now) = (value(&scrape(), committed), || value(&scrape(), committed));
+    assert_eq!(before, 0.0);
+    if own_ovs::needs(world).is_ok() {
+        world.ovsns("up two.yaml --backend ovs").ok();
+        assert!(1.0 <= now(), "{:#}", scrape());
+        world.ovsns("down").ok();
+    }
     server.signal(Signal::SIGTERM);
     server.finish().ok();
     Ok(())

@@ -48,6 +48,7 @@ use crate::plan::why::facts::Way;
 use crate::plan::{Abilities, FabricStep, Need, Refusal};
 
 pub use error::OvsError;
+pub use ovsdb::session::{Transactions, transactions};
 pub(super) use seek::directories;
 
 /// How long `ovs-vswitchd` may take to carry out a change: a thousand ports
