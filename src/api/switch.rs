@@ -7,6 +7,7 @@ use serde_json::json;
 use super::edit::{self, Changed, Settings, things};
 use super::{Call, CallError, Desk};
 use crate::model::names::SwitchName;
+use crate::model::topology::Backend;
 
 /// Adds a switch to a running lab, which is made if it is not there.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +20,9 @@ pub struct SwitchAdd {
     pub stp: bool,
     /// The name of its bridge in the kernel; derived from the names if not said.
     pub device: Option<String>,
+    /// What it is made of if `set` does not say it. If nothing does it is as the lab's
+    /// others, or the best that this machine has.
+    pub backend: Option<Backend>,
     /// Keys of a switch in the topology file.
     #[serde(default)]
     pub set: Settings,
@@ -42,6 +46,9 @@ impl Call for SwitchAdd {
             let mut spec = json!({ "stp": self.stp });
             if let Some(device) = self.device {
                 spec["device"] = device.into();
+            }
+            if let Some(backend) = self.backend {
+                spec["backend"] = backend.to_string().into();
             }
             self.set.write(&mut spec)?;
             things(file, "switches").insert(switch.to_string(), spec);

@@ -1,6 +1,7 @@
 //! `ovsns switch`
 
 use super::ask::{ListArgs, change};
+use super::input::Choice;
 use super::settings::{self, Setting};
 use super::{CallError, Ending};
 use crate::api::view::{LabView, SwitchView};
@@ -33,6 +34,9 @@ pub(super) struct AddArgs {
     /// The name of its bridge in the kernel [default: derived from the names]
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
+    /// What it is made of, unless a key says it
+    #[arg(long, value_name = "BACKEND", default_value = "auto", env = "OVSNS_BACKEND")]
+    backend: Choice,
     /// Keys of a switch in the topology file (`ovsns schema` lists them)
     #[arg(value_name = "KEY=VALUE")]
     settings: Vec<Setting>,
@@ -73,10 +77,11 @@ pub(super) struct SetArgs {
 
 pub(super) async fn run(command: &Command) -> Result<Ending, CallError> {
     match command {
-        Command::Add(AddArgs { switch, stp, device, settings, lab }) => {
+        Command::Add(AddArgs { switch, stp, device, backend, settings, lab }) => {
             let (switch, device, lab) = (switch.clone(), device.clone(), lab.clone());
-            let set = settings::all(settings);
-            change("switch add", SwitchAdd { switch, stp: *stp, device, set, lab }).await?;
+            let (backend, set) = (backend.backend(), settings::all(settings));
+            change("switch add", SwitchAdd { switch, stp: *stp, device, backend, set, lab })
+                .await?;
         }
         Command::Rm(RmArgs { switch, lab }) => {
             change("switch rm", SwitchRm { switch: switch.clone(), lab: lab.clone() }).await?;

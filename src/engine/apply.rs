@@ -7,8 +7,8 @@ use crate::model::names::LabName;
 use crate::model::topology::Backend;
 use crate::plan::undo::Done;
 use crate::plan::{FabricStep, Plan, Stage, Step};
-use crate::switch::SwitchError;
 use crate::switch::ovs::OvsError;
+use crate::switch::{Switch, SwitchError};
 
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,9 @@ impl Engine {
     /// others could not.
     pub(super) async fn apply_all(&mut self, plan: &Plan, progress: Progress<'_>) -> Option<Cause> {
         let total = total(&plan.stages);
+        let sweep =
+            |stage: &Stage| matches!(stage, Stage::Host(steps) if steps.iter().any(is_sweep));
+        let swept_next = plan.stages.iter().any(sweep);
         let mut tried = 0;
         let mut first = None;
         for stage in &plan.stages {
@@ -121,7 +124,11 @@ impl Engine {
                     }
                 }
                 Stage::Fabric(backend, steps) => {
-                    if let Err(cause) = self.commit(*backend, steps).await {
+                    let done = match swept_next {
+                        true => self.tear_down(*backend, steps).await,
+                        false => self.commit(*backend, steps).await,
+                    };
+                    if let Err(cause) = done {
                         first.get_or_insert(cause);
                     }
                     tried += steps.len();
@@ -172,10 +179,23 @@ impl Engine {
         backend: Backend,
         steps: &[FabricStep],
     ) -> Result<(), Cause> {
-        cut_short::before(|| steps.first().map_or_else(String::new, FabricStep::line));
-        match self.switches.get_mut(&backend) {
-            None => Err(Cause::NoBackend(backend.to_string())),
-            Some(switch) => Ok(switch.commit(steps).await?),
-        }
+        Ok(self.switch_for(backend, steps)?.commit(steps).await?)
     }
+
+    async fn tear_down(&mut self, backend: Backend, steps: &[FabricStep]) -> Result<(), Cause> {
+        Ok(self.switch_for(backend, steps)?.tear_down(steps).await?)
+    }
+
+    fn switch_for(
+        &mut self,
+        backend: Backend,
+        steps: &[FabricStep],
+    ) -> Result<&mut Box<dyn Switch>, Cause> {
+        cut_short::before(|| steps.first().map_or_else(String::new, FabricStep::line));
+        self.switches.get_mut(&backend).ok_or_else(|| Cause::NoBackend(backend.to_string()))
+    }
+}
+
+fn is_sweep(step: &Step) -> bool {
+    matches!(step, Step::SweepLinks { .. })
 }

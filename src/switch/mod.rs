@@ -51,8 +51,15 @@ pub trait Switch: Send {
     fn prepare(&mut self) {}
 
     /// Performs all of `steps`, or none of them. Returns when every port that
-    /// was plugged in or raised, and has carrier, forwards.
+    /// was plugged in or raised, and has carrier, forwards, and the devices of
+    /// switches that go are gone.
     async fn commit(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError>;
+
+    /// The same for a lab that goes, whose links are swept next: what the sweep takes
+    /// need not be gone yet.
+    async fn tear_down(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError> {
+        self.commit(steps).await
+    }
 
     /// Reads what one switch has learned and counted; nothing if it went since it was
     /// observed. Changes nothing.

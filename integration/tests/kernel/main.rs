@@ -550,6 +550,7 @@ fn main() -> ExitCode {
             tcp_passes_with_default_offloads,
             what_is_missing_is_named,
             doctor_shows_it,
+            a_switch_becomes_one_of_another_kind,
             a_directory_has_one_namespace,
             others_are_left_alone,
         ],

@@ -718,6 +718,42 @@ pub(crate) fn a_directory_has_one_namespace(world: &World) -> Verdict {
     Ok(())
 }
 
+/// A bridge without ports and with them, from one kind to the other and back: its
+/// device has to be gone when the next of that name is made. The environment decides,
+/// as it does for `up`.
+pub(crate) fn a_switch_becomes_one_of_another_kind(world: &World) -> Verdict {
+    needs(world)?;
+    let before = world.inventory();
+    let kind = |kind: &str| {
+        let listed = world.ovsns("switch list --lab w --json").ok().json();
+        assert_eq!(listed[0]["backend"], kind, "{listed:#}");
+    };
+    let has = |backend: &str, command: &str| {
+        let mut ovsns = world.command();
+        ovsns.args(command.split(' ')).env("OVSNS_BACKEND", backend);
+        world.start_command(&mut ovsns).finish().ok();
+        kind(backend);
+    };
+    for node in ["", "n: {}"] {
+        let link = if node.is_empty() { "" } else { "{ endpoints: [n, s] }" };
+        let file =
+            format!("{{ name: w, switches: {{ s: {{}} }}, nodes: {{ {node} }}, links: [{link}] }}");
+        world.file("w.yaml", &file);
+        for _ in 0..8 {
+            has("ovs", "switch add s --lab w");
+            has("linux", "up w.yaml");
+            has("ovs", "up w.yaml");
+            has("linux", "up w.yaml");
+            world.ovsns("down w").ok();
+        }
+    }
+    // What a key says goes first.
+    has("linux", "switch add s backend=linux --backend ovs --lab w");
+    world.ovsns("down w").ok();
+    nothing_is_left(world, &before);
+    Ok(())
+}
+
 /// A directory of somebody's, and somebody who has our address.
 pub(crate) fn others_are_left_alone(world: &World) -> Verdict {
     needs(world)?;

@@ -164,14 +164,15 @@ impl OpenVswitch {
         Ok(self.shapes.clone().and_then(Result::err))
     }
 
-    /// Does all of `steps`, and says how far it came if not.
-    async fn change(&mut self, steps: &[FabricStep]) -> Result<(), Failed> {
+    /// Does all of `steps`, and says how far it came if not. Where a sweep of the lab's
+    /// links comes next, what it takes need not be gone.
+    async fn change(&mut self, steps: &[FabricStep], swept_next: bool) -> Result<(), Failed> {
         let links = observe::links(&self.netlink).map_err(kernel).map_err(Failed::Nothing)?;
         let netlink = self.netlink.clone();
         let within = applied_within();
         let vswitch = self.needed().await.map_err(Failed::Nothing)?;
         let asleep = vswitch.asleep().await;
-        if is_teardown(steps, asleep.is_none()) {
+        if (swept_next || asleep.is_some()) && is_teardown(steps, asleep.is_none()) {
             vswitch.commit(steps, &by_name(&links)).await?;
             if asleep.is_none() && !are_swept(steps, &by_name(&links)) {
                 // One that is late keeps nobody.
@@ -197,12 +198,36 @@ impl OpenVswitch {
         vswitch.forwarding(steps, &by_name(&links)).await.map_err(Failed::Changed)
     }
 
+    /// Does all of `steps`, or takes back what was done.
+    async fn all_or_none(
+        &mut self,
+        steps: &[FabricStep],
+        swept_next: bool,
+    ) -> Result<(), SwitchError> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        match self.change(steps, swept_next).await {
+            Ok(()) => Ok(()),
+            Err(Failed::Nothing(error) | Failed::Unsure(error)) => {
+                Err(SwitchError::OpenVswitch(error))
+            }
+            Err(Failed::Changed(error)) => match self.take_back(steps).await {
+                left if left.is_empty() => Err(SwitchError::OpenVswitch(error)),
+                left => Err(SwitchError::StillThere {
+                    left,
+                    source: Box::new(SwitchError::OpenVswitch(error)),
+                }),
+            },
+        }
+    }
+
     /// Takes back all of `steps`, newest first, and returns in words what
     /// could not be.
     async fn take_back(&mut self, steps: &[FabricStep]) -> Vec<String> {
         let undos = steps.iter().rev().flat_map(|step| step.undo().unwrap_or_default());
         let undos: Vec<FabricStep> = undos.collect();
-        match self.change(&undos).await {
+        match self.change(&undos, false).await {
             Ok(()) => Vec::new(),
             Err(_) => undos.iter().map(FabricStep::line).collect(),
         }
@@ -520,22 +545,11 @@ impl Switch for OpenVswitch {
     }
 
     async fn commit(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError> {
-        if steps.is_empty() {
-            return Ok(());
-        }
-        match self.change(steps).await {
-            Ok(()) => Ok(()),
-            Err(Failed::Nothing(error) | Failed::Unsure(error)) => {
-                Err(SwitchError::OpenVswitch(error))
-            }
-            Err(Failed::Changed(error)) => match self.take_back(steps).await {
-                left if left.is_empty() => Err(SwitchError::OpenVswitch(error)),
-                left => Err(SwitchError::StillThere {
-                    left,
-                    source: Box::new(SwitchError::OpenVswitch(error)),
-                }),
-            },
-        }
+        self.all_or_none(steps, false).await
+    }
+
+    async fn tear_down(&mut self, steps: &[FabricStep]) -> Result<(), SwitchError> {
+        self.all_or_none(steps, true).await
     }
 
     async fn traffic(&mut self, switch: &SwitchSpec) -> Result<Traffic, SwitchError> {
