@@ -79,6 +79,17 @@ pub(crate) fn links_go_down_and_up_by_a_click(world: &World) -> Verdict {
          .data('label').includes(' kbit/s')",
     );
     drop(pinging);
+    // What nobody answers goes one way: there from the first end, back from the second.
+    world.run("ip -n two-nodes.n1 neigh add 10.0.0.77 lladdr 02:00:00:00:00:77 dev eth0");
+    let lost = world.start("ip netns exec two-nodes.n1 ping -q -i 0.1 -s 1000 10.0.0.77");
+    for (end, ways) in [("n1:eth0", [2, 3]), ("n2:eth0", [3, 2])] {
+        let at = |way: usize| {
+            let row = format!("tr[data-id=\"b.1.1 -- {end}\"]");
+            format!("document.querySelector('{row}').cells[{way}].textContent.endsWith('k')")
+        };
+        browser.until(&format!("{} && !{}", at(ways[0]), at(ways[1])));
+    }
+    drop(lost);
     // The token has left the address.
     assert_eq!(browser.asks("return location.href"), json!(format!("http://{AT}/")));
 
@@ -339,6 +350,190 @@ pub(crate) fn terminals_have_an_end(world: &World) -> Verdict {
     Ok(())
 }
 
+/// n1 -- b.1.1 -- n2, h1 -- s1 -- h2: what goes while it is looked at is said to have gone.
+pub(crate) fn what_goes_is_said(world: &World) -> Verdict {
+    let (server, browser) = page(world)?;
+    world.file("two.yaml", TWO_NODES);
+    world.ovsns("up two.yaml").ok();
+    come_in(&browser);
+    world.ovsns("up --lab z --topo single,2 --backend linux").ok();
+    browser.until("document.querySelectorAll('#lab option').length === 2");
+
+    // A thing, and the node of a terminal.
+    browser.click("#things button[aria-label='Terminal in n1']");
+    browser.until("document.activeElement.matches('.xterm-helper-textarea')");
+    browser.press("echo a-shell | tr - _\n");
+    browser.shows(".terminal-box .xterm-accessibility-tree", "a_shell");
+    browser.click("tr[data-id=n1] th button");
+    browser.shows("#thing-title", "n1");
+    world.ovsns("node rm n1 --lab two-nodes").ok();
+    browser.shows("#thing-title", "Nothing chosen");
+    browser.shows("#thing-hint", "n1 of lab two-nodes is gone");
+    browser.shows(".terminal-box .head", "two-nodes/n1 is gone");
+    browser.click(".terminal-box button");
+    browser.until("!document.querySelector('.terminal-box')");
+
+    // A lab: what is chosen in it is not in another, and another one is not it.
+    browser.click("tr[data-id='b.1.1 -- n2:eth0'] th button");
+    browser.shows("#thing-title", "n2:eth0 -- b.1.1");
+    browser.click("#things button[aria-label='Terminal in n2']");
+    browser.until("document.activeElement.matches('.xterm-helper-textarea')");
+    world.ovsns("down two-nodes").ok();
+    browser.until("document.body.dataset.lab === 'z'");
+    browser.shows("#news", "Lab two-nodes is gone. This is lab z.");
+    browser.shows("#thing-hint", "b.1.1 -- n2:eth0 of lab two-nodes is gone");
+    browser.shows(".terminal-box .head", "two-nodes/n2 is gone");
+
+    // One that is made again before the page has looked is fast again.
+    let fast = "Number(document.querySelector('tr[data-id=\"h1:eth0 -- s1\"]').cells[2].textContent \
+                .replace(' k', '')) > 0";
+    let pinging = world.pinging("z.h1", "10.0.0.2");
+    browser.until(fast);
+    drop(pinging);
+    let counts = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.id())).expect("it runs");
+        let names = tasks.flatten().map(|it| std::fs::read_to_string(it.path().join("comm")));
+        names.flatten().any(|name| name.trim() == "fabric.stats")
+    };
+    until("the server counts", counts);
+    // It looks away for so long.
+    browser.asks(
+        "document.querySelector('tr[data-id=\"h1:eth0 -- s1\"]').cells[2].textContent = 'old'; \
+         setTimeout(() => { const end = performance.now() + 5000; while (performance.now() < end); })",
+    );
+    world.ovsns("down z").ok();
+    until("the server counts no more", || !counts());
+    world.ovsns("up --lab z --topo single,2 --backend linux").ok();
+    let _pinging = world.pinging("z.h1", "10.0.0.2");
+    browser.until(fast);
+
+    no_complaints(&browser);
+    Ok(())
+}
+
+/// h1 -- s1 -- h2: a server that goes is said to have gone, and all is as before when it is
+/// there again; another one asks who is there.
+pub(crate) fn a_server_goes_and_comes(world: &World) -> Verdict {
+    let (server, browser) = page(world)?;
+    world.ovsns("up --lab z --topo single,2 --backend linux").ok();
+    come_in(&browser);
+    let fast = "Number(document.querySelector('tr[data-id=\"h1:eth0 -- s1\"]').cells[2].textContent \
+                .replace(' k', '')) > 0";
+    let _pinging = world.pinging("z.h1", "10.0.0.2");
+    browser.until(fast);
+    // How old the picture is, and that nothing can be done.
+    server.signal(nix::sys::signal::Signal::SIGKILL);
+    drop(server);
+    browser.shows("#link-state", "trying again");
+    browser.shows("#news", "What is shown is of ");
+    browser.until(
+        "[...document.querySelectorAll('#links tr')].every(it => it.cells[2].textContent === '')",
+    );
+    browser.click("button[aria-label='Take down: h1:eth0 -- s1']");
+    browser.shows("#news", "h1:eth0 -- s1 stays as it is: the server is not there");
+    browser.click("#ping-go");
+    browser.shows("#ping-said", "not tried: the server is not there");
+    browser.click("#things button[aria-label='Terminal in h1']");
+    browser.shows(".terminal-box[data-node=h1] .head", "ended");
+    let back = server_at(world);
+    browser.shows("#link-state", "connected");
+    browser.shows("#news", "The server is there again.");
+    browser.until(fast);
+
+    // Another server, which this token does not open.
+    drop(back);
+    browser.shows("#link-state", "trying again");
+    let other = Path::new("/run/world").join(world.file("token", &TOKEN.replace('0', "9")));
+    std::fs::set_permissions(other, PermissionsExt::from_mode(0o600)).expect("our own file");
+    let _other = server_at(world);
+    browser.shows("#door-error", "not this server's token");
+    assert_eq!(browser.asks("return document.getElementById('hall').checkVisibility()"), false);
+    // What cannot be a token is none, whatever letters it has.
+    for wrong in ["\u{442}\u{43e}\u{43a}\u{435}\u{43d}", "two words", "%zz", "a,b"] {
+        browser.asks("document.getElementById('door-error').textContent = ''");
+        browser.until("document.activeElement.id === 'token'");
+        browser.press(&format!("{wrong}{}", keys::ENTER));
+        browser.shows("#door-error", "not this server's token");
+    }
+    browser.open("about:blank");
+    browser.open(&format!("http://{AT}/#token=%zz"));
+    browser.shows("#door-error", "not this server's token");
+    Ok(())
+}
+
+/// h1 -- s1 === s2 -- h2, with an uplink, a tunnel and a controller that is not there:
+/// what they are and what is wrong with them is told.
+pub(crate) fn what_is_wrong_is_shown(world: &World) -> Verdict {
+    let _ovs = world.open_vswitch(&[])?;
+    let (_server, browser) = page(world)?;
+    for line in [
+        "ovs-vsctl -- add-br br-phy -- set bridge br-phy datapath_type=netdev",
+        "ip address add 172.31.0.1/24 dev br-phy",
+        "ip link set br-phy up",
+        "ip link add eth5 type veth peer name far5",
+        "ip link set eth5 up",
+        "ip link set far5 up",
+    ] {
+        world.run(line);
+    }
+    let lab = "
+name: A_lab-with_odd-letters_31-lettr
+switches:
+  s1: { backend: ovs, controllers: ['tcp:127.0.0.1:6653'], fail_mode: standalone }
+  s2: { backend: ovs, tunnels: { t0: { remote: 172.31.0.2, type: vxlan, key: 77 } } }
+nodes: { 'h[1-2]': {} }
+links:
+  - { endpoints: [s1, s2], bond: { members: 2, mode: active-backup } }
+  - endpoints: [h1, s1]
+  - endpoints: [h2, s2]
+cuts: { c1: { nodes: [h1], from: [h2] } }
+";
+    world.file("l.yaml", lab);
+    world.ovsns("up l.yaml").ok();
+    come_in(&browser);
+    browser.shows("#notes", "cut c1: h1 from h2");
+    browser.shows("#trouble-list", "controller tcp:127.0.0.1:6653 of switch s1 is not connected");
+    browser.until("!document.getElementById('trouble-hint').checkVisibility()");
+    world.ovsns("attach eth5 --switch s1 --confirm 600").ok();
+    browser.shows("#trouble-list", "NIC eth5 is given back unless somebody says: ovsns confirm ");
+    is(&browser, "nic:eth5 -- s1", "up");
+    world.ovsns("confirm").ok();
+    browser.until("!document.getElementById('trouble-list').textContent.includes('eth5')");
+
+    // How fast all of them are is known, and what a bond is made of.
+    let all = "['nic:eth5 -- s1', 's2 -- s2@t0', 's1 -- s2', 'h1:eth0 -- s1'].every(id => \
+               document.querySelector(`tr[data-id=\"${id}\"]`).cells[2].textContent !== '')";
+    browser.until(all);
+    browser.click("tr[data-id='s1 -- s2'] th button");
+    browser.shows("#thing-facts", "active-backup, LACP active, both ends agree");
+    browser.until(
+        "document.getElementById('thing-facts').textContent.split('on s1: used').length === 2",
+    );
+    browser.until(
+        "document.getElementById('thing-facts').textContent.split('on s1: spare').length === 2",
+    );
+    let cable = browser.asks(
+        "return [...document.querySelectorAll('#thing-facts dd')].map(it => it.textContent) \
+         .find(it => it.endsWith(' on s1: spare')).split(' ')[0]",
+    );
+    let cable = cable.as_str().expect("a device");
+    world.run(&format!("ip link set {cable} down"));
+    browser.shows(
+        "#trouble-list",
+        &format!("cable {cable} of the bond to s2 on switch s1 is out of use"),
+    );
+    browser.shows("#lab-state", "drifted");
+    browser.until("document.getElementById('trouble-hint').checkVisibility()");
+
+    // A drift as long as a lab is not all of the page.
+    world.run("ip -n A_lab-with_odd-letters_31-lettr.h1 link del eth0");
+    world.run("ip -n A_lab-with_odd-letters_31-lettr.h2 link del eth0");
+    is(&browser, "h2:eth0 -- s2", "missing");
+    browser.shows("#trouble-list", " more, which `ovsns status` lists");
+    no_complaints(&browser);
+    Ok(())
+}
+
 /// Who does not know the token sees nothing of a lab; pages of others get nowhere.
 pub(crate) fn strangers_get_nowhere(world: &World) -> Verdict {
     let (_server, browser) = page(world)?;
@@ -406,6 +601,11 @@ pub(crate) fn strangers_get_nowhere(world: &World) -> Verdict {
     let output = command.stderr(std::process::Stdio::piped()).spawn().expect("it runs");
     let id = output.id();
     until("it is there", || TcpStream::connect("127.0.0.1:8081").is_ok());
+    // Not even of who comes in by it, rightly or not, in a browser or without.
+    browser.open(&format!("http://127.0.0.1:8081/#token={TOKEN}"));
+    browser.click("#things button[aria-label='Terminal in h1']");
+    browser.shows(".terminal-box", "#");
+    browser.open(&format!("http://127.0.0.1:8081/rpc?token={TOKEN}"));
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(id as i32),
         nix::sys::signal::Signal::SIGTERM,

@@ -2,14 +2,22 @@
 // says, the lists say too: for who does not see it, it is one image with a name.
 
 import cytoscape from "cytoscape";
+import { type SimulationLinkDatum, type SimulationNodeDatum, forceCollide, forceLink, forceManyBody, forceSimulation, forceX, forceY } from "d3-force";
 import { type Edge, type Graph, type Rate, type Vertex, bits, name, pair, speed, stateWords } from "./lab";
 
-/** Forces take the square of their number: of more things only those are placed so on
-which others hang. */
-const BY_FORCES_MAX = 250;
+/** Forces between each two take the square of their number. */
+const BY_FORCES_MAX = 120;
 
-/** The room of a thing that hangs on one other. */
-const LEAF = 42;
+/** How many steps of how many things are simulated, at most. */
+const STEPS_MAX = 300_000;
+
+/** How long it is simulated before others have their turn. */
+const SLICE_MS = 20;
+
+interface Point extends SimulationNodeDatum {
+  id: string;
+  room: number;
+}
 
 const SHAPES = { node: "round-rectangle", switch: "rectangle", nic: "diamond", remote: "hexagon" } as const;
 
@@ -22,20 +30,27 @@ ruler.font = `bold ${LETTERS}px ${FONT}`;
 export class Drawing {
   private readonly cy: cytoscape.Core;
   private lab = "";
+  private line = 1;
+  private arranged = 0;
   private rates = new Map<string, Rate>();
 
   /** Draws into a box; `choose` is called with the id of what is clicked. */
   constructor(private readonly box: HTMLElement, choose: (id: string) => void) {
-    this.cy = cytoscape({ container: box, minZoom: 0.05, maxZoom: 4, style: style() });
+    this.cy = cytoscape({ container: box, minZoom: 0.01, maxZoom: 4, style: style(this.line) });
     this.cy.on("tap", "node, edge", (event) => choose(event.target.id() as string));
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.cy.style(style()));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.cy.style(style(this.line)));
+    // From afar, lines are not to be thinner than can be seen.
+    this.cy.on("zoom", () => {
+      const line = Math.max(1, 2 ** Math.round(Math.log2(0.4 / this.cy.zoom())));
+      if (line !== this.line) this.cy.style(style((this.line = line)));
+    });
   }
 
   /** Shows a lab. What is there already stays where it is. */
   show(graph: Graph): void {
     const fresh = graph.lab !== this.lab;
     this.lab = graph.lab;
-    let added: cytoscape.CollectionReturnValue = this.cy.collection();
+    const wanted: cytoscape.ElementDefinition[] = [];
     this.cy.batch(() => {
       if (fresh) this.cy.elements().remove();
       const known = new Set([...graph.nodes, ...graph.edges].map((it) => it.id));
@@ -43,7 +58,7 @@ export class Drawing {
       for (const vertex of graph.nodes) {
         const there = this.cy.getElementById(vertex.id);
         if (there.nonempty()) there.data(ofVertex(vertex));
-        else added = added.union(this.cy.add({ group: "nodes", data: ofVertex(vertex) }));
+        else wanted.push({ group: "nodes", data: ofVertex(vertex) });
       }
       const twins = counts(graph);
       for (const edge of graph.edges) {
@@ -51,11 +66,13 @@ export class Drawing {
         if (there.nonempty()) there.data(this.ofEdge(edge, twins));
         // What joins nothing that is known is not drawn; the lists have it.
         else if (edge.ends.every((end) => known.has(end.node))) {
-          this.cy.add({ group: "edges", data: this.ofEdge(edge, twins) });
+          wanted.push({ group: "edges", data: this.ofEdge(edge, twins) });
         }
       }
     });
-    if (fresh) this.arrange();
+    const added = this.cy.add(wanted);
+    // Of a lab that has come in parts most has no place yet.
+    if (fresh || added.nodes().length * 2 > this.cy.nodes().length) this.arrange();
     else this.place(added);
     this.box.setAttribute("aria-label", described(graph));
   }
@@ -94,39 +111,55 @@ export class Drawing {
 
   /** Places all anew, the same way each time. */
   arrange(): void {
-    const nodes = this.cy.nodes();
-    if (nodes.length <= BY_FORCES_MAX) {
-      this.byForces(this.cy.elements(), () => 0);
-    } else {
-      const near = (node: cytoscape.NodeSingular) => node.neighborhood().nodes();
-      const leaves = nodes.filter((it) => near(it).length === 1 && near(near(it)[0] as cytoscape.NodeSingular).length > 1);
-      const inner = nodes.difference(leaves) as cytoscape.NodeCollection;
-      const room = (node: cytoscape.NodeSingular) => LEAF * Math.sqrt(near(node).intersection(leaves).length);
-      const frame = inner.union(inner.edgesWith(inner));
-      if (inner.length <= BY_FORCES_MAX) this.byForces(frame, room);
-      else frame.layout({ name: "grid", animate: false, spacingFactor: 1 + Math.max(...inner.map((it) => room(it))) / 40 }).run();
-      inner.forEach((node) => {
-        const at = node.position();
-        near(node).intersection(leaves).nodes().forEach((leaf, number) => {
-          leaf.position(around(at, LEAF * Math.sqrt(number + 2), number));
-        });
-      });
-    }
+    this.arranged++;
+    if (this.cy.nodes().length <= BY_FORCES_MAX) this.byForces();
+    else this.bySimulation();
     this.whole();
   }
 
-  /** Places some by forces; `room` is what a thing has around it. */
-  private byForces(some: cytoscape.CollectionReturnValue, room: (node: cytoscape.NodeSingular) => number): void {
+  private byForces(): void {
     const degree = (it: cytoscape.NodeSingular) => it.degree(false);
     const rings = { name: "concentric", animate: false, minNodeSpacing: 24, concentric: degree, levelWidth: () => 2 };
-    some.layout(rings as cytoscape.LayoutOptions).run();
-    const idealEdgeLength = (edge: cytoscape.EdgeSingular) => 90 + room(edge.source()) + room(edge.target());
-    const nodeRepulsion = (node: cytoscape.NodeSingular) => 400000 * (1 + room(node) / 10);
+    this.cy.layout(rings as cytoscape.LayoutOptions).run();
     const forces = {
-      name: "cose", animate: false, randomize: false, idealEdgeLength, nodeRepulsion,
+      name: "cose", animate: false, randomize: false, idealEdgeLength: () => 90, nodeRepulsion: () => 400000,
       nodeOverlap: 20, gravity: 0.4, numIter: 800, componentSpacing: 80,
     };
-    some.layout(forces as cytoscape.LayoutOptions).run();
+    this.cy.layout(forces as cytoscape.LayoutOptions).run();
+  }
+
+  /** Places many: forces between far things are taken together. Who looks at the page
+  is not kept waiting for it. */
+  private bySimulation(): void {
+    const nodes = this.cy.nodes().toArray() as cytoscape.NodeSingular[];
+    const points = nodes.map((node) => ({ id: node.id(), room: Math.max(node.width(), node.height()) / 2 }) as Point);
+    const joints = this.cy.edges().map((edge) => ({ source: edge.source().id(), target: edge.target().id() }));
+    const steps = Math.round(Math.min(300, Math.max(40, STEPS_MAX / points.length)));
+    const simulation = forceSimulation(points)
+      .alphaDecay(1 - 0.001 ** (1 / steps))
+      .force("joints", forceLink<Point, SimulationLinkDatum<Point>>(joints).id((point) => point.id).distance(60))
+      .force("apart", forceManyBody().strength(-150).distanceMax(2000))
+      .force("room", forceCollide<Point>((point) => point.room + 6))
+      .force("x", forceX().strength(0.03))
+      .force("y", forceY().strength(0.03))
+      .stop();
+    const place = () => {
+      this.cy.batch(() => {
+        for (const [at, point] of points.entries()) nodes[at]?.position({ x: point.x ?? 0, y: point.y ?? 0 });
+      });
+      this.whole();
+    };
+    const { arranged } = this;
+    let left = steps;
+    const goOn = () => {
+      // Something else is drawn by now.
+      if (arranged !== this.arranged) return;
+      for (const end = performance.now() + SLICE_MS; left > 0 && performance.now() < end; left--) simulation.tick();
+      if (left > 0) setTimeout(goOn);
+      else place();
+    };
+    place();
+    goOn();
   }
 
   /** Puts new things beside what they hang on. */
@@ -136,7 +169,7 @@ export class Drawing {
       const at = beside?.position() ?? { x: 0, y: 0 };
       node.position(around(at, 90, number));
     });
-    if (added.nonempty()) this.whole();
+    if (added.nodes().nonempty()) this.whole();
   }
 
   private ofEdge(edge: Edge, twins: Map<string, number>): object {
@@ -150,7 +183,7 @@ export class Drawing {
     const said = [title, ...edge.notes].filter(Boolean);
     if (edge.state !== "up" && edge.state !== "wanted") said.unshift(stateWords(edge.state).toUpperCase());
     const rate = speed(edge, this.rates);
-    if (rate && rate[0] + rate[1] >= 1) said.push(`${bits(rate[0])} / ${bits(rate[1])}bit/s`);
+    if (rate && rate[0] + rate[1] >= 1) said.push(rate.map((way) => `${bits(way)}bit/s`.replace(/(\d)bit/, "$1 bit")).join(" / "));
     return said.join("\n");
   }
 }
@@ -202,15 +235,16 @@ function described(graph: Graph): string {
   return `Lab ${graph.lab}: ${count("node")} nodes, ${count("switch")} switches, ${graph.edges.length} links; ${told}. The lists below say the same.`;
 }
 
-function style(): cytoscape.StylesheetJson {
+/** How all looks, with lines that are so many times as wide as from near by. */
+function style(wide: number): cytoscape.StylesheetJson {
   const colours = getComputedStyle(document.documentElement);
   const colour = (name: string) => colours.getPropertyValue(`--${name}`).trim();
   const [ground, raised, text, line] = ["ground", "raised", "text", "line"].map(colour);
   const [accent, bad, odd, quiet] = ["accent", "bad", "odd", "quiet"].map(colour);
   const states = [
-    ["down", { "line-style": "dashed", "line-color": bad, width: 3, "border-style": "dashed", "border-color": bad }],
+    ["down", { "line-style": "dashed", "line-color": bad, width: 3 * wide, "border-style": "dashed", "border-color": bad }],
     ["held_down", { "line-style": "dashed", "line-color": quiet }],
-    ["missing", { "line-style": "dotted", "line-color": bad, width: 3, "border-style": "dotted", "border-color": bad, "background-opacity": 0.3 }],
+    ["missing", { "line-style": "dotted", "line-color": bad, width: 3 * wide, "border-style": "dotted", "border-color": bad, "background-opacity": 0.3 }],
     ["extra", { "line-color": odd, "border-style": "double", "border-width": 5, "border-color": odd, "line-dash-pattern": [12, 3], "line-style": "dashed" }],
   ] as const;
   const sheet = [
@@ -227,7 +261,7 @@ function style(): cytoscape.StylesheetJson {
     {
       selector: "edge",
       style: {
-        label: "data(label)", width: 2, "line-color": accent, "curve-style": "bezier", color: text,
+        label: "data(label)", width: 2 * wide, "line-color": accent, "curve-style": "bezier", color: text,
         "font-size": 11, "text-wrap": "wrap", "text-background-color": ground, "text-background-opacity": 0.85,
         "text-background-padding": "2px", "min-zoomed-font-size": 7,
       },

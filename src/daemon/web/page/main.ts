@@ -2,7 +2,7 @@
 // one lab as it is.
 
 import { Drawing } from "./drawing";
-import { type Edge, type Graph, type Rate, type Rates, type Row, type Status, ends, name, stateWords } from "./lab";
+import { type Edge, type Graph, type Rate, type Rates, type Row, type Status, ends, name, pair, stateWords } from "./lab";
 import { type Deeds, Lists } from "./lists";
 import { choices, element, make, write } from "./page";
 import { ping } from "./ping";
@@ -21,7 +21,10 @@ const AGAIN_MS = [500, 10_000] as const;
 const RATES_S = 2;
 
 /** After how long without that it is asked for again. */
-const SILENT_MS = 10_000;
+const SILENT_MS = 6_000;
+
+/** How many lines of drift are shown. */
+const DRIFT_MAX = 12;
 
 const CHOOSE = "Choose a thing in the drawing or in the lists.";
 
@@ -205,12 +208,8 @@ class Page {
     const state = element("lab-state");
     write(state, status.state);
     state.classList.toggle("bad", status.state !== "up");
-    const trouble = [
-      ...(status.cut_off ? [`\`${status.cut_off}\` was cut off; run it again`] : []),
-      ...status.drift,
-      ...status.troubles,
-      ...status.uplinks.filter((it) => it.unconfirmed).map((it) => `${it.nic} is given back if nobody says: ovsns confirm ${it.unconfirmed}`),
-    ];
+    const trouble = troubles(status);
+    element("trouble-hint").hidden = status.drift.length === 0;
     element("trouble").hidden = trouble.length === 0;
     const list = element("trouble-list");
     if (list.innerText !== trouble.join("\n")) {
@@ -330,6 +329,25 @@ class Page {
     write(said, from === to ? "choose two nodes" : await ping(this.connection, this.status, from, to));
     go.removeAttribute("aria-disabled");
   }
+}
+
+/** What is wrong with a lab, a line each, the rare before what may be long. */
+function troubles(status: Status): string[] {
+  const { drift, switches } = status;
+  const cables = switches.flatMap((it) => it.ports.flatMap((port) => (port.cables ?? []).map((cable) => ({ it, port, cable }))));
+  const held = new Set(status.links.filter((it) => it.held_down).map((it) => pair(...it.ends)));
+  const unused = cables.filter(({ it, port, cable }) => cable.enabled === false && !held.has(pair(it.name, port.across ?? "")));
+  return [
+    ...(status.cut_off ? [`\`${status.cut_off}\` was cut off; run it again`] : []),
+    ...status.troubles,
+    ...status.uplinks.filter((it) => it.unconfirmed).map((it) => `NIC ${it.nic} is given back unless somebody says: ovsns confirm ${it.unconfirmed}`),
+    ...switches.flatMap((it) =>
+      (it.openflow?.controllers ?? []).filter((one) => !one.connected).map((one) => `controller ${one.target} of switch ${it.name} is not connected`),
+    ),
+    ...unused.map(({ it, port, cable }) => `cable ${cable.device} of the bond to ${port.across ?? "others"} on switch ${it.name} is out of use`),
+    ...drift.slice(0, DRIFT_MAX),
+    ...(drift.length > DRIFT_MAX ? [`and ${drift.length - DRIFT_MAX} more, which \`ovsns status\` lists`] : []),
+  ];
 }
 
 const NOTHING: Status = {

@@ -14,7 +14,9 @@ const check = process.argv.includes("--check");
 const out = check ? mkdtempSync(join(tmpdir(), "ovsns-page-")) : assets;
 
 /** What is in the bundle, with the terms of each. */
-const packages = ["cytoscape", "@xterm/xterm", "@xterm/addon-fit"];
+const packages = [
+  "cytoscape", "@xterm/xterm", "@xterm/addon-fit", "d3-force", "d3-quadtree", "d3-dispatch", "d3-timer",
+];
 
 const read = (...path) => readFileSync(join(...path), "utf8");
 mkdirSync(out, { recursive: true });

@@ -86,7 +86,7 @@ function ofEdge(edge: Edge, status: Status): Facts {
   if (link?.bond) facts.push(["Bond", ofBond(link.bond, named, status)]);
   const nic = edge.ends.find((end) => end.node.startsWith("nic:"));
   const uplink = nic && status.uplinks.find((it) => `nic:${it.nic}` === nic.node);
-  if (uplink) facts.push(["NIC", [uplink.state, ...(uplink.unconfirmed ? [`to be confirmed: ${uplink.unconfirmed}`] : [])]]);
+  if (uplink) facts.push(["NIC", [uplink.state, ...(uplink.unconfirmed ? [`given back unless somebody says: ovsns confirm ${uplink.unconfirmed}`] : [])]]);
   return facts;
 }
 
@@ -98,8 +98,9 @@ function ofBond(bond: Bond, named: [string, string], status: Status): string[] {
   for (const [here, across] of [[a, b], [b, a]]) {
     const ports = status.switches.find((it) => it.name === here)?.ports.filter((it) => it.across === across) ?? [];
     for (const cable of ports.flatMap((it) => it.cables ?? [])) {
-      const words = [cable.enabled === false ? "does not carry" : "carries", ...(cable.active ? ["active"] : [])];
-      said.push(`${here} ${cable.device}: ${cable.enabled === null ? "" : words.join(", ")}`);
+      const spare = bond.mode === "active-backup" ? "spare" : "used";
+      const words = cable.enabled === null ? "not known" : !cable.enabled ? "out of use" : cable.active ? "used" : spare;
+      said.push(`${cable.device} on ${here}: ${words}`);
     }
   }
   return said;
