@@ -26,10 +26,12 @@
 //! does there, `inventory` writes down all there is, `trace` reads system calls,
 //! `crowd` fills it with things of others, `monitor` hears every change, `capture`
 //! every frame, `groups` are control groups, `host` is a second
-//! machine, `lan` makes the world a host with a NIC, `leases` has somebody there
-//! give addresses, `likeness` is an inventory less its numbers, `terminal` is a person at a
-//! keyboard, `browser` one before a page, `tools` are small programs that run in nodes.
+//! machine, `boot` one that systemd brings up, `lan` makes the world a host with a
+//! NIC, `leases` has somebody there give addresses, `likeness` is an inventory less its
+//! numbers, `terminal` is a person at a keyboard, `browser` one before a page, `tools`
+//! are small programs that run in nodes.
 
+mod boot;
 mod browser;
 mod capture;
 mod crowd;
@@ -49,6 +51,7 @@ mod tools;
 mod trace;
 mod witness;
 
+pub use boot::{Booted, Machine};
 pub use browser::{Browser, keys};
 pub use capture::{Capture, Frame};
 pub use crowd::Crowd;

@@ -231,6 +231,8 @@ pub struct LabDown {
     pub lab: Option<String>,
     /// All labs.
     pub all: bool,
+    /// It is well if there is none.
+    pub if_exists: bool,
 }
 
 /// What was removed.
@@ -250,9 +252,15 @@ impl Call for LabDown {
         let mut engine = desk.engine("ovsns down").await?;
         let mut removed = Removed { labs: Vec::new(), failures: Vec::new() };
         if !self.all {
+            if self.if_exists && self.lab.is_none() && engine.labs().await?.is_empty() {
+                return Ok(removed);
+            }
             let lab = one_lab(&mut engine, self.lab.as_deref()).await?;
-            engine.down(&lab, &mut desk.progress()).await?;
-            removed.labs.push(lab.to_string());
+            match engine.down(&lab, &mut desk.progress()).await {
+                Ok(_) => removed.labs.push(lab.to_string()),
+                Err(EngineError::NoLab(_)) if self.if_exists => {}
+                Err(error) => return Err(error.into()),
+            }
             return Ok(removed);
         }
         if let Some(lab) = self.lab {

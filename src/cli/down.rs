@@ -21,11 +21,15 @@ pub(super) struct Args {
     /// All labs
     #[arg(long)]
     all: bool,
+    /// It is well if there is no such lab
+    #[arg(long)]
+    if_exists: bool,
 }
 
 pub(super) async fn run(args: &Args) -> Result<Ending, CallError> {
     let lab = args.lab.clone().or_else(|| args.lab_option.clone());
-    let mut removed = ask("down", LabDown { lab, all: args.all }).await?;
+    let mut removed =
+        ask("down", LabDown { lab, all: args.all, if_exists: args.if_exists }).await?;
     if removed.labs.is_empty() && removed.failures.is_empty() {
         show::line("there is no lab");
     }

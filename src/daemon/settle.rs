@@ -27,7 +27,7 @@ pub(super) async fn settle(said: &(impl Fn(&str) + Sync)) {
 async fn end(lab: &LabName, goes: bool, said: &(impl Fn(&str) + Sync)) -> Result<(), CallError> {
     let named = Some(lab.to_string());
     match goes {
-        true => at_desk(lab, LabDown { lab: named, all: false }, said).await.map(drop),
+        true => at_desk(lab, LabDown { lab: named, ..LabDown::default() }, said).await.map(drop),
         false => up_again(lab, said).await.map(drop),
     }
 }

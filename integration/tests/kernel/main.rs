@@ -5,6 +5,7 @@ mod adopted;
 mod attach;
 mod attach_modes;
 mod bonds;
+mod boot;
 mod capture;
 mod change;
 mod city;
@@ -215,6 +216,12 @@ fn main() -> ExitCode {
             its_units_are_understood,
             it_takes_the_socket_that_it_is_given,
             it_tells_how_it_does,
+        ],
+        tests![boot:
+            labs_are_there_from_boot_on,
+            the_server_comes_and_goes_and_labs_stay,
+            labs_go_with_their_units,
+            edited_units_work,
         ],
         tests![serve_tcp:
             who_knows_the_token_from_afar,
