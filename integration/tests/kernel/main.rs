@@ -235,6 +235,7 @@ fn main() -> ExitCode {
             what_goes_is_said,
             a_server_goes_and_comes,
             what_is_wrong_is_shown,
+            a_city_is_drawn,
             a_ping_and_a_terminal,
             terminals_have_an_end,
             strangers_get_nowhere,

@@ -112,6 +112,7 @@ export class Drawing {
   /** Places all anew, the same way each time. */
   arrange(): void {
     this.arranged++;
+    this.box.ariaBusy = "false";
     if (this.cy.nodes().length <= BY_FORCES_MAX) this.byForces();
     else this.bySimulation();
     this.whole();
@@ -132,14 +133,14 @@ export class Drawing {
   is not kept waiting for it. */
   private bySimulation(): void {
     const nodes = this.cy.nodes().toArray() as cytoscape.NodeSingular[];
-    const points = nodes.map((node) => ({ id: node.id(), room: Math.max(node.width(), node.height()) / 2 }) as Point);
+    const points = nodes.map((node) => ({ id: node.id(), room: Math.hypot(node.data("width") as number, node.data("height") as number) / 2 }) as Point);
     const joints = this.cy.edges().map((edge) => ({ source: edge.source().id(), target: edge.target().id() }));
     const steps = Math.round(Math.min(300, Math.max(40, STEPS_MAX / points.length)));
     const simulation = forceSimulation(points)
       .alphaDecay(1 - 0.001 ** (1 / steps))
       .force("joints", forceLink<Point, SimulationLinkDatum<Point>>(joints).id((point) => point.id).distance(60))
       .force("apart", forceManyBody().strength(-150).distanceMax(2000))
-      .force("room", forceCollide<Point>((point) => point.room + 6))
+      .force("room", forceCollide<Point>((point) => point.room + 2).iterations(3))
       .force("x", forceX().strength(0.03))
       .force("y", forceY().strength(0.03))
       .stop();
@@ -156,8 +157,12 @@ export class Drawing {
       if (arranged !== this.arranged) return;
       for (const end = performance.now() + SLICE_MS; left > 0 && performance.now() < end; left--) simulation.tick();
       if (left > 0) setTimeout(goOn);
-      else place();
+      else {
+        place();
+        this.box.ariaBusy = "false";
+      }
     };
+    this.box.ariaBusy = "true";
     place();
     goOn();
   }

@@ -68,6 +68,7 @@ class Page {
     });
     this.choice.addEventListener("change", () => {
       this.chosen = null;
+      if (!this.connection) this.tell(`Lab ${this.choice.value} is not shown yet: ${AWAY}`);
       this.ask();
     });
     element("closer").addEventListener("click", () => this.drawing.zoom(1.25));
