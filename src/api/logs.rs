@@ -1,13 +1,16 @@
 //! What the processes of a node said.
 
+mod follow;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::follow::Following;
 use super::desk::NodeWords;
-use super::{Call, CallError, Desk};
+use super::{Call, CallError, Desk, Failure};
 use crate::engine::EngineError;
 use crate::engine::state::State;
 use crate::kernel::life::{self, log};
@@ -37,6 +40,18 @@ pub struct Said {
     pub lines: Vec<String>,
 }
 
+/// What is told of processes that are followed, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Spoken {
+    /// One of them has said this; at first what it said before.
+    Said(Said),
+    /// The node is gone; the last there is to tell.
+    Ended,
+    /// Its logs cannot be read any more; the last there is to tell.
+    Failed(Failure),
+}
+
 impl Call for NodeLogs {
     const NAME: &'static str = "node.logs";
     type Answer = Vec<Said>;
@@ -61,7 +76,7 @@ impl Call for NodeLogs {
 }
 
 /// A node of which nothing is there to be read.
-pub(crate) fn no_log(node: &NodeName, only: Option<&ProcessName>) -> CallError {
+fn no_log(node: &NodeName, only: Option<&ProcessName>) -> CallError {
     match only {
         Some(only) => CallError::usage(
             format!("node `{node}` has no log of a process `{only}`"),
@@ -75,7 +90,7 @@ pub(crate) fn no_log(node: &NodeName, only: Option<&ProcessName>) -> CallError {
 }
 
 /// The processes of which there are logs, by name.
-pub(crate) fn log_processes(directory: &Path, only: Option<&ProcessName>) -> Vec<ProcessName> {
+fn log_processes(directory: &Path, only: Option<&ProcessName>) -> Vec<ProcessName> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let named = entries.filter_map(|entry| log::process_of(entry.file_name().to_str()?));
     let mut named: Vec<_> = named.filter(|name| only.is_none_or(|only| name == only)).collect();
@@ -84,7 +99,7 @@ pub(crate) fn log_processes(directory: &Path, only: Option<&ProcessName>) -> Vec
 }
 
 /// The directory with the logs of the node that is meant.
-pub(crate) async fn log_directory(words: &NodeWords) -> Result<PathBuf, CallError> {
+async fn log_directory(words: &NodeWords) -> Result<PathBuf, CallError> {
     let mut directories = directories(words)?;
     if directories.is_empty() {
         // Somebody may have deleted them, and whoever writes them has them still.

@@ -4,6 +4,7 @@
 //! The command line and the server both ask here and nowhere else, so that a
 //! program over the socket and a person in a shell get the same.
 
+mod capture;
 mod cut;
 mod desk;
 mod doctor;
@@ -31,6 +32,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use capture::{Capture, CapturePoint, CapturePoints, Capturing, Piece};
 pub use cut::{CutHeal, CutMake};
 pub use desk::{Desk, News};
 pub(crate) use desk::{NodeWords, allowed, one_lab};
@@ -47,8 +49,8 @@ pub use lab::{
     Gc, LabDown, LabList, LabPlan, LabRow, LabStatus, LabUp, Made, Planned, Removed, Topology,
 };
 pub use link::{Impair, LinkAdd, LinkDown, LinkRm, LinkSet, LinkUp};
-pub use logs::{NodeLogs, Said};
-pub(crate) use logs::{log_directory, log_processes, no_log};
+pub(crate) use logs::Following;
+pub use logs::{NodeLogs, Said, Spoken};
 pub use nic::{Confirmed, How, NicAttach, NicConfirm, NicDetach, Shared};
 pub use node::{NodeAdd, NodeRestart, NodeRm};
 pub use ping::{NodePing, Pinged};
@@ -86,6 +88,7 @@ pub trait Visitor {
 
 /// Shows all calls, in the order of their names.
 pub fn visit(visitor: &mut impl Visitor) {
+    visitor.visit::<CapturePoints>();
     visitor.visit::<CutHeal>();
     visitor.visit::<CutMake>();
     visitor.visit::<Doctor>();

@@ -19,8 +19,10 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::methods::{FOLLOW, Follow, Heard, INFO, Info};
-use super::subscriptions::{EVENTS, Events, STATS, Stats};
-use crate::api::{Call, CallError, Event, Failure, News, Reading};
+use super::subscriptions::{CAPTURE, EVENTS, Events, LOGS, STATS, Stats};
+use crate::api::{
+    Call, CallError, Capture, Event, Failure, News, NodeLogs, Piece, Reading, Spoken,
+};
 
 /// A lab of thousands of nodes takes its time; who waits can end it himself.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
@@ -112,6 +114,23 @@ impl Client {
         interval: Duration,
     ) -> Result<Told<Reading>, CallError> {
         self.subscribe(STATS, Stats { lab, interval: interval.as_secs_f64() }).await
+    }
+
+    /// Begins to capture packets: what passes after this has returned is captured. It
+    /// ends with what this returns, or by itself.
+    ///
+    /// # Errors
+    /// As of [`Capture::begin`], or the server went away.
+    pub async fn capture(&self, asked: Capture) -> Result<Told<Piece>, CallError> {
+        self.subscribe(CAPTURE, asked).await
+    }
+
+    /// Begins to hear what processes of a node have said, and go on to say.
+    ///
+    /// # Errors
+    /// Nothing has run in such a node, or the server went away.
+    pub async fn logs(&self, asked: NodeLogs) -> Result<Told<Spoken>, CallError> {
+        self.subscribe(LOGS, asked).await
     }
 
     async fn subscribe<T: DeserializeOwned>(

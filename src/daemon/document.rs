@@ -9,8 +9,8 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value as Json, json};
 
 use super::methods::{DISCOVER, FOLLOW, Follow, INFO, Info};
-use super::subscriptions::{ENDS, EVENTS, Events, STATS, Stats};
-use crate::api::{self, Call, Event, Failure, Reading};
+use super::subscriptions::{CAPTURE, ENDS, EVENTS, Events, LOGS, STATS, Stats};
+use crate::api::{self, Call, Capture, Event, Failure, NodeLogs, Piece, Reading, Spoken};
 
 /// The document.
 pub fn document() -> Json {
@@ -51,6 +51,28 @@ pub fn document() -> Json {
     );
     told.generator.subschema_for::<Reading>();
     told.method::<Unfollow, bool>(stop, "Hears of rates no more.");
+    let [capture, piece, stop] = CAPTURE;
+    told.method::<Capture, u64>(
+        capture,
+        &format!(
+            "Captures packets as they pass; what comes of it is told, each time a `Piece`. What \
+             passes when this has answered is captured. {}",
+            told_by(piece)
+        ),
+    );
+    told.generator.subschema_for::<Piece>();
+    told.method::<Unfollow, bool>(stop, "Captures no more, and hears no more of it.");
+    let [logs, said, stop] = LOGS;
+    told.method::<NodeLogs, u64>(
+        logs,
+        &format!(
+            "Tells what the processes of a node have said, and go on to say, each time a \
+             `Spoken`. {}",
+            told_by(said)
+        ),
+    );
+    told.generator.subschema_for::<Spoken>();
+    told.method::<Unfollow, bool>(stop, "Hears no more of what is said.");
     told.method::<Unfollow, bool>(
         unfollow,
         "Hears no more of a call; what has begun goes on. Whether there was such a subscription.",

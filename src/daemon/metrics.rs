@@ -14,9 +14,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use tokio::sync::oneshot;
 
-use crate::api::{CallError, Desk, Failure, Figures, figures};
+use super::aside;
+use crate::api::{Desk, Failure, Figures, figures};
 use crate::plan::top::Passed;
 use crate::switch::ovs::{Transactions, transactions};
 
@@ -96,24 +96,12 @@ impl Eye {
             return Ok(());
         }
         let began = Instant::now();
-        let (answer, answered) = oneshot::channel();
-        // The hands wait for the kernel without letting others run.
-        let thread = std::thread::Builder::new().name("metrics".to_owned());
-        let started = thread.spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let found = match runtime {
-                Ok(runtime) => runtime.block_on(figures(&mut Desk::new(&mut |_| {}))),
-                Err(source) => Err(CallError::not_started(source)),
-            };
+        let found = aside::begin("metrics", async |answer| {
+            let found = figures(&mut Desk::new(&mut |_| {})).await;
             // Nobody may want to know any more.
             let _ = answer.send(found.map_err(|error| error.told()));
         });
-        let found = match started {
-            Ok(_) => answered.await.unwrap_or_else(|_| {
-                Err(Failure::new("looking at the labs ended by a fault of ovsns", None, 3))
-            }),
-            Err(source) => Err(CallError::not_started(source).told()),
-        };
+        let found = found.await;
         let mut seen = self.seen();
         seen.took = began.elapsed();
         seen.at = Some((Instant::now(), SystemTime::now()));

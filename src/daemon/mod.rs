@@ -1,6 +1,7 @@
 //! The control API: the calls of `api` over JSON-RPC 2.0, on a Unix socket, and on TCP
 //! if that is asked for.
 
+mod aside;
 mod client;
 mod document;
 mod http;

@@ -1,6 +1,8 @@
 //! What a client can subscribe to besides a call: what happens to labs
-//! (`fabric.events`), and how fast their links are (`fabric.stats`).
+//! (`fabric.events`), how fast their links are (`fabric.stats`), their packets
+//! (`capture.start`), and what the processes of a node say (`node.logs.follow`).
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,23 +13,30 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::aside::{self, Answer};
 use super::methods::{FOLLOW, error, refusal};
 use super::watch::Watch;
 use super::work::Refused;
-use crate::api::{CallError, Desk, Rates, Reading, one_lab};
+use crate::api::{
+    CallError, Capture, Desk, Following, NodeLogs, Piece, Rates, Reading, Spoken, one_lab,
+};
 
 /// Names: of what subscribes, of what is told, of what ends it.
 pub(super) const EVENTS: [&str; 3] = ["fabric.events", "fabric.event", "fabric.events.stop"];
 pub(super) const STATS: [&str; 3] = ["fabric.stats", "fabric.rates", "fabric.stats.stop"];
+pub(super) const CAPTURE: [&str; 3] = ["capture.start", "capture.piece", "capture.stop"];
+pub(super) const LOGS: [&str; 3] = ["node.logs.follow", "node.logs.said", "node.logs.stop"];
 
 /// What ends any subscription, by its number.
-pub(super) const ENDS: [&str; 3] = [FOLLOW[2], EVENTS[2], STATS[2]];
+pub(super) const ENDS: [&str; 5] = [FOLLOW[2], EVENTS[2], STATS[2], CAPTURE[2], LOGS[2]];
 
-/// How many may hear of rates at once: each has the counters read for itself.
-const STATS_MAX: usize = 32;
+/// How many may hear of rates, packets or logs at once, each: all have them read for
+/// themselves.
+const PLACES: usize = 32;
 
 /// What `fabric.events` takes.
 #[derive(Debug, Default, Clone, Serialize, Deserialize, JsonSchema)]
@@ -63,11 +72,25 @@ pub(super) fn register(module: &mut RpcModule<()>, watch: &Arc<Watch>) {
             events(params, pending, Arc::clone(&watch)).map(|_| ())
         })
         .expect(taken);
-    let places = Arc::new(Semaphore::new(STATS_MAX));
     let [name, told, stop] = STATS;
+    let places = Arc::new(Semaphore::new(PLACES));
     module
         .register_subscription(name, told, stop, move |params, pending, _, _| {
             stats(params, pending, Arc::clone(&places)).map(|_| ())
+        })
+        .expect(taken);
+    let [name, told, stop] = CAPTURE;
+    let places = Arc::new(Semaphore::new(PLACES));
+    module
+        .register_subscription(name, told, stop, move |params, pending, _, _| {
+            capture(params, pending, Arc::clone(&places)).map(|_| ())
+        })
+        .expect(taken);
+    let [name, told, stop] = LOGS;
+    let places = Arc::new(Semaphore::new(PLACES));
+    module
+        .register_subscription(name, told, stop, move |params, pending, _, _| {
+            logs(params, pending, Arc::clone(&places)).map(|_| ())
         })
         .expect(taken);
 }
@@ -126,40 +149,40 @@ async fn stats(
         pending.reject(refusal(-32602, "the interval is from 0.1 to 3600 seconds")).await;
         return None;
     }
-    let Ok(place) = places.try_acquire_owned() else {
-        pending.reject(error(Refused::Busy)).await;
-        return None;
-    };
+    let (place, pending) = placed(places, pending).await?;
     let every = Duration::from_secs_f64(asked.interval);
-    let (begun, begins) = oneshot::channel();
-    let (readings, mut heard) = mpsc::channel(1);
-    // The hands wait for the kernel without letting others run.
-    let thread = std::thread::Builder::new().name("fabric.stats".to_owned());
-    let started = thread.spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(count(asked.lab, every, begun, readings)),
-            Err(source) => drop(begun.send(Err(CallError::not_started(source)))),
-        }
+    relay(STATS, pending, place, move |begun, readings| count(asked.lab, every, begun, readings))
+        .await
+}
+
+/// Tells what a piece of work comes to, one after the other, until that ends or nobody
+/// hears it any more: then nobody takes what it sends.
+async fn relay<T, F>(
+    [name, ..]: [&'static str; 3],
+    pending: PendingSubscriptionSink,
+    place: OwnedSemaphorePermit,
+    work: impl FnOnce(Answer<()>, mpsc::Sender<T>) -> F + Send + 'static,
+) -> Option<()>
+where
+    T: Serialize + Send + 'static,
+    F: Future<Output = ()>,
+{
+    let (things, mut heard) = mpsc::channel(1);
+    let begun = aside::begin(name, move |begun| async move {
+        work(begun, things).await;
         drop(place);
     });
-    let begins = match started {
-        Ok(_) => begins.await.unwrap_or_else(|_| {
-            Err(CallError::not_started(std::io::Error::other("its thread has ended")))
-        }),
-        Err(source) => Err(CallError::not_started(source)),
-    };
-    if let Err(failure) = begins {
-        pending.reject(error(Refused::Failed(failure.told()))).await;
+    if let Err(failure) = begun.await {
+        pending.reject(error(Refused::Failed(failure))).await;
         return None;
     }
     let sink = pending.accept().await.ok()?;
     loop {
-        let reading = tokio::select! {
-            reading = heard.recv() => reading?,
+        let thing = tokio::select! {
+            thing = heard.recv() => thing?,
             () = sink.closed() => return None,
         };
-        tell(&sink, &reading).await?;
+        tell(&sink, &thing).await?;
     }
 }
 
@@ -168,7 +191,7 @@ async fn stats(
 async fn count(
     lab: Option<String>,
     every: Duration,
-    begun: oneshot::Sender<Result<(), CallError>>,
+    begun: Answer<()>,
     readings: mpsc::Sender<Reading>,
 ) {
     let begin = async {
@@ -177,11 +200,7 @@ async fn count(
         let lab = one_lab(&mut engine, lab.as_deref()).await?;
         Rates::of(engine, lab).await
     };
-    let mut rates = match begin.await {
-        Ok(rates) => rates,
-        Err(error) => return drop(begun.send(Err(error))),
-    };
-    let _ = begun.send(Ok(()));
+    let Some(mut rates) = answered(begin.await, begun) else { return };
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -198,6 +217,108 @@ async fn count(
         }
         if rates.is_over() {
             return;
+        }
+    }
+}
+
+/// Answers whether something has begun, which is nothing if it has not.
+fn answered<T>(begun: Result<T, CallError>, answer: Answer<()>) -> Option<T> {
+    let (thing, told) = match begun {
+        Ok(thing) => (Some(thing), Ok(())),
+        Err(error) => (None, Err(error.told())),
+    };
+    // Whoever asked may be gone: that shows when there is something to tell.
+    let _ = answer.send(told);
+    thing
+}
+
+async fn capture(
+    params: Params<'static>,
+    pending: PendingSubscriptionSink,
+    places: Arc<Semaphore>,
+) -> Option<()> {
+    let (asked, pending) = read::<Capture>(&params, pending).await?;
+    let (place, pending) = placed(places, pending).await?;
+    relay(CAPTURE, pending, place, move |begun, pieces| overhear(asked, begun, pieces)).await
+}
+
+/// Captures until that ends or nobody takes what comes of it.
+async fn overhear(asked: Capture, begun: Answer<()>, pieces: mpsc::Sender<Piece>) {
+    let mut unheard = |_| {};
+    let begin = asked.begin(&mut Desk::new(&mut unheard)).await;
+    let Some(mut capturing) = answered(begin, begun) else { return };
+    let tell_all = async {
+        let _ = pieces.send(Piece::On(capturing.names())).await;
+        capturing.listen(&pieces, std::future::pending()).await?;
+        capturing.end()
+    };
+    let rest = tell_all.await.unwrap_or_else(|error| vec![Piece::Failed(error.told())]);
+    for piece in rest {
+        // Who is gone misses nothing.
+        let _ = pieces.send(piece).await;
+    }
+}
+
+async fn logs(
+    params: Params<'static>,
+    pending: PendingSubscriptionSink,
+    places: Arc<Semaphore>,
+) -> Option<()> {
+    let (asked, pending) = read::<NodeLogs>(&params, pending).await?;
+    let (place, pending) = placed(places, pending).await?;
+    relay(LOGS, pending, place, move |begun, lines| follow_logs(asked, begun, lines)).await
+}
+
+/// Reads logs as they grow, until the node goes or nobody hears it.
+async fn follow_logs(asked: NodeLogs, begun: Answer<()>, told: mpsc::Sender<Spoken>) {
+    let begin = async {
+        let (following, said) = Following::begin(&asked).await?;
+        // As for `switch::own::daemon`: it closes its file behind nobody's back.
+        #[allow(deprecated)]
+        let following = AsyncFd::new(following);
+        Ok((following.map_err(CallError::not_started)?, said))
+    };
+    let Some((mut following, mut said)) = answered(begin.await, begun) else { return };
+    let last = loop {
+        for said in said {
+            if told.send(Spoken::Said(said)).await.is_err() {
+                return;
+            }
+        }
+        let ready = tokio::select! {
+            ready = following.readable_mut() => ready,
+            () = told.closed() => return,
+        };
+        let read = match ready {
+            Ok(mut ready) => {
+                // It is all read then; what comes in between makes it ready again.
+                ready.clear_ready();
+                ready.get_inner_mut().read()
+            }
+            Err(error) => Err(CallError::not_started(error)),
+        };
+        match read {
+            Ok(Some(more)) => said = more,
+            Ok(None) => break Spoken::Ended,
+            Err(error) => break Spoken::Failed(error.told()),
+        }
+    };
+    let rest = following.into_inner().end().into_iter().map(Spoken::Said);
+    for spoken in rest.chain([last]) {
+        let _ = told.send(spoken).await;
+    }
+}
+
+/// A place among those who have something read for themselves.
+async fn placed(
+    places: Arc<Semaphore>,
+    pending: PendingSubscriptionSink,
+) -> Option<(OwnedSemaphorePermit, PendingSubscriptionSink)> {
+    match places.try_acquire_owned() {
+        Ok(place) => Some((place, pending)),
+        Err(_) => {
+            pending.reject(error(Refused::Busy)).await;
+            None
         }
     }
 }

@@ -10,11 +10,12 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value as Json};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::aside;
 use super::metrics::Counts;
-use crate::api::{self, Call, CallError, Desk, Failure, News};
+use crate::api::{self, Call, Desk, Failure, News};
 
 /// How many calls are at work at once; what is more waits.
 const AT_ONCE_MAX: usize = 16;
@@ -126,26 +127,13 @@ impl Works {
         if self.ending.is_cancelled() {
             return Err(Refused::Ending);
         }
-        let (answer, answered) = oneshot::channel();
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        let started = thread.spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let outcome = match runtime {
-                Ok(runtime) => runtime.block_on(work()),
-                Err(source) => Err(Refused::Failed(CallError::not_started(source).told())),
-            };
+        let outcome = aside::begin(name, move |answer| async move {
+            let outcome = work().await;
             drop(desk);
             // Whoever asked may be gone.
-            let _ = answer.send(outcome);
+            let _ = answer.send(Ok(outcome));
         });
-        if let Err(source) = started {
-            return Err(Refused::Failed(CallError::not_started(source).told()));
-        }
-        answered.await.unwrap_or_else(|_| {
-            let message = format!("`{name}` ended without an answer, which is a fault of ovsns");
-            let hint = "what it was at is in the log of the server";
-            Err(Refused::Failed(Failure::new(message, Some(hint), 3)))
-        })
+        outcome.await.unwrap_or_else(|failure| Err(Refused::Failed(failure)))
     }
 
     /// Waits until nothing is at work any more, and begins nothing new.

@@ -245,6 +245,8 @@ fn main() -> ExitCode {
             what_happens_is_told,
             watch_prints_events,
             rates_are_told,
+            packets_are_told,
+            what_processes_say_is_told,
             who_does_not_read_is_told_that_he_missed,
             what_drifts_is_mended,
             what_cannot_be_mended_is_given_up,

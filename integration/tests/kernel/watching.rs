@@ -232,6 +232,176 @@ pub(crate) fn rates_are_told(world: &World) -> Verdict {
     Ok(())
 }
 
+/// Packets through the server: a file that tcpdump reads, lines, an end by itself and by
+/// who asked, and what there is to be overheard.
+pub(crate) fn packets_are_told(world: &World) -> Verdict {
+    world.needs("tcpdump")?;
+    world.needs("base64")?;
+    let server = server(world, "");
+    world.file("w.yaml", LAB);
+    world.ovsns("up w.yaml").ok();
+    let files = || {
+        let open = format!("/proc/{}/fd", server.id());
+        std::fs::read_dir(open).expect("it runs").count()
+    };
+    let before = files();
+
+    let asked = json!({ "points": ["b", "s2:c"], "filter": "icmp", "count": 8 });
+    let mut pieces = Subscriber::to("capture.start", asked);
+    assert_eq!(pieces.next(), json!({ "on": ["b:eth0", "s2:c:eth0"] }));
+    world.run("ip netns exec w.b ping -q -c 3 -i 0.2 -s 1000 10.0.0.3");
+    let mut file = String::new();
+    let end = loop {
+        let piece = pieces.next();
+        match piece["pcapng"].as_str() {
+            Some(bytes) => file.push_str(&format!("{bytes}\n")),
+            None => break piece,
+        }
+        if file.lines().count() == 2 {
+            // The first pings are told while the others have yet to come.
+            world.run("ip netns exec w.b ping -q -c 1 10.0.0.3");
+        }
+    };
+    assert_eq!(end, json!({ "ended": { "packets": 8, "dropped": 0 } }));
+    // Each piece is padded by itself.
+    world.file("pieces", &file);
+    let decode = "while read piece; do echo $piece | base64 -d; done < pieces > all.pcapng";
+    world.shell(decode).ok();
+    let read = world.shell("tcpdump -n -r all.pcapng icmp").ok().stdout;
+    for what in ["10.0.0.2 > 10.0.0.3: ICMP echo request", "10.0.0.3 > 10.0.0.2: ICMP echo reply"] {
+        assert!(read.contains(what), "{read}");
+    }
+    assert_eq!(read.lines().count(), 8, "{read}");
+
+    // Lines; a node that goes; and the end when nothing is left to be heard.
+    let asked = json!({ "points": ["a", "b"], "lines": true, "filter": "arp or icmp" });
+    let mut lines = Subscriber::to("capture.start", asked);
+    assert_eq!(lines.next(), json!({ "on": ["a:eth0", "b:eth0"] }));
+    world.run("ip netns exec w.b ping -q -c 1 10.0.0.3");
+    until("the ping is told", || {
+        let piece = lines.next();
+        let told = piece["lines"].as_str().unwrap_or_else(|| panic!("no lines: {piece}"));
+        told.contains("b:eth0 out") && told.contains("10.0.0.2") && told.ends_with('\n')
+    });
+    world.ovsns("node rm b").ok();
+    until("that it is gone is told", || lines.next() == json!({ "told": "b:eth0 is gone" }));
+    world.ovsns("node rm a").ok();
+    let mut end = Value::Null;
+    until("it ends", || {
+        end = lines.next()["ended"].clone();
+        end.is_object()
+    });
+    assert_eq!(end["dropped"], 0);
+
+    // By time.
+    let asked = json!({ "points": ["c"], "seconds": 1, "filter": "udp port 9" });
+    let mut timed = Subscriber::to("capture.start", asked);
+    timed.next();
+    until("it ends", || timed.next() == json!({ "ended": { "packets": 0, "dropped": 0 } }));
+
+    // Whoever goes leaves nothing, and what does not make sense begins nothing.
+    drop((pieces, lines, timed));
+    let mut left =
+        Subscriber::to("capture.start", json!({ "points": ["c"], "filter": "udp port 9" }));
+    left.next();
+    drop(left);
+    until("nothing is open any more", || files() <= before);
+    let points: Vec<Value> = {
+        let mut asking = UnixStream::connect(SOCKET).expect("a server");
+        let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "capture.points" });
+        asking.write_all(format!("{message}\n").as_bytes()).expect("it listens");
+        let mut line = String::new();
+        BufReader::new(asking).read_line(&mut line).expect("a line");
+        let answer: Value = serde_json::from_str(&line).expect("JSON");
+        answer["result"].as_array().expect("a list").clone()
+    };
+    let names: Vec<_> = points.iter().filter_map(|point| point["name"].as_str()).collect();
+    assert!(["c:eth0", "s2:c:eth0", "s1:s2"].iter().all(|name| names.contains(name)), "{names:?}");
+    for (asked, words) in [
+        (json!({}), "it is not said where"),
+        (json!({ "points": ["nobody"] }), "no `nobody`"),
+        (json!({ "points": ["c"], "filter": "no such" }), "filter"),
+        (json!({ "points": ["c"], "snaplen": 0 }), "`snaplen` is out of range"),
+        (json!({ "points": ["c"], "count": "many" }), "invalid type"),
+    ] {
+        let told = refused("capture.start", &asked);
+        assert!(told.contains(words), "{asked}: {told}");
+    }
+    Ok(())
+}
+
+/// What a subscription was refused with.
+fn refused(method: &str, asked: &Value) -> String {
+    let mut stream = UnixStream::connect(SOCKET).expect("a server");
+    let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": asked });
+    stream.write_all(format!("{message}\n").as_bytes()).expect("it listens");
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).expect("a line");
+    let answer: Value = serde_json::from_str(&line).expect("JSON");
+    assert!(answer["error"].is_object(), "{asked}: {answer}");
+    answer["error"].to_string()
+}
+
+/// What was said before, what is said from now on, and the end of the node.
+pub(crate) fn what_processes_say_is_told(world: &World) -> Verdict {
+    let server = server(world, "");
+    world.file(
+        "w.yaml",
+        "{ name: w, switches: { s: {} }, links: [{ endpoints: [n, s] }], nodes: { n: { run: [ \
+         { name: echo, command: 'cat /mnt/pipe' }, { name: other, command: 'echo quiet' } ] } } }",
+    );
+    world.sh("mount -t tmpfs tmpfs /mnt && mkfifo /mnt/pipe");
+    world.ovsns("up w.yaml").ok();
+    let mut pipe = std::fs::OpenOptions::new().write(true).open("/mnt/pipe").expect("a pipe");
+    pipe.write_all(b"first\nsecond\n").expect("it reads");
+    until("it is written down", || world.ovsns("logs n echo").stdout.contains("second"));
+    let files = || {
+        let open = format!("/proc/{}/fd", server.id());
+        std::fs::read_dir(open).expect("it runs").count()
+    };
+    let before = files();
+    let asked = json!({ "node": "n", "process": "echo", "tail": 1 });
+    let mut said = Subscriber::to("node.logs.follow", asked);
+    let spoken = |lines: &[&str]| json!({ "said": { "process": "echo", "lines": lines } });
+    assert_eq!(said.next(), spoken(&["second"]));
+    pipe.write_all(b"thi").expect("it reads");
+    pipe.write_all(b"rd\n").expect("it reads");
+    assert_eq!(said.next(), spoken(&["third"]));
+    for round in 0..100 {
+        pipe.write_all(format!("{round}\n").as_bytes()).expect("it reads");
+    }
+    let mut heard = Vec::new();
+    while heard.len() < 100 {
+        let piece = said.next();
+        let lines = piece["said"]["lines"].as_array().expect("lines").clone();
+        heard.extend(lines.iter().map(|line| line.as_str().expect("a line").to_owned()));
+    }
+    assert_eq!(heard, (0..100).map(|round| round.to_string()).collect::<Vec<_>>());
+
+    // Of all processes, by somebody who goes again.
+    let of_one = files();
+    let mut all = Subscriber::to("node.logs.follow", json!({ "node": "w/n", "tail": 1 }));
+    let first = [all.next(), all.next()];
+    let other = json!({ "said": { "process": "other", "lines": ["quiet"] } });
+    assert_eq!(first, [spoken(&["99"]), other]);
+    drop(all);
+    until("nothing of it is open any more", || files() <= of_one);
+    pipe.write_all(b"no end").expect("it reads");
+    drop(pipe);
+    world.ovsns("down w").ok();
+    let mut last = Vec::new();
+    until("it ends", || {
+        last.push(said.next());
+        last.last() == Some(&json!("ended"))
+    });
+    assert!(last.contains(&spoken(&["no end"])), "{last:?}");
+    drop(said);
+    until("nothing is open any more", || files() <= before);
+    let told = refused("node.logs.follow", &json!({ "node": "n" }));
+    assert!(told.contains("nothing has run in a node `n`"), "{told}");
+    Ok(())
+}
+
 /// A client that does not read misses some, is told so, and harms nobody.
 pub(crate) fn who_does_not_read_is_told_that_he_missed(world: &World) -> Verdict {
     let server = server(world, "");

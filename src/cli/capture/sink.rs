@@ -9,19 +9,23 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::super::{CallError, show};
+use crate::api::Piece;
 
 /// How many pieces wait for the thread.
 const PIECES: usize = 4;
+
+/// How often it is looked whether anybody reads.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The way to the thread that writes.
 #[derive(Debug)]
 pub(super) struct Sink {
     to: String,
     reader: OwnedFd,
-    pieces: mpsc::Sender<Vec<u8>>,
+    pieces: mpsc::Sender<Piece>,
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
@@ -49,13 +53,21 @@ impl Sink {
     }
 
     fn start(to: String, mut file: File) -> Result<Self, CallError> {
-        let (pieces, mut queue) = mpsc::channel::<Vec<u8>>(PIECES);
+        let (pieces, mut queue) = mpsc::channel::<Piece>(PIECES);
         let (tell, ended) = oneshot::channel();
         let reader = file.try_clone().map_err(CallError::not_started)?.into();
         let write = move || {
             let mut written = Ok(());
             while let Some(piece) = queue.blocking_recv() {
-                written = file.write_all(&piece);
+                written = match piece {
+                    Piece::Pcapng(bytes) => file.write_all(&bytes),
+                    Piece::Lines(lines) => file.write_all(lines.as_bytes()),
+                    Piece::Told(line) => {
+                        show::talk(&line);
+                        Ok(())
+                    }
+                    Piece::On(_) | Piece::Ended { .. } | Piece::Failed(_) => Ok(()),
+                };
                 if written.is_err() {
                     break;
                 }
@@ -70,35 +82,28 @@ impl Sink {
         Ok(Self { to, reader, pieces, ended })
     }
 
-    /// Whether whoever read has closed the other end, with nothing said since.
-    pub(super) fn is_unread(&self) -> bool {
-        show::is_unread(&self.reader)
+    /// The way to where it goes.
+    pub(super) fn pieces(&self) -> &mpsc::Sender<Piece> {
+        &self.pieces
     }
 
-    /// Hands on what there is, as soon as it is taken; `false` if nothing is any
-    /// more.
-    pub(super) async fn send(&self, outbox: &mut Vec<u8>) -> bool {
-        match self.pieces.reserve().await {
-            Ok(permit) => {
-                permit.send(std::mem::take(outbox));
-                true
-            }
-            Err(_) => false,
+    /// Awaits that whoever read has closed the other end: of that nobody is told as
+    /// long as nothing is written.
+    pub(super) async fn unread(&self) {
+        while !show::is_unread(&self.reader) {
+            sleep(LOOK_EVERY).await;
         }
-    }
-
-    /// Waits until nothing can be written any more.
-    pub(super) async fn closed(&self) {
-        self.pieces.closed().await;
     }
 
     /// Writes the rest, and awaits that it is written. Says whether it was;
     /// whoever closed the pipe has read enough.
-    pub(super) async fn end(self, rest: Vec<u8>, within: Duration) -> Result<bool, CallError> {
+    pub(super) async fn end(self, rest: Vec<Piece>, within: Duration) -> Result<bool, CallError> {
         let Self { to, pieces, ended, reader: _ } = self;
         let finish = async move {
-            // What cannot be sent is told by the thread.
-            let _ = pieces.send(rest).await;
+            for piece in rest {
+                // What cannot be sent is told by the thread.
+                let _ = pieces.send(piece).await;
+            }
             drop(pieces);
             ended.await
         };
