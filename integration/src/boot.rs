@@ -11,12 +11,13 @@ use std::process::Command;
 
 use crate::groups::{self, ControlGroups};
 use crate::private::SCRATCH;
+use crate::runner::patience;
 use crate::witness::finish;
 use crate::{Finished, Running, Skip, World, until_within};
 
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 /// How long it may take to come up.
-const UP_WITHIN: u64 = 60;
+const UP_WITHIN: u64 = 30;
 
 /// Makes `$root` what a disk has on it.
 const INSTALL: &str = r#"
@@ -174,10 +175,11 @@ impl Machine {
         let id = world.run(&format!("pgrep -P {}", first.id())).stdout;
         let id = id.trim().parse().expect("one child");
         let booted = Booted { first, id, off: self };
-        until_within(UP_WITHIN, "all is started", || {
-            let state = booted.attempt("systemctl is-system-running --wait").stdout;
-            !matches!(state.trim(), "initializing" | "starting" | "offline" | "")
-        });
+        let within = UP_WITHIN * u64::from(patience());
+        let words = format!("timeout {within} systemctl is-system-running --wait");
+        let state = booted.attempt(&words).stdout;
+        let is_up = matches!(state.trim(), "running" | "degraded");
+        assert!(is_up, "not up after {within} s: {state}\n{}", booted.off.journal());
         booted
     }
 
