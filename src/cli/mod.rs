@@ -44,6 +44,7 @@ use std::process::ExitCode;
 use crate::kernel::permissions;
 
 use clap::{Parser, Subcommand};
+use nix::sys::prctl;
 
 use crate::api::CallError;
 
@@ -161,6 +162,8 @@ enum Ending {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
+    // What starts itself again by `/proc/self/exe` is `exe` in lists of processes.
+    prctl::set_name(c"ovsns").expect("the kernel reads it from this program");
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return report::usage(&error),

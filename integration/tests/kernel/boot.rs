@@ -180,6 +180,8 @@ pub(crate) fn the_server_comes_and_goes_and_labs_stay(world: &World) -> Verdict 
     both_are_listed(&machine);
     assert_eq!(keepers(&machine), kept);
     labs_are_up(&machine);
+    let told = machine.disk().journal();
+    assert!(!told.contains(" (exe)"), "nobody knows what that is: {told}");
     machine.power_off();
     Ok(())
 }
