@@ -218,7 +218,7 @@ fn main() -> ExitCode {
             it_tells_how_it_does,
         ],
         tests![boot:
-            labs_are_there_from_boot_on,
+            labs_are_there_from_boot_on.vm(),
             the_server_comes_and_goes_and_labs_stay,
             labs_go_with_their_units,
             edited_units_work,
