@@ -149,6 +149,7 @@ impl Call for LabUp {
     async fn run(self, desk: &mut Desk<'_>) -> Result<Made, CallError> {
         let start = Instant::now();
         if self.again {
+            alone(self.topology.is_some() || self.shape.is_some())?;
             let named = self.lab.as_deref();
             let (lab, done) = edit::again(desk, named).await?;
             return Ok(made(&lab, desk.steps(&done), start));
@@ -160,6 +161,17 @@ impl Call for LabUp {
         let start = Instant::now();
         let done = engine.up(&lab, &mut desk.progress()).await?;
         Ok(made(&lab, desk.steps(&done), start))
+    }
+}
+
+/// A lab is what it was to be, or what is said now.
+fn alone(something_is_said: bool) -> Result<(), CallError> {
+    match something_is_said {
+        false => Ok(()),
+        true => Err(CallError::usage(
+            "`again` is said, and what the lab is to be",
+            "give one of `topology`, `shape` and `again`",
+        )),
     }
 }
 
@@ -208,6 +220,7 @@ impl Call for LabPlan {
     async fn run(self, desk: &mut Desk<'_>) -> Result<Planned, CallError> {
         let lab = match self.again {
             true => {
+                alone(self.topology.is_some() || self.shape.is_some())?;
                 let mut engine = desk.engine("ovsns up --again --dry-run").await?;
                 let (name, _) = edit::lab_to_change(&mut engine, self.lab.as_deref()).await?;
                 edit::edited(&mut engine, &name, |_| Ok(()))?

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,14 @@ pub enum TcpError {
         /// What is wrong with it.
         source: pem::Error,
     },
+    /// Everybody on this machine can be this server.
+    #[error("everybody can read the key `{}`: its mode is {mode:04o}", path.display())]
+    OpenKey {
+        /// Where it is.
+        path: PathBuf,
+        /// In the notation of chmod.
+        mode: u32,
+    },
     /// They do not belong together, or are of an unknown kind.
     #[error("could not use the certificate with its key")]
     Certificate(#[source] rustls::Error),
@@ -92,6 +101,9 @@ impl TcpError {
                     "give `--cert cert.pem --key key.pem`; this makes them: `{make} \
                      -addext subjectAltName={name} -keyout key.pem -out cert.pem`"
                 )
+            }
+            Self::OpenKey { path, .. } => {
+                format!("`chmod o= {}`; whoever has read it still has it", path.display())
             }
             Self::File { .. } | Self::Certificate(_) => {
                 "both are PEM, and of one pair: `openssl x509 -pubkey -noout -in CERT` and \
@@ -176,6 +188,12 @@ fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TcpError> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
         .map_err(|source| failed("certificate", certificate, source))?;
+    // A group may have it, such as `ssl-cert`.
+    if let Ok(mode) = std::fs::metadata(key).map(|it| it.mode() & 0o7777)
+        && mode & 0o006 != 0
+    {
+        return Err(TcpError::OpenKey { path: key.clone(), mode });
+    }
     let key = PrivateKeyDer::from_pem_file(key).map_err(|source| failed("key", key, source))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

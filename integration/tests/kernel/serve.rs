@@ -162,6 +162,11 @@ pub(crate) fn a_message_a_line(world: &World) -> Verdict {
     client.refused(r#"{"jsonrpc":"2.0","id":1,"method":"lab.upp"}"#, -32601);
     client.refused(r#"{"jsonrpc":"2.0","id":1,"method":"lab.up","params":{"lib":1}}"#, -32602);
     client.refused(r#"{"jsonrpc":"2.0","id":1,"method":"lab.up","params":{}}"#, -32002);
+    for method in ["lab.up", "lab.plan"] {
+        let params = json!({ "again": true, "shape": "single,2" });
+        let refused = client.call(method, params);
+        assert_eq!(refused["error"]["code"], -32002, "{refused}");
+    }
     let deep = "[".repeat(100_000);
     client.refused(&deep, -32700);
     let refused = client.call("lab.up", json!({ "topology": "nodes: { a: { x: 1 } }" }));

@@ -193,7 +193,11 @@ pub(crate) fn what_is_not_safe_is_refused(world: &World) -> Verdict {
     serve("--token empty").code(1).says("has 0 characters");
     serve("--token token --cert one.pem --key two.key").code(1).says("of one pair");
     serve("--token token --cert one.key --key one.key").code(1).says("the certificate `one.key`");
+    world.sh("chmod 600 one.pem");
     serve("--token token --cert one.pem --key one.pem").code(1).says("the key `one.pem`");
+    world.sh("chmod 644 one.key");
+    let refused = serve("--token token --cert one.pem --key one.key").code(1);
+    refused.says("everybody can read the key `one.key`").says("`chmod o= one.key`");
     for open in ["0.0.0.0", "[::]", "10.9.8.7"] {
         let refused = world.ovsns(&format!("serve --tcp {open}:8080 --token token"));
         refused.code(1).says("there is no certificate").says("openssl req");
