@@ -4,16 +4,21 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde::Serialize;
 
 use super::CallError;
 use super::show::{self, Meter};
 use crate::api::view::LabView;
-use crate::api::{Call, Changed, Desk, LabStatus, News};
+use crate::api::{Call, Changed, Desk, Failure, LabStatus, News};
 use crate::daemon::{self, Client, Info};
 
 /// How long a server may take to say what it is.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How a shell tells that a signal has ended something: so much more than its number.
+const BY_SIGNAL: u8 = 128;
+const SIGINT: u8 = Signal::SIGINT as u8;
 
 /// Whether servers are left alone.
 static NO_SERVER: AtomicBool = AtomicBool::new(false);
@@ -31,9 +36,19 @@ pub(super) async fn ask<C: Call>(what: &str, call: C) -> Result<C::Answer, CallE
         News::Told(line) => meter.beside(|| show::talk(&line)),
     };
     match server().await {
-        Some(server) => server.follow(call, &mut hear).await,
+        Some(server) => tokio::select! {
+            answer = server.follow(call, &mut hear) => answer,
+            // It is not this process that is at work.
+            _ = tokio::signal::ctrl_c() => Err(interrupted()),
+        },
         None => call.run(&mut Desk::new(&mut hear)).await,
     }
+}
+
+fn interrupted() -> CallError {
+    let hint = "`ovsns status` shows what comes of it";
+    let message = "interrupted; the server goes on with what it was asked";
+    CallError::Told(Failure::new(message, Some(hint), BY_SIGNAL + SIGINT))
 }
 
 /// The server of this machine, if there is one that understands this command.

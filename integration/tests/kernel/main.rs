@@ -205,6 +205,7 @@ fn main() -> ExitCode {
             not_everybody_may,
             elsewhere_nothing_of_others_is_touched,
             commands_in_nodes_end_with_who_asked,
+            what_is_interrupted_goes_on,
             it_ends_as_it_should,
             bad_clients_harm_nobody,
         ],

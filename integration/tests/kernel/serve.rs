@@ -365,6 +365,24 @@ pub(crate) fn commands_in_nodes_end_with_who_asked(world: &World) -> Verdict {
     Ok(())
 }
 
+/// Who interrupts a command is told that it is the server's.
+pub(crate) fn what_is_interrupted_goes_on(world: &World) -> Verdict {
+    let _server = server(world, "");
+    let ovsns = world.binary().display();
+    let line = format!("exec {ovsns} up --topo single,150 --lab big --backend linux 2>&1");
+    let asking = world.start_command(Command::new("sh").args(["-c", &line]));
+    until("it is at work", || std::path::Path::new("/run/ovsns/labs/big/journal.json").exists());
+    asking.signal(Signal::SIGINT);
+    asking.finish().code(130).says("the server goes on").says("`ovsns status`");
+    until("it is done", || {
+        let listed: Value = world.ovsns("list --json").ok().json();
+        listed[0]["state"] == "up"
+    });
+    world.ovsns("plan --topo single,150 --lab big --backend linux").ok().says("nothing to change");
+    world.ovsns("down").ok();
+    Ok(())
+}
+
 /// What it is at when it is told to end is done; when it is killed, whoever comes
 /// next goes on.
 pub(crate) fn it_ends_as_it_should(world: &World) -> Verdict {
