@@ -24,55 +24,28 @@ pub fn document() -> Json {
         "Has a call done, and tells of it as it goes on: `call.news` with `news`, and as the \
          last `answer` or `failure`. The result is the subscription's number.",
     );
-    let [events, event, stop] = EVENTS;
-    let told_by = |name: &str| {
-        format!(
-            "The result is the subscription's number; each notification is `{name}`, with \
-                 `subscription` and `result`."
-        )
-    };
-    told.method::<Events, u64>(
-        events,
-        &format!(
-            "Tells what happens to labs, each an `Event` (things made, changed, gone; links up \
-             and down; drift; processes). Whoever does not keep up is told how much he missed. {}",
-            told_by(event)
-        ),
+    told.subscription::<Events, Event>(
+        EVENTS,
+        "Tells what happens to labs, each an `Event` (things made, changed, gone; links up and \
+         down; drift; processes). Whoever does not keep up is told how much he missed.",
+        "Hears no more events.",
     );
-    told.generator.subschema_for::<Event>();
-    told.method::<Unfollow, bool>(stop, "Hears no more events.");
-    let [stats, rates, stop] = STATS;
-    told.method::<Stats, u64>(
-        stats,
-        &format!(
-            "Tells how fast the links of a lab are, each time a `Reading`. {}",
-            told_by(rates)
-        ),
+    told.subscription::<Stats, Reading>(
+        STATS,
+        "Tells how fast the links of a lab are, each time a `Reading`.",
+        "Hears of rates no more.",
     );
-    told.generator.subschema_for::<Reading>();
-    told.method::<Unfollow, bool>(stop, "Hears of rates no more.");
-    let [capture, piece, stop] = CAPTURE;
-    told.method::<Capture, u64>(
-        capture,
-        &format!(
-            "Captures packets as they pass; what comes of it is told, each time a `Piece`. What \
-             passes when this has answered is captured. {}",
-            told_by(piece)
-        ),
+    told.subscription::<Capture, Piece>(
+        CAPTURE,
+        "Captures packets as they pass; what comes of it is told, each time a `Piece`. What \
+         passes when this has answered is captured.",
+        "Captures no more, and hears no more of it.",
     );
-    told.generator.subschema_for::<Piece>();
-    told.method::<Unfollow, bool>(stop, "Captures no more, and hears no more of it.");
-    let [logs, said, stop] = LOGS;
-    told.method::<NodeLogs, u64>(
-        logs,
-        &format!(
-            "Tells what the processes of a node have said, and go on to say, each time a \
-             `Spoken`. {}",
-            told_by(said)
-        ),
+    told.subscription::<NodeLogs, Spoken>(
+        LOGS,
+        "Tells what the processes of a node have said, and go on to say, each time a `Spoken`.",
+        "Hears no more of what is said.",
     );
-    told.generator.subschema_for::<Spoken>();
-    told.method::<Unfollow, bool>(stop, "Hears no more of what is said.");
     told.method::<Unfollow, bool>(
         unfollow,
         "Hears no more of a call; what has begun goes on. Whether there was such a subscription.",
@@ -130,6 +103,22 @@ impl api::Visitor for Told {
 }
 
 impl Told {
+    /// What begins a subscription to `T`s, and what ends it.
+    fn subscription<P: JsonSchema, T: JsonSchema>(
+        &mut self,
+        [name, told, stop]: [&str; 3],
+        about: &str,
+        about_stop: &str,
+    ) {
+        let about = format!(
+            "{about} The result is the subscription's number; each notification is `{told}`, \
+             with `subscription` and `result`."
+        );
+        self.method::<P, u64>(name, &about);
+        self.generator.subschema_for::<T>();
+        self.method::<Unfollow, bool>(stop, about_stop);
+    }
+
     fn method<P: JsonSchema, R: JsonSchema>(&mut self, name: &str, about: &str) {
         let takes = P::json_schema(&mut self.generator).to_value();
         let required = takes["required"].as_array().cloned().unwrap_or_default();

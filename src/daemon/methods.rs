@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
 use jsonrpsee::types::{ErrorObjectOwned, Params};
 use jsonrpsee::{PendingSubscriptionSink, RpcModule, SubscriptionMessage, SubscriptionSink};
 use schemars::JsonSchema;
@@ -84,13 +83,10 @@ pub(super) fn module(works: &Arc<Works>, watch: &Arc<Watch>) -> RpcModule<()> {
     module
         .register_method(DISCOVER, |_, _, _| Ok::<_, ErrorObjectOwned>(document::text()))
         .expect(taken);
-    let [follow, news, unfollow] = FOLLOW;
     let works = Arc::clone(works);
-    module
-        .register_subscription(follow, news, unfollow, move |params, pending, _, _| {
-            follow_call(params, pending, Arc::clone(&works)).map(|_| ())
-        })
-        .expect(taken);
+    subscriptions::add(&mut module, FOLLOW, move |params, pending| {
+        follow_call(params, pending, Arc::clone(&works))
+    });
     subscriptions::register(&mut module, watch);
     module
 }

@@ -64,35 +64,30 @@ impl Default for Stats {
 
 /// Adds them to what a server answers to.
 pub(super) fn register(module: &mut RpcModule<()>, watch: &Arc<Watch>) {
-    let taken = "no name is there twice";
     let watch = Arc::clone(watch);
-    let [name, told, stop] = EVENTS;
+    add(module, EVENTS, move |params, pending| events(params, pending, Arc::clone(&watch)));
+    let places = || Arc::new(Semaphore::new(PLACES));
+    let of = places();
+    add(module, STATS, move |params, pending| stats(params, pending, Arc::clone(&of)));
+    let of = places();
+    add(module, CAPTURE, move |params, pending| capture(params, pending, Arc::clone(&of)));
+    let of = places();
+    add(module, LOGS, move |params, pending| logs(params, pending, Arc::clone(&of)));
+}
+
+/// Adds one: `begin` is called for each who subscribes, and serves him to the end.
+pub(super) fn add<F>(
+    module: &mut RpcModule<()>,
+    [name, told, stop]: [&'static str; 3],
+    begin: impl Fn(Params<'static>, PendingSubscriptionSink) -> F + Clone + Send + Sync + 'static,
+) where
+    F: Future<Output = Option<()>> + Send + 'static,
+{
     module
         .register_subscription(name, told, stop, move |params, pending, _, _| {
-            events(params, pending, Arc::clone(&watch)).map(|_| ())
+            begin(params, pending).map(|_| ())
         })
-        .expect(taken);
-    let [name, told, stop] = STATS;
-    let places = Arc::new(Semaphore::new(PLACES));
-    module
-        .register_subscription(name, told, stop, move |params, pending, _, _| {
-            stats(params, pending, Arc::clone(&places)).map(|_| ())
-        })
-        .expect(taken);
-    let [name, told, stop] = CAPTURE;
-    let places = Arc::new(Semaphore::new(PLACES));
-    module
-        .register_subscription(name, told, stop, move |params, pending, _, _| {
-            capture(params, pending, Arc::clone(&places)).map(|_| ())
-        })
-        .expect(taken);
-    let [name, told, stop] = LOGS;
-    let places = Arc::new(Semaphore::new(PLACES));
-    module
-        .register_subscription(name, told, stop, move |params, pending, _, _| {
-            logs(params, pending, Arc::clone(&places)).map(|_| ())
-        })
-        .expect(taken);
+        .expect("no name is there twice");
 }
 
 /// Reads parameters, or says what is wrong with them.
